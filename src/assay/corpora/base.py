@@ -1,0 +1,61 @@
+"""The contract of a corpus layout: `rows` finds the source rows, `parse` turns one into a RawPost.
+
+`rows` runs in the main process and must be cheap and lazy; `parse` runs in worker processes, so a
+layout is pickled once for each of them. Neither cleans text nor checks images: ingest does that for
+all layouts alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from assay.errors import RowError
+
+
+class Row(NamedTuple):
+    """One source row: where it stands, and its raw content or why there is none."""
+
+    source: str
+    data: Any | RowError
+
+
+@dataclass(slots=True)
+class RawPost:
+    """A post as its corpus has it: text undecoded, author by name, images unchecked."""
+
+    post_id: str
+    text: bytes | str | None = None
+    images: list[str] = field(default_factory=list)  # relative to the layout's `images`
+    author: str | None = None
+    created_at: datetime | int | None = None  # a datetime, or UTC seconds
+    handles: list[str] = field(default_factory=list)  # tagged or sponsoring accounts
+    brands: list[str] = field(default_factory=list)  # where the corpus names them itself
+    sponsored: bool | None = None
+    likes: int | None = None
+    comments: int | None = None
+    language: str | None = None
+    gold: dict[str, str | None] = field(default_factory=dict)
+    lost: list[tuple[str, str]] = field(default_factory=list)  # (code, detail) of what was degraded
+
+
+class Layout(Protocol):
+    """A raw layout of posts on disk."""
+
+    images: Path
+    """The folder that image paths count from."""
+    gold: tuple[str, ...]
+    """Names of the label columns that the corpus brings."""
+    images_are_known: bool
+    """True where `parse` only returns images that exist, so that `check_images: none` need not look."""
+
+    def rows(self) -> Iterator[Row]:
+        """All source rows, in a fixed order."""
+        ...
+
+    def parse(self, row: Row) -> RawPost:
+        """One post; RowError with a code when the row cannot be one."""
+        ...

@@ -1,0 +1,95 @@
+"""How a careful reader rates a drawn post: from its caption's words and its picture's pixels alone.
+
+This is the demo teacher's judgement. It knows two questions, by the heading of the rubric.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+
+import numpy as np
+from PIL import Image
+
+from assay.corpora.demo.captions import BIAS, MOOD
+from assay.corpora.demo.draw import INK
+
+TOLERANCE = 42
+
+
+def combine(text_level: float | None, picture_level: float | None) -> float:
+    """The score 0 to 10 of evidence in text and picture (0 to 5 each): either of them suffices.
+
+    A noisy-or, 10 (1 - (1 - t/5.5)(1 - v/5.5)), so that two mild hints add up and two strong ones saturate.
+    """
+    silent = (1 - (text_level or 0) / 5.5) * (1 - (picture_level or 0) / 5.5)
+    return 10 * (1 - silent)
+
+
+def caption_level(text: str) -> int | None:
+    """The level of gender bias that the caption speaks of, or None where it does not."""
+    found = [level for level, phrases in BIAS.items() for phrase in phrases if phrase in text]
+    return max(found) if found else None
+
+
+def caption_mood(text: str) -> str | None:
+    """The caption's mood, or None where it has none."""
+    low = text.lower()
+    return next((mood for mood, phrases in MOOD.items() for phrase in phrases if phrase.lower() in low), None)
+
+
+def picture_level(picture: Image.Image) -> float | None:
+    """The level of gender bias that the picture shows: how small the woman is beside the man."""
+    dress, suit = _height(picture, "dress"), _height(picture, "suit")
+    if not dress or not suit:
+        return None
+    return float(np.clip((0.928 - dress / suit) / 0.1217, 0, 5))
+
+
+def picture_mood(picture: Image.Image) -> str | None:
+    """Sun is positive, rain under a dark sky is negative, anything else says nothing."""
+    if _share(picture, "sun") > 0.004:
+        return "positive"
+    dark = float(np.asarray(picture.convert("L"))[:60].mean()) < 125
+    return "negative" if dark and _share(picture, "rain") > 0.004 else None
+
+
+def score(text: str, pictures: list[bytes]) -> float:
+    """The bias score 0 to 10 of a post, in steps of 0.5, with a coder's small inconsistency."""
+    levels = [level for level in (picture_level(_open(p)) for p in pictures) if level is not None]
+    exact = combine(caption_level(text), float(np.mean(levels)) if levels else None)
+    jitter = int.from_bytes(hashlib.sha256(text.encode() + b"".join(pictures)).digest()[:2], "little") / 65536
+    return round(2 * float(np.clip(exact + jitter - 0.5, 0, 10))) / 2
+
+
+def mood(text: str, pictures: list[bytes]) -> str:
+    """The mood of a post: where caption and picture differ, the one that is not neutral, else the caption's."""
+    said = caption_mood(text)
+    shown = next((m for m in (picture_mood(_open(p)) for p in pictures) if m), None)
+    return combine_moods(said, shown)
+
+
+def combine_moods(said: str | None, shown: str | None) -> str:
+    """One mood for caption and picture."""
+    if said in (None, "neutral"):
+        return shown or said or "neutral"
+    return said or "neutral"
+
+
+def _open(data: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(data)).convert("RGB")
+
+
+def _mask(picture: Image.Image, ink: str) -> np.ndarray:
+    difference = np.abs(np.asarray(picture, dtype=np.int16) - np.array(INK[ink], dtype=np.int16)).sum(axis=2)
+    return np.asarray(difference < TOLERANCE)
+
+
+def _share(picture: Image.Image, ink: str) -> float:
+    return float(_mask(picture, ink).mean())
+
+
+def _height(picture: Image.Image, ink: str) -> int:
+    """How many rows lie between the first and the last in which the ink stands, these included."""
+    rows = np.flatnonzero(_mask(picture, ink).sum(axis=1) >= 2)
+    return int(rows[-1] - rows[0] + 1) if len(rows) else 0

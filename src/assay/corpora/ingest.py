@@ -1,0 +1,285 @@
+"""Raw layouts -> post table: reader, parallel mapper, writer, with every source row accounted for."""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import sqlite3
+import tempfile
+from collections import Counter, deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from assay import images, text
+from assay.corpora.base import Layout, RawPost, Row
+from assay.errors import CorpusError, DataError, ImageProblem, RowError
+from assay.places import fingerprint, hash_author
+from assay.posts import Problem, ShardWriter, problems_table, schema, write_table
+from assay.progress import cores, progress
+
+CHUNK = 512
+STAGE = "ingest"
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How posts of one corpus are cleaned and checked."""
+
+    corpus: str
+    author_key: bytes
+    check_images: images.Check = "header"
+    max_pixels: int = 50_000_000
+    shard_posts: int = 10_000
+    brands: dict[str, tuple[list[str], list[str]]] = field(default_factory=dict)
+
+
+@dataclass
+class Mapped:
+    """What a worker makes of a chunk of rows: post columns, their digests, and the problems."""
+
+    posts: dict[str, list[Any]]
+    digests: list[bytes]
+    sources: list[str]
+    problems: list[Problem]
+
+
+def ingest(layout: Layout, rules: Rules, *, posts: Path, problems: Path) -> dict[str, Any]:
+    """Write the post table and the problems table of a corpus; returns the accounting.
+
+    The order of rows is the layout's, whatever the number of workers. Memory is bounded by the
+    chunks in flight and one shard; which ids and contents were seen is kept on disk.
+    """
+    arrow = schema(layout.gold, {"corpus": rules.corpus, "author_key": fingerprint(rules.author_key)})
+    writer = ShardWriter(posts, arrow, rules.shard_posts)
+    found: list[Problem] = []
+    source_rows = dropped = 0
+    with tempfile.TemporaryDirectory(prefix="assay-ingest-") as scratch, progress(what="ingest") as bar:
+        seen = _Seen(Path(scratch) / "seen.sqlite")
+        for mapped, size in _map(layout, rules):
+            source_rows += size
+            keep = _keep_new(mapped, seen)
+            found += mapped.problems
+            dropped += sum(problem.severity == "dropped" for problem in mapped.problems)
+            table = pa.table(mapped.posts, schema=arrow)
+            writer.write(table if all(keep) else table.filter(pa.array(keep, pa.bool_())))
+            bar.update(size)
+        writer.close()
+        seen.close()
+    if source_rows == 0:
+        raise CorpusError(f"corpus {rules.corpus}: no source rows found; is this the right folder and kind?")
+    write_table(problems_table(found), problems)
+    if source_rows != writer.written + dropped:
+        raise DataError(
+            f"corpus {rules.corpus}: {source_rows} source rows, but {writer.written} posts and "
+            f"{dropped} dropped: accounting is broken, please report this"
+        )
+    by_code = Counter((problem.severity, problem.code) for problem in found)
+    return {
+        "source_rows": source_rows,
+        "posts": writer.written,
+        "dropped": {"total": dropped, **_of(by_code, "dropped")},
+        "degraded": {
+            "total": len({p.source for p in found if p.severity == "degraded"}), **_of(by_code, "degraded"),
+        },
+    }
+
+
+def _of(by_code: Counter[tuple[Any, str]], severity: str) -> dict[str, int]:
+    return {code: n for (level, code), n in sorted(by_code.items()) if level == severity}
+
+
+def _keep_new(mapped: Mapped, seen: _Seen) -> list[bool]:
+    """Drop ids that came before, and fill in `duplicate_of`; problems of a dropped row go with it."""
+    keep: list[bool] = []
+    gone: dict[str, Problem] = {}
+    for i, post_id in enumerate(mapped.posts["post_id"]):
+        first = seen.add_id(post_id)
+        keep.append(first)
+        if first:
+            mapped.posts["duplicate_of"][i] = seen.first_with(mapped.digests[i], post_id)
+        else:
+            source = mapped.sources[i]
+            gone[source] = Problem(post_id, source, STAGE, "duplicate_id", "dropped", "an earlier row has this id")
+    if gone:
+        mapped.problems = [p for p in mapped.problems if p.source not in gone] + list(gone.values())
+    return keep
+
+
+class _Seen:
+    """Which post ids and which contents were seen, on disk, so that memory stays bounded."""
+
+    def __init__(self, path: Path) -> None:
+        self._db = sqlite3.connect(path, isolation_level=None)
+        self._db.executescript(
+            "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA cache_size=-65536; PRAGMA temp_store=MEMORY;"
+            "CREATE TABLE ids(id BLOB PRIMARY KEY) WITHOUT ROWID;"
+            "CREATE TABLE contents(digest BLOB PRIMARY KEY, post_id TEXT) WITHOUT ROWID; BEGIN;"
+        )
+
+    def add_id(self, post_id: str) -> bool:
+        """True the first time that this id comes."""
+        key = hashlib.blake2b(post_id.encode(), digest_size=16).digest()
+        return self._db.execute("INSERT OR IGNORE INTO ids VALUES (?)", (key,)).rowcount == 1
+
+    def first_with(self, digest: bytes, post_id: str) -> str | None:
+        """The earlier post with this content, or None if this one is the first."""
+        if self._db.execute("INSERT OR IGNORE INTO contents VALUES (?, ?)", (digest, post_id)).rowcount == 1:
+            return None
+        row = self._db.execute("SELECT post_id FROM contents WHERE digest = ?", (digest,)).fetchone()
+        return str(row[0])
+
+    def close(self) -> None:
+        self._db.close()
+
+
+# --------------------------------------------------------------------------------- the mapper
+
+
+def _map(layout: Layout, rules: Rules) -> Iterator[tuple[Mapped, int]]:
+    """Map chunks of rows in order, in worker processes when there is more than one chunk of work."""
+    rows = layout.rows()
+    chunks = iter(lambda: list(islice(rows, CHUNK)), [])
+    start = list(islice(chunks, 3))
+    workers = cores()
+    if workers == 1 or len(start) < 3:
+        mapper = _Mapper(layout, rules)
+        for chunk in _chain(start, chunks):
+            yield mapper(chunk), len(chunk)
+        return
+    context = multiprocessing.get_context("forkserver")
+    with ProcessPoolExecutor(workers, context, _start_worker, (layout, rules)) as pool:
+        running: deque[tuple[Future[Mapped], int]] = deque()
+        for chunk in _chain(start, chunks):
+            running.append((pool.submit(_work, chunk), len(chunk)))
+            if len(running) > 2 * workers + 2:
+                future, size = running.popleft()
+                yield future.result(), size
+        for future, size in running:
+            yield future.result(), size
+
+
+def _chain(start: list[list[Row]], rest: Iterator[list[Row]]) -> Iterator[list[Row]]:
+    yield from start
+    yield from rest
+
+
+_mapper: _Mapper | None = None
+
+
+def _start_worker(layout: Layout, rules: Rules) -> None:
+    global _mapper
+    _mapper = _Mapper(layout, rules)
+
+
+def _work(chunk: list[Row]) -> Mapped:
+    if _mapper is None:
+        raise RuntimeError("worker was not started")
+    return _mapper(chunk)
+
+
+class _Mapper:
+    """Turns rows into post columns; nothing that a row holds can raise out of it."""
+
+    def __init__(self, layout: Layout, rules: Rules) -> None:
+        self.layout, self.rules = layout, rules
+        self.brands = text.BrandIndex.build(rules.brands)
+        self.names = schema(layout.gold).names
+
+    def __call__(self, chunk: list[Row]) -> Mapped:
+        mapped = Mapped({name: [] for name in self.names}, [], [], [])
+        for row in chunk:
+            post_id = None
+            try:
+                if isinstance(row.data, RowError):
+                    raise row.data
+                raw = self.layout.parse(row)
+                post_id = raw.post_id
+                values, digest = self._post(raw, row.source, mapped.problems)
+            except RowError as error:
+                mapped.problems = [p for p in mapped.problems if p.source != row.source]
+                mapped.problems.append(
+                    Problem(post_id, row.source, STAGE, error.code, "dropped", _printable(error.detail))
+                )
+                continue
+            except Exception as error:  # an adapter met something that nobody foresaw
+                mapped.problems = [p for p in mapped.problems if p.source != row.source]
+                mapped.problems.append(Problem(
+                    post_id, row.source, STAGE, "unreadable_row", "dropped", f"{type(error).__name__}: {error}"[:200]
+                ))
+                continue
+            for name in self.names:
+                mapped.posts[name].append(values[name])
+            mapped.digests.append(digest)
+            mapped.sources.append(row.source)
+        return mapped
+
+    def _post(self, raw: RawPost, source: str, problems: list[Problem]) -> tuple[dict[str, Any], bytes]:
+        lost = list(raw.lost)
+        post_id = _printable(raw.post_id)
+        if not post_id:
+            raise RowError("no_id", "the row has no post id")
+        clean = self._text(raw, lost)
+        kept, hashes, sigs = self._images(raw, lost)
+        if not clean and not kept:
+            code = lost[0][0] if lost else "no_text_no_image"
+            raise RowError(code, "; ".join(f"{c} {d}".strip() for c, d in lost) or "neither text nor image")
+        problems += [Problem(post_id, source, STAGE, code, "degraded", _printable(detail)) for code, detail in lost]
+        tags = text.hashtags(clean)
+        handles = list(dict.fromkeys(text.mentions(clean) + [h.lstrip("@").lower() for h in raw.handles if h]))
+        brands = sorted({*raw.brands, *self.brands.find(tags, handles)})
+        values: dict[str, Any] = {
+            "post_id": post_id, "text": clean, "images": kept,
+            "author": hash_author(raw.author, self.rules.author_key),
+            "created_at": _moment(raw.created_at), "brands": brands, "hashtags": tags, "mentions": handles,
+            "sponsored": raw.sponsored, "likes": raw.likes, "comments": raw.comments,
+            "language": raw.language or None, "duplicate_of": None,
+            "text_sig": text.signature(clean) if clean else None, "image_sig": sigs,
+        }
+        values |= {f"gold_{name}": raw.gold.get(name) for name in self.layout.gold}
+        content = "\0".join([clean, *(hashes or kept)])
+        return values, hashlib.blake2b(content.encode(), digest_size=16).digest()
+
+    def _text(self, raw: RawPost, lost: list[tuple[str, str]]) -> str:
+        if raw.text is None:
+            return ""
+        try:
+            return text.normalise(text.decode(raw.text) if isinstance(raw.text, bytes) else raw.text)
+        except RowError as error:
+            lost.append((error.code, error.detail))
+            return ""
+
+    def _images(self, raw: RawPost, lost: list[tuple[str, str]]) -> tuple[list[str], list[str], list[str]]:
+        if self.rules.check_images == "none" and self.layout.images_are_known:
+            return raw.images, [], []
+        kept, hashes, sigs = [], [], []
+        for path in raw.images:
+            try:
+                known = images.check(self.layout.images, path, self.rules.check_images, self.rules.max_pixels)
+            except ImageProblem as problem:
+                lost.append((problem.code, problem.detail or path))
+                continue
+            kept.append(path)
+            if known:
+                hashes.append(known[0])
+                sigs.append(known[1])
+        return kept, hashes, sigs
+
+
+def _printable(value: str) -> str:
+    return "".join(c if c.isprintable() else "�" for c in value.encode("utf-8", "replace").decode()).strip()
+
+
+def _moment(value: datetime | int | None) -> datetime | None:
+    if value is None or isinstance(value, datetime):
+        return value
+    try:
+        return datetime.fromtimestamp(value, UTC)
+    except (OverflowError, OSError, ValueError):
+        return None

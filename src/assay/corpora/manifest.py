@@ -1,0 +1,52 @@
+"""A manifest says in a few bytes which state a raw corpus is in: files, bytes and a digest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from assay.errors import CorpusError
+from assay.progress import progress
+
+
+def scan(paths: list[Path]) -> dict[str, int | str]:
+    """Count files and bytes below `paths` and digest names, sizes and modification times.
+
+    The digest is the sum of one hash a file, so that order and memory do not matter. Contents are
+    not read. CorpusError when a path is missing or nothing is there.
+    """
+    files = size = total = 0
+    for root in paths:
+        if not root.exists():
+            raise CorpusError(f"{root}: not there; set `path` of the corpus to the folder where it lies")
+        for relative, status in progress(_files(root), what="scan", unit="file"):
+            files += 1
+            size += status.st_size
+            entry = f"{relative}\0{status.st_size}\0{status.st_mtime_ns}".encode("utf-8", "surrogateescape")
+            total += int.from_bytes(hashlib.blake2b(entry, digest_size=32).digest(), "little")
+    if files == 0:
+        raise CorpusError(f"{paths[0]}: empty; set `path` of the corpus to the folder where it lies")
+    return {"files": files, "bytes": size, "digest": f"{total % 2**256:064x}"}
+
+
+def _files(root: Path) -> Iterator[tuple[str, os.stat_result]]:
+    if root.is_file():
+        yield root.name, root.stat()
+        return
+    stack = [str(root)]
+    while stack:
+        with os.scandir(stack.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    stack.append(entry.path)
+                else:
+                    yield os.path.relpath(entry.path, root), entry.stat(follow_symlinks=False)
+
+
+def write(manifest: dict[str, int | str], path: Path) -> None:
+    """Write a manifest as small, readable JSON."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(manifest, indent=1) + "\n")

@@ -1,0 +1,191 @@
+"""Open, check, bound, resize and encode an image with Pillow; every failure is an ImageProblem.
+
+Codes: `missing_image`, `undecodable_image`, `decompression_bomb`, `outside_corpus`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import warnings
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+from typing import Literal, NamedTuple
+
+import imagehash
+from PIL import Image, ImageFile, ImageOps
+
+from assay.errors import ImageProblem
+
+ImageFile.LOAD_TRUNCATED_IMAGES = False
+Image.MAX_IMAGE_PIXELS = None  # bounded here, by `max_pixels`, before a pixel is decoded
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "MPO", "AVIF")
+JPEG_QUALITY = 92
+MAX_PIXELS = 50_000_000
+
+
+def safe_path(root: Path, relative: str) -> Path:
+    """The file below `root` that a corpus names; ImageProblem when it points outside of it.
+
+    Links are followed, so one that leads out of the corpus is refused too.
+    """
+    pure = PurePosixPath(relative.replace("\\", "/"))
+    if "\x00" in relative or pure.is_absolute() or ".." in pure.parts or (pure.parts and ":" in pure.parts[0]):
+        raise ImageProblem("outside_corpus", relative)
+    path = root / pure
+    inside = _real(root)
+    if not (_real(path.parent) == inside or _real(path.parent).startswith(inside + os.sep)) or (
+        path.is_symlink() and not os.path.realpath(path).startswith(inside + os.sep)
+    ):
+        raise ImageProblem("outside_corpus", f"{relative} is a link out of the corpus")
+    return path
+
+
+@lru_cache(maxsize=4096)
+def _real(folder: Path) -> str:
+    return os.path.realpath(folder)
+
+
+def read_bytes(root: Path, relative: str) -> bytes:
+    """The bytes of an image of a corpus."""
+    path = safe_path(root, relative)
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise ImageProblem("missing_image", relative) from error
+    except OSError as error:
+        raise ImageProblem("undecodable_image", f"{relative}: {error.strerror}") from error
+
+
+def open_header(data: bytes | Path, max_pixels: int) -> Image.Image:
+    """The image with its header read and its size checked, pixels not yet decoded."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            image = Image.open(io.BytesIO(data) if isinstance(data, bytes) else data, formats=FORMATS)
+    except FileNotFoundError as error:
+        raise ImageProblem("missing_image", str(data)) from error
+    except Exception as error:
+        raise ImageProblem("undecodable_image", _short(error)) from error
+    if image.width * image.height > max_pixels:
+        size = f"{image.width}x{image.height}"
+        image.close()
+        raise ImageProblem("decompression_bomb", f"{size} is over max_pixels {max_pixels}")
+    return image
+
+
+def decode(data: bytes, max_pixels: int) -> Image.Image:
+    """The first frame as RGB, turned upright by its EXIF; transparency is laid on white."""
+    image = open_header(data, max_pixels)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            image.load()
+            upright = ImageOps.exif_transpose(image)
+            return _rgb(upright)
+    except ImageProblem:
+        raise
+    except Exception as error:
+        raise ImageProblem("undecodable_image", _short(error)) from error
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB":
+        return image
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        layer = image.convert("RGBA")
+        white = Image.new("RGBA", layer.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, layer).convert("RGB")
+    if image.mode.startswith("I;16") or image.mode == "I":
+        return image.point(lambda value: value / 257).convert("L").convert("RGB")
+    return image.convert("RGB")
+
+
+def pack(data: bytes, *, longest: int, max_pixels: int) -> bytes:
+    """The image as a JPEG or PNG without metadata whose longer side is at most `longest` pixels.
+
+    A small, plain RGB JPEG or PNG that carries no metadata is passed through byte for byte, so
+    that nothing is lost twice. Students see posts through this function in training and in
+    inference alike.
+    """
+    header = open_header(data, max_pixels)
+    plain = header.format in ("JPEG", "PNG") and header.mode == "RGB" and max(header.size) <= longest
+    if plain and not _has_metadata(header):
+        decode(data, max_pixels)
+        return data
+    if header.format == "JPEG":  # decode at a smaller scale where the size allows it
+        header.draft("RGB", (longest, longest))
+        try:
+            header.load()
+            image = _rgb(ImageOps.exif_transpose(header))
+        except Exception as error:
+            raise ImageProblem("undecodable_image", _short(error)) from error
+    else:
+        image = decode(data, max_pixels)
+    image.thumbnail((longest, longest), Image.Resampling.BICUBIC, reducing_gap=2.0)
+    out = io.BytesIO()
+    image.save(out, "JPEG", quality=JPEG_QUALITY)
+    return out.getvalue()
+
+
+def _has_metadata(image: Image.Image) -> bool:
+    harmless = {"jfif", "jfif_version", "jfif_unit", "jfif_density", "dpi", "progressive",
+                "progression", "gamma", "srgb"}
+    return bool(set(image.info) - harmless) or bool(image.getexif())
+
+
+class Loaded(NamedTuple):
+    """The usable images of a post: file bytes, and (code, detail) of those that were lost."""
+
+    data: list[bytes]
+    lost: list[tuple[str, str]]
+
+
+def load(root: Path, paths: list[str], *, limit: int) -> Loaded:
+    """Read up to `limit` images of a post; what cannot be read is named in `lost`."""
+    loaded = Loaded([], [])
+    for path in paths[:limit]:
+        try:
+            loaded.data.append(read_bytes(root, path))
+        except ImageProblem as problem:
+            loaded.lost.append((problem.code, problem.detail))
+    return loaded
+
+
+def content_hash(data: bytes) -> str:
+    """SHA-256 of the file's bytes, as hex: two images are the same if and only if this is."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def signature(image: Image.Image) -> str:
+    """A 64-bit perceptual hash (pHash, DCT), 16 hex digits; near-duplicates differ in few bits."""
+    return str(imagehash.phash(image))
+
+
+Check = Literal["none", "header", "full"]
+
+
+def check(root: Path, relative: str, level: Check, max_pixels: int) -> tuple[str, str] | None:
+    """Check one image of a corpus as far as `level` says; ImageProblem when it cannot be used.
+
+    Under `full` the result is (content hash, perceptual signature), else None. Under `none` only
+    its existence is checked.
+    """
+    if level == "full":
+        data = read_bytes(root, relative)
+        return content_hash(data), signature(decode(data, max_pixels))
+    path = safe_path(root, relative)
+    if level == "header":
+        try:
+            open_header(path, max_pixels).close()
+        except ImageProblem as problem:
+            raise ImageProblem(problem.code, f"{relative}: {problem.detail}".replace(f"{path}", "")) from None
+    elif not path.is_file():
+        raise ImageProblem("missing_image", relative)
+    return None
+
+
+def _short(error: Exception) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text.replace("<_io.BytesIO object at 0x", "<bytes ").split(" at 0x")[0][:160]

@@ -1,0 +1,50 @@
+"""Makes predicted probabilities mean what they say, and says how far a score may be off."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+
+
+def temperature(y: np.ndarray, probabilities: np.ndarray) -> float:
+    """The temperature that minimises the log loss of classes y [n] and probabilities [n, K].
+
+    Guo et al. (2017). 1.0 where there is nothing to fit on; bounded to [0.05, 20].
+    """
+    if not len(y):
+        return 1.0
+    logits = np.log(np.clip(probabilities, 1e-12, 1))
+
+    def loss(log_t: float) -> float:
+        scaled = logits / math.exp(log_t)
+        scaled = scaled - scaled.max(1, keepdims=True)
+        return float(np.mean(np.log(np.exp(scaled).sum(1)) - scaled[np.arange(len(y)), y]))
+
+    return float(math.exp(minimize_scalar(loss, bounds=(math.log(0.05), math.log(20)), method="bounded").x))
+
+
+def residual_quantile(y: np.ndarray, predicted: np.ndarray, coverage: float = 0.9) -> float | None:
+    """Half the width of a split-conformal interval: the (1 + 1/n) coverage quantile of |y - predicted|.
+
+    None where there are too few posts for that coverage. Lei et al. (2018).
+    """
+    n = len(y)
+    level = math.ceil((n + 1) * coverage) / n if n else 2.0
+    if level > 1:
+        return None
+    return float(np.quantile(np.abs(y - predicted), level, method="higher"))
+
+
+def expected_calibration_error(y: np.ndarray, probabilities: np.ndarray, weights: np.ndarray, bins: int = 10) -> float:
+    """The weighted mean distance of confidence and accuracy over equal-width bins of confidence."""
+    confidence, right = probabilities.max(1), probabilities.argmax(1) == y
+    where = np.minimum((confidence * bins).astype(int), bins - 1)
+    total = 0.0
+    for number in range(bins):
+        inside = where == number
+        if inside.any():
+            w = weights[inside]
+            total += abs(float((w * (right[inside] - confidence[inside])).sum()))
+    return total / float(weights.sum())

@@ -1,0 +1,90 @@
+"""What the corpus says, from predictions alone: distribution, bands, brands. No intervals yet.
+
+Means over predictions carry the student's bias; they are marked as uncorrected everywhere.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from assay.config import ClassesTarget, ScoreTarget, Target
+
+UNCORRECTED = "uncorrected model means"
+BINS = 20
+
+
+def findings(predictions: pa.Table, brands: list[list[str]], target: Target, *, min_posts: int) -> dict[str, Any]:
+    """The content of findings.json; `brands` stands row by row beside `predictions`."""
+    status = Counter(predictions["status"].to_pylist())
+    scored = np.array([value is not None for value in predictions["value"].to_pylist()], dtype=bool)
+    found: dict[str, Any] = {
+        "posts": predictions.num_rows,
+        "scored": int(scored.sum()),
+        "status": dict(sorted(status.items())),
+        "in_train": int(np.sum(predictions["in_train"].to_pylist())),
+        "note": UNCORRECTED,
+    }
+    values = predictions["value"].to_pylist()
+    if isinstance(target, ScoreTarget):
+        found |= _of_scores(np.array([v for v in values if v is not None], dtype=float), target)
+    else:
+        shares = Counter(v for v in values if v is not None)
+        found["shares"] = {name: _share(shares[name], int(scored.sum())) for name in target.names}
+    table = brand_table(values, brands, target, min_posts=min_posts)
+    found["brands"] = {"named": len(table), "shown": sum(not row["too_few"] for row in table), "min_posts": min_posts}
+    return found
+
+
+def _share(count: int, total: int) -> float | None:
+    return round(count / total, 4) if total else None
+
+
+def _of_scores(scores: np.ndarray, target: ScoreTarget) -> dict[str, Any]:
+    if not len(scores):
+        return {"mean": None, "bands": {}}
+    where = np.digitize(scores, target.bands)
+    names = target.names_of_bands()
+    return {
+        "mean": round(float(scores.mean()), 4),
+        "sd": round(float(scores.std()), 4),
+        "quantiles": {f"q{int(100 * q)}": round(float(np.quantile(scores, q)), 4) for q in (0.05, 0.25, 0.5, 0.75, 0.95)},
+        "bands": {name: _share(int((where == i).sum()), len(scores)) for i, name in enumerate(names)},
+    }
+
+
+def histogram(values: list[Any], target: Target) -> list[tuple[str, int]]:
+    """Counts of scored posts: of score bins, or of classes, in order."""
+    known = [value for value in values if value is not None]
+    if isinstance(target, ClassesTarget):
+        counts = Counter(known)
+        return [(name, counts[name]) for name in target.names]
+    edges = np.linspace(target.min, target.max, BINS + 1)
+    return [(f"{low:.4g}", int(n)) for low, n in zip(edges, np.histogram(known, edges)[0], strict=False)]
+
+
+def brand_table(values: list[Any], brands: list[list[str]], target: Target, *, min_posts: int) -> list[dict[str, Any]]:
+    """A row a brand: posts, uncorrected mean score or class shares, and whether there are too few posts.
+
+    A post of several brands counts for each. Sorted by name; figures are null below `min_posts`.
+    """
+    by_brand: dict[str, list[Any]] = defaultdict(list)
+    for value, names in zip(values, brands, strict=True):
+        for name in names:
+            by_brand[name].append(value)
+    rows = []
+    for name, all_values in sorted(by_brand.items()):
+        known = [value for value in all_values if value is not None]
+        few = len(known) < min_posts
+        row: dict[str, Any] = {"brand": name, "posts": len(all_values), "scored": len(known), "too_few": few}
+        if isinstance(target, ScoreTarget):
+            row["mean_uncorrected"] = None if few else round(float(np.mean(known)), 4)
+            row["sd"] = None if few else round(float(np.std(known)), 4)
+        else:
+            for label in target.names:
+                row[f"share_{label}_uncorrected"] = None if few else _share(known.count(label), len(known))
+        rows.append(row)
+    return rows

@@ -1,0 +1,123 @@
+"""Plot files for DVC and pictures for the report, all drawn from the run's own tables."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+
+INK, SOFT, WARM = "#1f3a5f", "#8fb1d6", "#d9822b"
+plt.rcParams.update({
+    "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": "#888",
+    "axes.titlesize": 10, "axes.titleweight": "bold", "svg.fonttype": "none", "svg.hashsalt": "assay",
+})
+
+
+def write_csv(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    """Write rows of equal keys as CSV."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]) if rows else ["empty"], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """Read what write_csv wrote, all values as text."""
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def svg(figure: Figure) -> str:
+    """A figure as an SVG element to stand in a page; same figure, same text."""
+    out = io.StringIO()
+    figure.tight_layout()
+    figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
+    plt.close(figure)
+    found = out.getvalue()
+    return found[found.index("<svg") :]
+
+
+def distribution(bars: Sequence[tuple[str, int]], *, title: str, edges: Sequence[str] = ()) -> str:
+    """Counts of scored posts by score bin or class; `edges` are bins at which a band begins."""
+    figure, axis = plt.subplots(figsize=(6.4, 2.8))
+    names, counts = [name for name, _ in bars], [count for _, count in bars]
+    axis.bar(range(len(bars)), counts, color=SOFT, edgecolor="white", align="edge" if len(bars) > 8 else "center",
+             width=1.0 if len(bars) > 8 else 0.7)
+    step = 2 if len(bars) > 8 else 1
+    axis.set_xticks(range(0, len(bars), step), names[::step])
+    for edge in edges:
+        axis.axvline(float(edge), color=WARM, linewidth=1, linestyle="--")
+    axis.set_ylabel("posts")
+    axis.set_title(title, loc="left")
+    return svg(figure)
+
+
+def against_teacher(rows: Sequence[dict[str, str]], *, scores: bool) -> str:
+    """Student against teacher on the test split; for classes, the probability of the teacher's class."""
+    figure, axis = plt.subplots(figsize=(3.6, 3.2))
+    student = [float(row["student"]) for row in rows]
+    if scores:
+        teacher = [float(row["teacher"]) for row in rows]
+        axis.scatter(teacher, student, s=12, alpha=0.45, color=INK, linewidths=0)
+        low, high = min(teacher + student), max(teacher + student)
+        axis.plot([low, high], [low, high], color=WARM, linewidth=1)
+        axis.set_xlabel("teacher")
+        axis.set_ylabel("student")
+    else:
+        names = sorted({row["teacher"] for row in rows})
+        axis.boxplot([[s for s, r in zip(student, rows, strict=True) if r["teacher"] == n] for n in names],
+                     tick_labels=names, medianprops={"color": WARM})
+        axis.set_ylabel("probability of the teacher's class")
+    axis.set_title("Student against teacher (test)", loc="left")
+    return svg(figure)
+
+
+def calibration(rows: Sequence[dict[str, str]]) -> str:
+    """Binned prediction against truth on the test split."""
+    figure, axis = plt.subplots(figsize=(3.6, 3.2))
+    x, y = [float(row["predicted"]) for row in rows], [float(row["observed"]) for row in rows]
+    low, high = min(x + y), max(x + y)
+    axis.plot([low, high], [low, high], color=WARM, linewidth=1)
+    axis.plot(x, y, marker="o", markersize=4, color=INK, linewidth=1)
+    axis.set_xlabel("predicted")
+    axis.set_ylabel("observed")
+    axis.set_title("Calibration (test)", loc="left")
+    return svg(figure)
+
+
+def curves(train: Sequence[tuple[int, float]], val: Sequence[tuple[int, float]]) -> str:
+    """Loss of train and val by epoch."""
+    figure, axis = plt.subplots(figsize=(3.6, 3.2))
+    axis.plot(*zip(*train, strict=True), color=SOFT, label="train")
+    axis.plot(*zip(*val, strict=True), color=INK, label="val")
+    axis.set_xlabel("epoch")
+    axis.set_ylabel("loss")
+    axis.legend(frameon=False)
+    axis.set_title("Learning curves", loc="left")
+    return svg(figure)
+
+
+def comparison(figures: dict[str, dict[str, Any]], *, title: str, higher_is_better: bool) -> str:
+    """The student and its baselines with 95 % intervals, best on top."""
+    known = {name: f for name, f in figures.items() if f["value"] is not None}
+    order = sorted(known, key=lambda name: known[name]["value"], reverse=not higher_is_better)
+    figure, axis = plt.subplots(figsize=(6.4, 0.6 + 0.36 * max(len(order), 2)))
+    for at, name in enumerate(order):
+        f, tone = known[name], WARM if name == "student" else INK
+        low, high = (f["low"], f["high"]) if f["low"] is not None else (f["value"], f["value"])
+        axis.plot([low, high], [at, at], color=tone, linewidth=2)
+        axis.plot(f["value"], at, "o", color=tone, markersize=5)
+    axis.set_yticks(range(len(order)), order)
+    axis.set_ylim(-0.6, len(order) - 0.4)
+    axis.grid(axis="x", color="#eee")
+    axis.set_title(title, loc="left")
+    return svg(figure)

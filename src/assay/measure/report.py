@@ -1,0 +1,121 @@
+"""One self-contained HTML page about a task: what the corpus says, how good the student is, what failed."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from assay.config import ClassesTarget, ScoreTarget, Task
+from assay.measure import plots
+from assay.measure.findings import BINS, brand_table, findings, histogram
+from assay.measure.metrics import HIGHER_IS_BETTER, headline
+from assay.measure.plots import read_csv
+
+
+def report(
+    name: str, task: Task, *, posts: list[list[str]], predictions: pa.Table, problems: Path, labels: Path, sample: Path,
+    metrics: Path, out_findings: Path, out_brands: Path, out_page: Path,
+) -> None:
+    """Write findings.json, brands.csv and report.html of a task.
+
+    `posts` are the brands of every post, in the order of `predictions`; `metrics` is the folder that
+    holds annotate.json, infer.json, evaluate.json, errors.parquet, train/ and plots/.
+    """
+    values = predictions["value"].to_pylist()
+    found = findings(predictions, posts, task.target, min_posts=task.report.min_posts)
+    brands = brand_table(values, posts, task.target, min_posts=task.report.min_posts)
+    out_findings.parent.mkdir(parents=True, exist_ok=True)
+    out_findings.write_text(json.dumps(found, indent=1) + "\n")
+    plots.write_csv(brands or [{"brand": None, "posts": None}], out_brands)
+    evaluated = json.loads((metrics / "evaluate.json").read_text())
+    page = _template().render(
+        name=name, task=task, found=found, brands=brands,
+        evaluated=evaluated, annotated=json.loads((metrics / "annotate.json").read_text()),
+        inferred=json.loads((metrics / "infer.json").read_text()),
+        headline=headline(task.target), figures=_figures(evaluated), pictures=_pictures(task, values, evaluated, metrics),
+        worst=_worst(metrics / "errors.parquet", sample, task.report.worst), failures=_failures(problems, labels, predictions),
+    )
+    out_page.write_text(page, encoding="utf-8")
+
+
+def _template() -> jinja2.Template:
+    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    return jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True,
+                              undefined=jinja2.StrictUndefined).get_template("report.html")
+
+
+def _figures(evaluated: dict[str, Any]) -> list[tuple[str, dict[str, dict[str, Any]]]]:
+    """(metric, {student and baselines: figure}) for the table of figures."""
+    names = [n for n, f in evaluated.items() if isinstance(f, dict) and set(f) == {"value", "low", "high"}]
+    return [
+        (n, {"student": evaluated[n], **{b: figures[n] for b, figures in evaluated["baselines"].items()}}) for n in names
+    ]
+
+
+def _pictures(task: Task, values: list[Any], evaluated: dict[str, Any], metrics: Path) -> dict[str, str]:
+    target, main = task.target, headline(task.target)
+    edges: list[str] = []
+    if isinstance(target, ScoreTarget):
+        edges = [str((edge - target.min) / (target.max - target.min) * BINS) for edge in target.bands]
+    figures = dict(_figures(evaluated))[main]
+    live = metrics / "train" / "plots" / "metrics"
+    return {
+        "distribution": plots.distribution(histogram(values, target), title="Predictions over the corpus", edges=edges),
+        "comparison": plots.comparison(figures, title=f"{main}: student and baselines, 95 % intervals",
+                                       higher_is_better=main in HIGHER_IS_BETTER),
+        "against": plots.against_teacher(read_csv(metrics / "plots" / "predicted.csv"),
+                                         scores=not isinstance(target, ClassesTarget)),
+        "calibration": plots.calibration(read_csv(metrics / "plots" / "calibration.csv")),
+        "curves": plots.curves(_curve(live / "train_loss.tsv"), _curve(live / "val_loss.tsv")),
+    }
+
+
+def _curve(path: Path) -> list[tuple[int, float]]:
+    lines = path.read_text().splitlines()
+    names = lines[0].split("\t")
+    step, value = names.index("step"), len(names) - 1
+    return [(int(cells[step]), float(cells[value])) for cells in (line.split("\t") for line in lines[1:])]
+
+
+def _worst(errors: Path, sample: Path, count: int) -> list[dict[str, Any]]:
+    """The test posts with the largest errors, with a thumbnail of the first image."""
+    rows = pq.read_table(errors).slice(0, count).to_pylist()
+    wanted = {row["post_id"]: row for row in rows}
+    for path in sorted(sample.glob("part-*.parquet")):
+        for batch in pq.ParquetFile(path).iter_batches(batch_size=128, columns=["post_id", "text", "images"]):
+            for post in batch.to_pylist():
+                if post["post_id"] in wanted:
+                    images = post["images"]
+                    wanted[post["post_id"]] |= {
+                        "text": post["text"], "image": _data_url(images[0]) if images else None, "images": len(images),
+                    }
+    return rows
+
+
+def _data_url(image: bytes) -> str:
+    kind = "png" if image.startswith(b"\x89PNG") else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(image).decode()}"
+
+
+def _failures(problems: Path, labels: Path, predictions: pa.Table) -> list[dict[str, Any]]:
+    """What failed in which stage, why, and how often."""
+    counts: Counter[tuple[str, str, str]] = Counter()
+    for row in pq.read_table(problems, columns=["stage", "severity", "code"]).to_pylist():
+        counts[row["stage"], row["severity"], row["code"]] += 1
+    for row in pq.read_table(labels, columns=["status", "reason"]).to_pylist():
+        if row["status"] != "ok":
+            counts["annotate", "failed", str(row["reason"]).split(":")[0]] += 1
+    for status, reason in zip(predictions["status"].to_pylist(), predictions["reason"].to_pylist(), strict=True):
+        if reason:
+            counts["infer", status, reason.split(":")[0]] += 1
+    return [
+        {"stage": stage, "severity": severity, "code": code, "count": n}
+        for (stage, severity, code), n in sorted(counts.items())
+    ]

@@ -1,0 +1,1 @@
+"""Scoring: a trained student applied to posts, one by one or a whole corpus."""

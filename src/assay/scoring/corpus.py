@@ -1,0 +1,114 @@
+"""Scores a whole corpus, shard by shard; finished shards outlive a kill and are never done twice.
+
+A finished shard waits in places.home() under a key of model and input shard; at the end all are
+moved into the output folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from assay import images
+from assay.config import ClassesTarget, Target
+from assay.errors import DataError
+from assay.places import home
+from assay.posts import shards, write_table
+from assay.progress import progress, say
+from assay.scoring.predict import Prediction, Predictor
+from assay.student.features import PostInputs
+from assay.student.model import folder_digest
+
+
+def prediction_schema(target: Target) -> pa.Schema:
+    """The predictions table: one row for every post of ingest, in the same order."""
+    classes = isinstance(target, ClassesTarget)
+    return pa.schema([
+        pa.field("post_id", pa.string(), nullable=False),
+        pa.field("status", pa.string(), nullable=False),  # ok | text_only | image_only | failed
+        pa.field("value", pa.string() if classes else pa.float64()),
+        pa.field("probabilities", pa.list_(pa.float32())),  # in the order of the target's names
+        pa.field("reason", pa.string()),
+        pa.field("in_train", pa.bool_(), nullable=False),
+    ])
+
+
+def infer(
+    model: Path, posts: Path, root: Path, split: Path, out: Path, *, batch_size: int, max_pixels: int
+) -> dict[str, Any]:
+    """Score every post of `posts`, images read below `root`; returns the figures of infer.json."""
+    predictor = Predictor.load(model, max_pixels=max_pixels)
+    table = pq.read_table(split, columns=["post_id", "split"])
+    learnt = {i for i, s in zip(*(table[c].to_pylist() for c in ("post_id", "split")), strict=True) if s == "train"}
+    sources = shards(posts)
+    stem = hashlib.sha256(f"{folder_digest(model)} {_digest(split)} {max_pixels}".encode()).hexdigest()
+    waiting = home() / "inference"
+    waiting.mkdir(exist_ok=True)
+    finished = [waiting / f"{_key(stem, source)}.parquet" for source in sources]
+    resumed = sum(path.exists() for path in finished)
+    if resumed:
+        say(f"infer: {resumed} of {len(sources)} shards were finished before and are kept")
+    total = sum(pq.read_metadata(source).num_rows for source in sources)
+    with progress(what="infer", total=total) as bar:
+        for source, path in zip(sources, finished, strict=True):
+            if not path.exists():
+                write_table(_score_shard(predictor, source, root, learnt, batch_size), path)
+            bar.update(pq.read_metadata(path).num_rows)
+    out.mkdir(parents=True, exist_ok=True)
+    status: Counter[str] = Counter()
+    for number, path in enumerate(finished):
+        status.update(pq.read_table(path, columns=["status"])["status"].to_pylist())
+        shutil.copyfile(path, out / f"part-{number:05d}.parquet")
+    if sum(status.values()) != total:
+        raise DataError(f"{total} posts but {sum(status.values())} predictions; please report this")
+    for path in finished:
+        path.unlink(missing_ok=True)
+    return {
+        "posts": total, "scored": total - status["failed"],
+        "status": {name: status[name] for name in ("ok", "text_only", "image_only", "failed")},
+        "in_train": len(learnt), "shards": len(sources), "shards_resumed": resumed,
+    }
+
+
+def _score_shard(predictor: Predictor, source: Path, root: Path, learnt: set[str], batch_size: int) -> pa.Table:
+    schema = prediction_schema(predictor.target)
+    rows: list[dict[str, Any]] = []
+    for batch in _batches(source, batch_size):
+        loaded = [images.load(root, row["images"], limit=predictor.max_images) for row in batch]
+        inputs = [
+            PostInputs(row["text"], [(images.content_hash(data), data) for data in found.data])
+            for row, found in zip(batch, loaded, strict=True)
+        ]
+        for row, found, prediction in zip(batch, loaded, predictor.score(inputs), strict=True):
+            unread = "; ".join(f"{code}: {detail}" for code, detail in found.lost)
+            rows.append(_row(row["post_id"], prediction, unread, row["post_id"] in learnt))
+    return pa.Table.from_pylist(rows, schema=schema)
+
+
+def _batches(source: Path, size: int) -> Iterator[list[dict[str, Any]]]:
+    for batch in pq.ParquetFile(source).iter_batches(batch_size=size, columns=["post_id", "text", "images"]):
+        yield batch.to_pylist()
+
+
+def _row(post_id: str, found: Prediction, unread: str, in_train: bool) -> dict[str, Any]:
+    reason = "; ".join(part for part in (unread, found.reason) if part) or None
+    return {
+        "post_id": post_id, "status": found.status, "value": found.value,
+        "probabilities": list(found.probabilities.values()) if found.probabilities else None,
+        "reason": reason, "in_train": in_train,
+    }
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _key(stem: str, source: Path) -> str:
+    return hashlib.sha256(f"{stem} {_digest(source)}".encode()).hexdigest()[:40]

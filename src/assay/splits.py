@@ -1,0 +1,205 @@
+"""Leakage-safe, stratified splits: posts that share author, image or text never part.
+
+Groups are the connected components of "same author", "near-duplicate image" (pHash within
+`image_distance` bits) and "near-duplicate text" (Jaccard similarity of words and word pairs of at
+least `text_similarity`).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Hashable, Iterator, Sequence
+from itertools import combinations, pairwise
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from sklearn.model_selection import StratifiedGroupKFold
+
+from assay.config import Split, Target
+from assay.errors import DataError
+from assay.text import PERMUTATIONS, shingles, similarity
+
+NAMES = ("train", "val", "calibration", "test")
+BITS = 64
+_FOLDS = 20  # a split is made of twentieths of the groups
+SCHEMA = pa.schema([
+    pa.field("post_id", pa.string(), nullable=False),
+    pa.field("split", pa.string(), nullable=False),
+    pa.field("group", pa.int64(), nullable=False),
+])
+
+
+class _Union:
+    """Union-find over 0..n-1; the root of a set is its smallest member."""
+
+    def __init__(self, n: int) -> None:
+        self.parent = list(range(n))
+
+    def find(self, a: int) -> int:
+        while self.parent[a] != a:
+            self.parent[a] = self.parent[self.parent[a]]
+            a = self.parent[a]
+        return a
+
+    def join(self, a: int, b: int) -> None:
+        low, high = sorted((self.find(a), self.find(b)))
+        self.parent[high] = low
+
+
+def groups(posts: Sequence[dict[str, Any]], settings: Split) -> np.ndarray:
+    """The leakage group of each post (int64 [n]); posts are rows of the sample table."""
+    union = _Union(len(posts))
+    if "author" in settings.group_by:
+        _join_equal(union, [(post["author"], i) for i, post in enumerate(posts) if post["author"]])
+    if "image" in settings.group_by:
+        for a, b in near_images([post["image_sig"] for post in posts], settings.image_distance):
+            union.join(a, b)
+    if "text" in settings.group_by:
+        for a, b in near_texts(posts, settings.text_similarity):
+            union.join(a, b)
+    return np.array([union.find(i) for i in range(len(posts))], dtype=np.int64)
+
+
+def _join_equal(union: _Union, values: list[tuple[Hashable, int]]) -> None:
+    first: dict[Hashable, int] = {}
+    for value, i in values:
+        union.join(first.setdefault(value, i), i)
+
+
+def near_images(signatures: Sequence[Sequence[str]], distance: int) -> Iterator[tuple[int, int]]:
+    """Pairs of posts with images whose signatures differ in at most `distance` bits.
+
+    Exact by the pigeonhole principle: cut into distance + 1 bands, two such signatures agree in one.
+    Equal signatures are chained first, so that a picture which everybody posts costs nothing more.
+    """
+    owners: dict[int, list[int]] = defaultdict(list)
+    for i, sigs in enumerate(signatures):
+        for sig in sigs:
+            owners[int(sig, 16)].append(i)
+    for posts in owners.values():
+        yield from pairwise(posts)
+    bands = np.array_split(np.arange(BITS), distance + 1)
+    buckets: dict[tuple[int, int], list[int]] = defaultdict(list)
+    for sig in owners:
+        for number, band in enumerate(bands):
+            part = (sig >> int(band[0])) & ((1 << len(band)) - 1)
+            buckets[number, part].append(sig)
+    for members in buckets.values():
+        for a, b in combinations(members, 2):
+            if (a ^ b).bit_count() <= distance:
+                yield owners[a][0], owners[b][0]
+
+
+def near_texts(posts: Sequence[dict[str, Any]], threshold: float) -> Iterator[tuple[int, int]]:
+    """Pairs of posts whose texts are at least `threshold` similar; candidates share two MinHash minima."""
+    first: dict[str, int] = {}
+    for i, post in enumerate(posts):
+        if post["text_sig"] is not None:
+            key = " ".join(sorted(shingles(post["text"])))
+            if key in first:
+                yield first[key], i
+            else:
+                first[key] = i
+    buckets: dict[tuple[int, bytes], list[int]] = defaultdict(list)
+    for i in first.values():
+        sig = posts[i]["text_sig"]
+        for band in range(PERMUTATIONS // 2):
+            buckets[band, sig[8 * band : 8 * band + 8]].append(i)
+    seen: set[tuple[int, int]] = set()
+    words: dict[int, set[str]] = {}
+    for members in buckets.values():
+        for pair in combinations(members, 2):
+            if pair in seen:
+                continue
+            seen.add(pair)
+            sets = [words.setdefault(i, shingles(posts[i]["text"])) for i in pair]
+            if similarity(*sets) >= threshold:
+                yield pair
+
+
+def assign(strata: np.ndarray, group: np.ndarray, settings: Split) -> np.ndarray:
+    """The split of each post (names [n]); no group crosses a split, strata are spread evenly.
+
+    With `folds`, test is fold number `fold` of a grouped k-fold, and train, val and calibration
+    share the rest in their proportions.
+    """
+    n = len(strata)
+    if len(np.unique(group)) < 4:
+        raise DataError(
+            f"only {len(np.unique(group))} leakage groups among {n} labelled posts, at least 4 are needed; "
+            "label more posts or drop a rule from split.group_by"
+        )
+    result = np.full(n, "", dtype=object)
+    if settings.folds:
+        folds = _folds(strata, group, settings.folds, settings.seed)
+        result[folds == settings.fold] = "test"
+        rest = np.flatnonzero(folds != settings.fold)
+        shares = {name: getattr(settings, name) for name in NAMES if name != "test"}
+    else:
+        rest = np.arange(n)
+        shares = {name: getattr(settings, name) for name in NAMES}
+    total = sum(shares.values())
+    parts = _folds(strata[rest], group[rest], min(_FOLDS, len(np.unique(group[rest]))), settings.seed + 1)
+    sizes = np.bincount(parts, minlength=parts.max() + 1) / len(rest)
+    wanted = {name: share / total for name, share in shares.items() if share > 0}
+    taken = dict.fromkeys(wanted, 0.0)
+    for part in np.argsort(-sizes, kind="stable"):  # the largest first, to whoever lacks most
+        name = max(wanted, key=lambda name: wanted[name] - taken[name])
+        result[rest[parts == part]] = name
+        taken[name] += sizes[part]
+    missing = [name for name in wanted if not (result == name).any()]
+    if missing or (settings.folds and not (result == "test").any()):
+        raise DataError(
+            f"the split {missing or ['test']} is empty: {len(np.unique(group))} leakage groups are too few; "
+            "label more posts or change the shares in split"
+        )
+    return result
+
+
+def _folds(strata: np.ndarray, group: np.ndarray, folds: int, seed: int) -> np.ndarray:
+    import warnings
+
+    result = np.zeros(len(strata), dtype=np.int64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a class rarer than the folds: it is spread as far as it goes
+        splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
+        try:
+            for number, (_, test) in enumerate(splitter.split(strata, strata, group)):
+                result[test] = number
+        except ValueError:  # every class rarer than the folds: stratification is impossible
+            order = np.random.default_rng(seed).permutation(np.unique(group))
+            place = {g: i % folds for i, g in enumerate(order)}
+            result = np.array([place[g] for g in group])
+    return result
+
+
+def strata_of(values: Sequence[Any], target: Target) -> np.ndarray:
+    """What a split is stratified by: the class, or a score's band (quintile where there are no bands)."""
+    if target.kind == "classes":
+        return np.array([target.names.index(value) for value in values])
+    scores = np.asarray(values, dtype=float)
+    edges = target.bands or np.unique(np.quantile(scores, [0.2, 0.4, 0.6, 0.8]))
+    return np.digitize(scores, edges)
+
+
+def split(sample: Sequence[dict[str, Any]], labels: Sequence[dict[str, Any]], settings: Split, target: Target) -> pa.Table:
+    """The split table of all labelled posts, in the order of the sample."""
+    value = {label["post_id"]: label["value"] for label in labels if label["status"] == "ok"}
+    posts = [post for post in sample if post["post_id"] in value]
+    if not posts:
+        raise DataError("no labelled posts to split; see the reasons in the labels table")
+    group = groups(posts, settings)
+    names = assign(strata_of([value[post["post_id"]] for post in posts], target), group, settings)
+    leaks = find_leaks(names, group)
+    if leaks:
+        raise DataError(f"{len(leaks)} leakage groups cross the split; please report this")
+    return pa.table({"post_id": [post["post_id"] for post in posts], "split": list(names), "group": group}, schema=SCHEMA)
+
+
+def find_leaks(names: np.ndarray, group: np.ndarray) -> list[int]:
+    """The groups whose posts stand in more than one split."""
+    splits: dict[int, set[str]] = defaultdict(set)
+    for name, g in zip(names, group, strict=True):
+        splits[int(g)].add(str(name))
+    return sorted(g for g, found in splits.items() if len(found) > 1)

@@ -1,0 +1,74 @@
+"""The demo teacher: a tiny ASGI app that speaks the chat protocol and reads the drawn posts by rule.
+
+It is called through the same client as a real server, over an in-process transport. It sees nothing
+but the request: caption between the fences, pictures as data URLs, the answer schema.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from assay.corpora.demo import reading
+from assay.teacher.rubric import FENCE
+
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+
+
+async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    """The ASGI entry: POST /v1/chat/completions, nothing else."""
+    body = b""
+    while True:
+        event = await receive()
+        body += event.get("body", b"")
+        if not event.get("more_body"):
+            break
+    if scope.get("path") != "/v1/chat/completions":
+        await _send(send, 404, {"error": {"message": f"no such path: {scope.get('path')}"}})
+        return
+    try:
+        status, found = 200, complete(json.loads(body))
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        status, found = 400, {"error": {"message": f"the demo teacher cannot read this request: {error}"}}
+    await _send(send, status, found)
+
+
+def complete(request: dict[str, Any]) -> dict[str, Any]:
+    """A chat completion for a request; ValueError for a question that it does not know."""
+    text, pictures = _post(request["messages"][-1]["content"])
+    properties = request["response_format"]["json_schema"]["schema"]["properties"]
+    answer: dict[str, Any]
+    if "score" in properties:
+        value = reading.score(text, pictures)
+        low, high = properties["score"]["minimum"], properties["score"]["maximum"]
+        answer = {"reason": "Read from caption and picture.", "score": low + value * (high - low) / 10}
+    else:
+        label = reading.mood(text, pictures)
+        if label not in properties["label"]["enum"]:
+            raise ValueError(f"it only knows the mood of drawn posts, and {label!r} is not among the labels")
+        answer = {"reason": "Read from caption and picture.", "label": label}
+    raw = json.dumps(answer)
+    prompt = sum(len(str(m["content"])) for m in request["messages"]) if not pictures else len(text) + 400
+    return {
+        "id": "demo", "object": "chat.completion", "created": 0, "model": request["model"],
+        "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": raw}}],
+        "usage": {"prompt_tokens": prompt // 4, "completion_tokens": len(raw) // 4,
+                  "total_tokens": prompt // 4 + len(raw) // 4},
+    }
+
+
+def _post(content: list[dict[str, Any]]) -> tuple[str, list[bytes]]:
+    said = "".join(part["text"] for part in content if part["type"] == "text")
+    start, end = said.find(f"<{FENCE}>\n"), said.rfind(f"\n</{FENCE}>")
+    text = said[start + len(FENCE) + 3 : end] if 0 <= start < end else ""
+    urls = [part["image_url"]["url"] for part in content if part["type"] == "image_url"]
+    return text, [base64.b64decode(url.split(",", 1)[1], validate=True) for url in urls]
+
+
+async def _send(send: Send, status: int, found: dict[str, Any]) -> None:
+    await send({"type": "http.response.start", "status": status,
+                "headers": [(b"content-type", b"application/json")]})
+    await send({"type": "http.response.body", "body": json.dumps(found).encode()})

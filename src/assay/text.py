@@ -1,0 +1,105 @@
+"""Text of posts: decode, normalise, find hashtags, mentions and brands, sign for near-duplicates."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from datasketch import MinHash
+
+from assay.errors import RowError
+
+PERMUTATIONS = 16
+_CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b\u2028\u2029\ufeff\ufffe\uffff]")
+_SPACES = re.compile(r"[ \t\xa0]+")
+_HASHTAG = re.compile(r"(?<![\w&/])[#＃](\w*[^\W\d_]\w*)")
+_MENTION = re.compile(r"(?<![\w@.])@(\w(?:[\w.]{0,28}\w)?)")
+_WORD = re.compile(r"\w+")
+_ASCII = re.compile(r"[ -~\n]*")
+
+
+def decode(data: bytes) -> str:
+    """The text of `data`, as UTF-8 if it is that, else as GB18030; RowError `bad_encoding` if neither."""
+    for encoding in ("utf-8-sig", "gb18030"):
+        try:
+            return data.decode(encoding)
+        except UnicodeDecodeError as error:
+            last = error
+    raise RowError("bad_encoding", f"neither UTF-8 nor GB18030 (byte {last.start} of {len(data)})")
+
+
+def normalise(text: str) -> str:
+    """NFC, line ends as \\n, controls and lone surrogates removed, runs of blanks folded, stripped."""
+    if not _ASCII.fullmatch(text):
+        text = unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n"))
+        text = _CONTROLS.sub("", text.encode("utf-8", "ignore").decode("utf-8"))
+    return _SPACES.sub(" ", text).strip()
+
+
+def hashtags(text: str) -> list[str]:
+    """The hashtags, lower-cased and without #, each once, in order."""
+    return list(dict.fromkeys(tag.lower() for tag in _HASHTAG.findall(text))) if "#" in text or "＃" in text else []
+
+
+def mentions(text: str) -> list[str]:
+    """The handles that the text mentions, lower-cased and without @, each once, in order."""
+    return list(dict.fromkeys(name.lower() for name in _MENTION.findall(text))) if "@" in text else []
+
+
+class BrandIndex(NamedTuple):
+    """Which hashtag and which handle stands for which brand."""
+
+    by_tag: Mapping[str, str]
+    by_handle: Mapping[str, str]
+
+    @classmethod
+    def build(cls, brands: Mapping[str, tuple[list[str], list[str]]]) -> BrandIndex:
+        """From brand -> (hashtags, handles), written with or without # and @."""
+        by_tag = {tag.lstrip("#").lower(): name for name, (tags, _) in brands.items() for tag in tags}
+        by_handle = {h.lstrip("@").lower(): name for name, (_, handles) in brands.items() for h in handles}
+        return cls(by_tag, by_handle)
+
+    def find(self, tags: list[str], handles: list[str]) -> list[str]:
+        """The brands among these hashtags and handles, sorted, each once."""
+        found = {self.by_tag[tag] for tag in tags if tag in self.by_tag}
+        found |= {self.by_handle[handle] for handle in handles if handle in self.by_handle}
+        return sorted(found)
+
+
+def shingles(text: str) -> set[str]:
+    """Words and word pairs of the text, lower-cased, web addresses left out: what near-duplicates share."""
+    words = _WORD.findall(re.sub(r"https?://\S+", " ", text.lower()))
+    return set(words) | {f"{a} {b}" for a, b in zip(words, words[1:], strict=False)}
+
+
+def similarity(a: set[str], b: set[str]) -> float:
+    """Jaccard similarity of two shingle sets, 0 to 1."""
+    return len(a & b) / len(a | b) if a or b else 0.0
+
+
+@lru_cache(maxsize=1)
+def _minhash() -> MinHash:
+    return MinHash(num_perm=PERMUTATIONS, seed=1, hashfunc=_hash32)
+
+
+def _hash32(data: bytes) -> int:
+    return int.from_bytes(hashlib.blake2b(data, digest_size=4).digest(), "little")
+
+
+def signature(text: str) -> bytes | None:
+    """A MinHash of the shingles (16 little-endian 32-bit minima), or None where there are no words.
+
+    Broder (1997). Two texts of Jaccard similarity J agree in each minimum with probability J;
+    assay.splits finds candidates by pairs of minima and checks them on the text itself.
+    """
+    parts = shingles(text)
+    if not parts:
+        return None
+    made = _minhash().copy()
+    made.update_batch([part.encode() for part in sorted(parts)])
+    return bytes(np.asarray(made.hashvalues, dtype="<u4").tobytes())

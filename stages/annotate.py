@@ -1,0 +1,28 @@
+"""Sample -> labels, from a teacher or from a column: python stages/annotate.py --help"""
+
+import argparse
+import json
+from pathlib import Path
+
+from assay import config
+from assay.errors import run_main
+from assay.teacher.annotate import annotate
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--task", required=True)
+    parser.add_argument("--sample", type=Path, required=True)
+    parser.add_argument("--rubrics", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--metrics", type=Path, required=True)
+    args = parser.parse_args()
+    task = config.load().tasks[args.task]
+    rubric = args.rubrics / f"{task.annotate.rubric or args.task}.md"
+    found = annotate(args.sample, args.out, settings=task.annotate, target=task.target, rubric=rubric)
+    args.metrics.parent.mkdir(parents=True, exist_ok=True)
+    args.metrics.write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,34 @@
+"""Score every post of the corpus: python stages/infer.py --help"""
+
+import argparse
+import json
+from pathlib import Path
+
+from assay import config
+from assay.corpora import images_root
+from assay.errors import run_main
+from assay.scoring.corpus import infer
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--task", required=True)
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--posts", type=Path, required=True)
+    parser.add_argument("--split", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--metrics", type=Path, required=True)
+    args = parser.parse_args()
+    params = config.load()
+    task = params.tasks[args.task]
+    corpus = params.corpora[task.corpus]
+    found = infer(
+        args.model, args.posts, images_root(corpus, params.demo), args.split, args.out,
+        batch_size=task.infer.batch_size, max_pixels=corpus.max_pixels,
+    )
+    args.metrics.parent.mkdir(parents=True, exist_ok=True)
+    args.metrics.write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    run_main(main)

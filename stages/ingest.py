@@ -1,0 +1,35 @@
+"""Raw corpus -> post table and problems table: python stages/ingest.py --help"""
+
+import argparse
+import json
+from pathlib import Path
+
+from assay import config
+from assay.corpora import open_corpus
+from assay.corpora.ingest import Rules, ingest
+from assay.errors import run_main
+from assay.places import DEMO_AUTHOR_KEY, author_key
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--corpus", required=True)
+    parser.add_argument("--posts", type=Path, required=True)
+    parser.add_argument("--problems", type=Path, required=True)
+    parser.add_argument("--metrics", type=Path, required=True)
+    args = parser.parse_args()
+    params = config.load()
+    settings = params.corpora[args.corpus]
+    rules = Rules(
+        corpus=args.corpus,
+        author_key=DEMO_AUTHOR_KEY if settings.kind == "demo" else author_key(),
+        check_images=settings.check_images, max_pixels=settings.max_pixels, shard_posts=settings.shard_posts,
+        brands={name: (brand.hashtags, brand.handles) for name, brand in settings.brands.items()},
+    )
+    found = ingest(open_corpus(settings, params.demo), rules, posts=args.posts, problems=args.problems)
+    args.metrics.parent.mkdir(parents=True, exist_ok=True)
+    args.metrics.write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    run_main(main)

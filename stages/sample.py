@@ -1,0 +1,29 @@
+"""Posts -> the sample to be labelled, with its images: python stages/sample.py --help"""
+
+import argparse
+from pathlib import Path
+
+from assay import config
+from assay.corpora import images_root
+from assay.errors import run_main
+from assay.progress import say
+from assay.sampling import write_sample
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--task", required=True)
+    parser.add_argument("--posts", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    params = config.load()
+    task = params.tasks[args.task]
+    corpus = params.corpora[task.corpus]
+    counts = write_sample(
+        args.posts, images_root(corpus, params.demo), args.out, settings=task.sample, max_pixels=corpus.max_pixels
+    )
+    say("sample: " + ", ".join(f"{name} {n}" for name, n in counts.items()))
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,23 @@
+"""Write the manifest of a raw corpus: python stages/scan.py --corpus NAME --out data/manifest/NAME.json"""
+
+import argparse
+from pathlib import Path
+
+from assay import config, corpora
+from assay.corpora import manifest
+from assay.errors import SettingsError, run_main
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--corpus", required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    params = config.load()
+    if args.corpus not in params.corpora:
+        raise SettingsError(f"--corpus {args.corpus}: not in corpora; allowed: {', '.join(params.corpora)}")
+    manifest.write(manifest.scan(corpora.places(params.corpora[args.corpus])), args.out)
+
+
+if __name__ == "__main__":
+    run_main(main)

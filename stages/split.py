@@ -1,0 +1,29 @@
+"""Labels -> train, val, calibration, test without leaks: python stages/split.py --help"""
+
+import argparse
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from assay import config
+from assay.errors import run_main
+from assay.posts import read, write_table
+from assay.splits import split
+
+COLUMNS = ("post_id", "text", "author", "text_sig", "image_sig")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--task", required=True)
+    parser.add_argument("--sample", type=Path, required=True)
+    parser.add_argument("--labels", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    task = config.load().tasks[args.task]
+    labels = pq.read_table(args.labels, columns=["post_id", "status", "value"]).to_pylist()
+    write_table(split(read(args.sample, COLUMNS).to_pylist(), labels, task.split, task.target), args.out)
+
+
+if __name__ == "__main__":
+    run_main(main)
