@@ -17,7 +17,10 @@ def main() -> None:
     params = config.load()
     task = params.tasks[args.task]
     embed(
-        args.sample, args.out, student=params.students[task.student], image_px=task.sample.image_px,
+        args.sample,
+        args.out,
+        student=params.students[task.student],
+        image_px=task.sample.image_px,
         max_images=task.sample.max_images,
     )
 

@@ -23,8 +23,13 @@ def main() -> None:
     task = params.tasks[args.task]
     corpus = params.corpora[task.corpus]
     found = infer(
-        args.model, args.posts, images_root(corpus, params.demo), args.split, args.out,
-        batch_size=task.infer.batch_size, max_pixels=corpus.max_pixels,
+        args.model,
+        args.posts,
+        images_root(corpus, params.demo),
+        args.split,
+        args.out,
+        batch_size=task.infer.batch_size,
+        max_pixels=corpus.max_pixels,
     )
     args.metrics.parent.mkdir(parents=True, exist_ok=True)
     args.metrics.write_text(json.dumps(found, indent=1) + "\n")

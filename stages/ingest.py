@@ -23,7 +23,9 @@ def main() -> None:
     rules = Rules(
         corpus=args.corpus,
         author_key=DEMO_AUTHOR_KEY if settings.kind == "demo" else author_key(),
-        check_images=settings.check_images, max_pixels=settings.max_pixels, shard_posts=settings.shard_posts,
+        check_images=settings.check_images,
+        max_pixels=settings.max_pixels,
+        shard_posts=settings.shard_posts,
         brands={name: (brand.hashtags, brand.handles) for name, brand in settings.brands.items()},
     )
     found = ingest(open_corpus(settings, params.demo), rules, posts=args.posts, problems=args.problems)

@@ -23,11 +23,17 @@ def main() -> None:
     parser.add_argument("--page", type=Path, required=True)
     args = parser.parse_args()
     report(
-        args.task, config.load().tasks[args.task],
-        posts=read(args.posts, ["brands"])["brands"].to_pylist(),
+        args.task,
+        config.load().tasks[args.task],
+        brands_of_posts=read(args.posts, ["brands"])["brands"].to_pylist(),
         predictions=read(args.predictions, ["status", "value", "reason", "in_train"]),
-        problems=args.problems, labels=args.labels, sample=args.sample, metrics=args.metrics,
-        out_findings=args.findings, out_brands=args.brands, out_page=args.page,
+        problems=args.problems,
+        labels=args.labels,
+        sample=args.sample,
+        metrics=args.metrics,
+        out_findings=args.findings,
+        out_brands=args.brands,
+        out_page=args.page,
     )
 
 

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from dvclive import Live
+from dvclive.live import Live
 
 from assay import config
 from assay.errors import run_main
@@ -31,8 +31,14 @@ def main() -> None:
             live.make_summary()
 
         learn(
-            args.task, task, params.students[task.student], features=args.features, labels=args.labels,
-            split=args.split, out=args.out, on_epoch=on_epoch,
+            args.task,
+            task,
+            params.students[task.student],
+            features=args.features,
+            labels=args.labels,
+            split=args.split,
+            out=args.out,
+            on_epoch=on_epoch,
         )
 
 

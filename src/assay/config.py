@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from assay.config_errors import one_line
 from assay.errors import SettingsError
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -85,9 +86,7 @@ class TableCorpus(Corpus):
     columns: Columns = Columns()
 
 
-AnyCorpus = Annotated[
-    DemoCorpus | InstagramCorpus | MvsaCorpus | TableCorpus, Field(discriminator="kind")
-]
+AnyCorpus = Annotated[DemoCorpus | InstagramCorpus | MvsaCorpus | TableCorpus, Field(discriminator="kind")]
 
 
 class Demo(Section):
@@ -114,7 +113,7 @@ class ScoreTarget(Section):
         if self.min >= self.max:
             raise ValueError(f"min {self.min} must be below max {self.max}")
         edges = [self.min, *self.bands, self.max]
-        if any(low >= high for low, high in zip(edges, edges[1:], strict=False)):
+        if any(low >= high for low, high in itertools.pairwise(edges)):
             raise ValueError(f"bands {self.bands} must rise, between {self.min} and {self.max}")
         if self.band_names and len(self.band_names) != len(self.bands) + 1:
             raise ValueError(f"band_names needs {len(self.bands) + 1} names for {len(self.bands)} edges")
@@ -399,86 +398,4 @@ def load(path: str | Path = "params.yaml") -> Params:
     try:
         return Params.model_validate(raw)
     except ValidationError as error:
-        raise SettingsError(f"{path}: {_one_line(error, raw)}") from None
-
-
-def _one_line(error: ValidationError, raw: dict[str, Any]) -> str:
-    """The first problem as `key: what was wrong (value); what is allowed`."""
-    first = error.errors()[0]
-    kind, value, context = first["type"], first.get("input"), first.get("ctx", {})
-    key = ".".join(str(part) for part in _visible(first["loc"], raw))
-    shown = repr(value) if not isinstance(value, dict | list) else type(value).__name__
-    if kind == "extra_forbidden":
-        return f"{key}: unknown key (value {shown}); allowed: {', '.join(_siblings(first['loc']))}"
-    if kind == "missing":
-        return f"{key}: missing; {_wanted(first['loc'])}"
-    if kind == "value_error":
-        return f"{key}: {context['error']}" if key else str(context["error"])
-    if kind == "union_tag_invalid":
-        return f"{key}.kind: {context['tag']!r} is unknown; allowed: {context['expected_tags'].replace(chr(39), '')}"
-    if kind == "union_tag_not_found":
-        return f"{key}.kind: missing; it says which kind of section this is"
-    if kind == "literal_error":
-        return f"{key}: {shown} is unknown; allowed: {context['expected']}"
-    message = first["msg"][0].lower() + first["msg"][1:]
-    hint = ""
-    if isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", value):
-        hint = f"; YAML reads {value} as text, write {Decimal(value).normalize():f}"
-    return f"{key}: {message} (value {shown}){hint}"
-
-
-def _model_at(loc: tuple[str | int, ...]) -> type[BaseModel] | None:
-    """The section class that pydantic's location `loc` points into, or None."""
-    here: Any = Params
-    for part in loc:
-        if isinstance(here, type) and issubclass(here, BaseModel):
-            found = here.model_fields.get(str(part))
-            if found is None:
-                found = next((f for f in here.model_fields.values() if f.alias == part), None)
-            here = found.annotation if found else None
-        else:
-            options = _sections(here)
-            tagged = [s for s in options if "kind" in s.model_fields
-                      and part in get_args(s.model_fields["kind"].annotation)]
-            here = tagged[0] if tagged else here
-            if not tagged and len(options) == 1 and part in options[0].model_fields:
-                here = options[0].model_fields[str(part)].annotation
-    options = _sections(here)
-    return options[0] if len(options) == 1 else None
-
-
-def _sections(annotation: Any) -> list[type[BaseModel]]:
-    """All section classes that stand inside a type annotation."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [s for inner in get_args(annotation) for s in _sections(inner)]
-
-
-def _siblings(loc: tuple[str | int, ...]) -> list[str]:
-    model = _model_at(loc[:-1])
-    return [f.alias or name for name, f in model.model_fields.items()] if model else ["see params.yaml"]
-
-
-def _wanted(loc: tuple[str | int, ...]) -> str:
-    model = _model_at(loc)
-    if model:
-        return f"needs a section (may be {{}}) with keys from: {', '.join(_siblings((*loc, '')))}"
-    return "it must be set"
-
-
-def _visible(loc: tuple[str | int, ...], raw: dict[str, Any]) -> list[str | int]:
-    """`loc` without the tags of unions, which pydantic adds but the user never wrote."""
-    shown: list[str | int] = []
-    here: Any = raw
-    for i, part in enumerate(loc):
-        inside = isinstance(here, dict) and part in here
-        listed = isinstance(here, list) and isinstance(part, int) and part < len(here)
-        if inside or listed:
-            shown.append(part)
-            here = here[part]
-        elif isinstance(here, dict) and here.get("kind") == part and i + 1 < len(loc):
-            continue
-        else:
-            shown.append(part)
-            here = None
-    return shown
+        raise SettingsError(f"{path}: {one_line(error, raw, Params)}") from None

@@ -130,8 +130,17 @@ def pack(data: bytes, *, longest: int, max_pixels: int) -> bytes:
 
 
 def _has_metadata(image: Image.Image) -> bool:
-    harmless = {"jfif", "jfif_version", "jfif_unit", "jfif_density", "dpi", "progressive",
-                "progression", "gamma", "srgb"}
+    harmless = {
+        "jfif",
+        "jfif_version",
+        "jfif_unit",
+        "jfif_density",
+        "dpi",
+        "progressive",
+        "progression",
+        "gamma",
+        "srgb",
+    }
     return bool(set(image.info) - harmless) or bool(image.getexif())
 
 

@@ -38,14 +38,16 @@ POST_FIELDS = [
     pa.field("image_sig", _STRINGS, nullable=False),  # a perceptual hash an image, where decoded
 ]
 
-PROBLEM_SCHEMA = pa.schema([
-    pa.field("post_id", pa.string()),
-    pa.field("source", pa.string(), nullable=False),  # file and line, or file, of the source row
-    pa.field("stage", pa.string(), nullable=False),
-    pa.field("code", pa.string(), nullable=False),
-    pa.field("severity", pa.string(), nullable=False),
-    pa.field("detail", pa.string(), nullable=False),
-])
+PROBLEM_SCHEMA = pa.schema(
+    [
+        pa.field("post_id", pa.string()),
+        pa.field("source", pa.string(), nullable=False),  # file and line, or file, of the source row
+        pa.field("stage", pa.string(), nullable=False),
+        pa.field("code", pa.string(), nullable=False),
+        pa.field("severity", pa.string(), nullable=False),
+        pa.field("detail", pa.string(), nullable=False),
+    ]
+)
 
 
 class Problem(NamedTuple):
@@ -126,9 +128,7 @@ def shards(folder: Path) -> list[Path]:
 
 def read(folder: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """A whole table folder in memory; name `columns` where images would not fit."""
-    return pa.concat_tables(
-        pq.read_table(path, columns=list(columns) if columns else None) for path in shards(folder)
-    )
+    return pa.concat_tables(pq.read_table(path, columns=list(columns) if columns else None) for path in shards(folder))
 
 
 def stream(folder: Path, columns: Sequence[str] | None = None, batch: int = 1024) -> Iterator[list[dict[str, Any]]]:

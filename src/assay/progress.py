@@ -5,19 +5,22 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable
-from typing import TypeVar
+from typing import Any
 
 from tqdm import tqdm
 
-T = TypeVar("T")
-
 
 def progress(
-    items: Iterable[T] | None = None, *, what: str, total: int | None = None, unit: str = "post"
-) -> tqdm[T]:
+    items: Iterable[Any] | None = None, *, what: str, total: int | None = None, unit: str = "post"
+) -> tqdm[Any]:
     """A tqdm bar over `items` (or a bare one to `update`), disabled when stderr is not a terminal."""
     return tqdm(
-        items, desc=what, total=total, unit=unit, leave=False, dynamic_ncols=True,
+        items,
+        desc=what,
+        total=total,
+        unit=unit,
+        leave=False,
+        dynamic_ncols=True,
         disable=not sys.stderr.isatty(),
     )
 

@@ -72,7 +72,7 @@ def allocate(counts: np.ndarray, size: int, minimum: int) -> np.ndarray:
     while sizes.sum() > size and (sizes > max(minimum, 1)).any():
         over = np.where(sizes > max(minimum, 1), sizes - share, -np.inf)
         sizes[int(np.argmax(over))] -= 1
-    return sizes
+    return np.asarray(sizes)
 
 
 def _permanent_number(seed: int, post_id: str) -> int:
@@ -91,8 +91,8 @@ def frame(posts: Path, by: str | None) -> tuple[list[str], list[str]]:
     ids, values = [], []
     for batch in stream(posts, ["post_id", column], 16_384):
         ids += [row["post_id"] for row in batch]
-        values += [len(row["text"]) if by == "length" else _name(row[column]) for row in batch]
-    return ids, _terciles(values) if by == "length" else values
+        values += [row[column] for row in batch]
+    return ids, _terciles([len(text) for text in values]) if by == "length" else [_name(value) for value in values]
 
 
 def _name(value: Any) -> str:
@@ -111,29 +111,29 @@ def _terciles(lengths: list[int]) -> list[str]:
 
 def sample_schema(gold: Sequence[str]) -> pa.Schema:
     """The sample table: what is needed of each post, its images as bytes, and how it was drawn."""
-    return pa.schema([
-        pa.field("post_id", pa.string(), nullable=False),
-        pa.field("text", pa.string(), nullable=False),
-        pa.field("author", pa.string()),
-        pa.field("created_at", pa.timestamp("s", tz="UTC")),
-        pa.field("brands", pa.list_(pa.string()), nullable=False),
-        pa.field("sponsored", pa.bool_()),
-        pa.field("language", pa.string()),
-        pa.field("duplicate_of", pa.string()),
-        pa.field("text_sig", pa.binary()),
-        pa.field("images", pa.list_(pa.binary()), nullable=False),  # packed, see images.pack
-        pa.field("image_hashes", pa.list_(pa.string()), nullable=False),  # of the files they come from
-        pa.field("image_sig", pa.list_(pa.string()), nullable=False),
-        pa.field("lost", pa.list_(pa.string()), nullable=False),  # "code: detail" of unusable images
-        pa.field("inclusion_p", pa.float64(), nullable=False),
-        pa.field("stratum", pa.string(), nullable=False),
-        *(pa.field(f"gold_{name}", pa.string()) for name in gold),
-    ])
+    return pa.schema(
+        [
+            pa.field("post_id", pa.string(), nullable=False),
+            pa.field("text", pa.string(), nullable=False),
+            pa.field("author", pa.string()),
+            pa.field("created_at", pa.timestamp("s", tz="UTC")),
+            pa.field("brands", pa.list_(pa.string()), nullable=False),
+            pa.field("sponsored", pa.bool_()),
+            pa.field("language", pa.string()),
+            pa.field("duplicate_of", pa.string()),
+            pa.field("text_sig", pa.binary()),
+            pa.field("images", pa.list_(pa.binary()), nullable=False),  # packed, see images.pack
+            pa.field("image_hashes", pa.list_(pa.string()), nullable=False),  # of the files they come from
+            pa.field("image_sig", pa.list_(pa.string()), nullable=False),
+            pa.field("lost", pa.list_(pa.string()), nullable=False),  # "code: detail" of unusable images
+            pa.field("inclusion_p", pa.float64(), nullable=False),
+            pa.field("stratum", pa.string(), nullable=False),
+            *(pa.field(f"gold_{name}", pa.string()) for name in gold),
+        ]
+    )
 
 
-def write_sample(
-    posts: Path, root: Path, out: Path, *, settings: Sample, max_pixels: int
-) -> dict[str, int]:
+def write_sample(posts: Path, root: Path, out: Path, *, settings: Sample, max_pixels: int) -> dict[str, int]:
     """Draw the sample and write its shards; returns counts. Images are read from below `root`."""
     ids, strata = frame(posts, settings.by if settings.design == "stratified" else None)
     drawn = draw(ids, strata, settings)
@@ -146,7 +146,8 @@ def write_sample(
 
     def packed(row: dict[str, Any]) -> dict[str, Any]:
         return _pack(row, root, settings, max_pixels) | {
-            "inclusion_p": drawn.inclusion_p[row["post_id"]], "stratum": drawn.stratum[row["post_id"]],
+            "inclusion_p": drawn.inclusion_p[row["post_id"]],
+            "stratum": drawn.stratum[row["post_id"]],
         }
 
     with ThreadPoolExecutor(cores()) as pool, progress(what="sample", total=len(drawn.inclusion_p)) as bar:
@@ -176,7 +177,9 @@ def _pack(row: dict[str, Any], root: Path, settings: Sample, max_pixels: int) ->
         packed.append(small)
         hashes.append(images.content_hash(data))
     return row | {
-        "images": packed, "image_hashes": hashes, "image_sig": sigs,
+        "images": packed,
+        "image_hashes": hashes,
+        "image_sig": sigs,
         "lost": [f"{code}: {detail}" for code, detail in lost],
     }
 

@@ -23,11 +23,13 @@ from assay.text import PERMUTATIONS, shingles, similarity
 NAMES = ("train", "val", "calibration", "test")
 BITS = 64
 _FOLDS = 20  # a split is made of twentieths of the groups
-SCHEMA = pa.schema([
-    pa.field("post_id", pa.string(), nullable=False),
-    pa.field("split", pa.string(), nullable=False),
-    pa.field("group", pa.int64(), nullable=False),
-])
+SCHEMA = pa.schema(
+    [
+        pa.field("post_id", pa.string(), nullable=False),
+        pa.field("split", pa.string(), nullable=False),
+        pa.field("group", pa.int64(), nullable=False),
+    ]
+)
 
 
 class _Union:
@@ -75,8 +77,8 @@ def near_images(signatures: Sequence[Sequence[str]], distance: int) -> Iterator[
     """
     owners: dict[int, list[int]] = defaultdict(list)
     for i, sigs in enumerate(signatures):
-        for sig in sigs:
-            owners[int(sig, 16)].append(i)
+        for digits in sigs:
+            owners[int(digits, 16)].append(i)
     for posts in owners.values():
         yield from pairwise(posts)
     bands = np.array_split(np.arange(BITS), distance + 1)
@@ -180,10 +182,12 @@ def strata_of(values: Sequence[Any], target: Target) -> np.ndarray:
         return np.array([target.names.index(value) for value in values])
     scores = np.asarray(values, dtype=float)
     edges = target.bands or np.unique(np.quantile(scores, [0.2, 0.4, 0.6, 0.8]))
-    return np.digitize(scores, edges)
+    return np.asarray(np.digitize(scores, edges))
 
 
-def split(sample: Sequence[dict[str, Any]], labels: Sequence[dict[str, Any]], settings: Split, target: Target) -> pa.Table:
+def split(
+    sample: Sequence[dict[str, Any]], labels: Sequence[dict[str, Any]], settings: Split, target: Target
+) -> pa.Table:
     """The split table of all labelled posts, in the order of the sample."""
     value = {label["post_id"]: label["value"] for label in labels if label["status"] == "ok"}
     posts = [post for post in sample if post["post_id"] in value]
@@ -194,7 +198,8 @@ def split(sample: Sequence[dict[str, Any]], labels: Sequence[dict[str, Any]], se
     leaks = find_leaks(names, group)
     if leaks:
         raise DataError(f"{len(leaks)} leakage groups cross the split; please report this")
-    return pa.table({"post_id": [post["post_id"] for post in posts], "split": list(names), "group": group}, schema=SCHEMA)
+    columns = {"post_id": [post["post_id"] for post in posts], "split": list(names), "group": group}
+    return pa.table(columns, schema=SCHEMA)
 
 
 def find_leaks(names: np.ndarray, group: np.ndarray) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
 import unicodedata
 from collections.abc import Mapping
@@ -74,7 +75,7 @@ class BrandIndex(NamedTuple):
 def shingles(text: str) -> set[str]:
     """Words and word pairs of the text, lower-cased, web addresses left out: what near-duplicates share."""
     words = _WORD.findall(re.sub(r"https?://\S+", " ", text.lower()))
-    return set(words) | {f"{a} {b}" for a, b in zip(words, words[1:], strict=False)}
+    return set(words) | {f"{a} {b}" for a, b in itertools.pairwise(words)}
 
 
 def similarity(a: set[str], b: set[str]) -> float:

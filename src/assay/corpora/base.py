@@ -13,14 +13,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from assay.errors import RowError
-
 
 class Row(NamedTuple):
     """One source row: where it stands, and its raw content or why there is none."""
 
     source: str
-    data: Any | RowError
+    data: Any  # or a RowError: why there is none
 
 
 @dataclass(slots=True)

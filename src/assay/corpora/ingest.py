@@ -86,7 +86,8 @@ def ingest(layout: Layout, rules: Rules, *, posts: Path, problems: Path) -> dict
         "posts": writer.written,
         "dropped": {"total": dropped, **_of(by_code, "dropped")},
         "degraded": {
-            "total": len({p.source for p in found if p.severity == "degraded"}), **_of(by_code, "degraded"),
+            "total": len({p.source for p in found if p.severity == "degraded"}),
+            **_of(by_code, "degraded"),
         },
     }
 
@@ -210,9 +211,16 @@ class _Mapper:
                 continue
             except Exception as error:  # an adapter met something that nobody foresaw
                 mapped.problems = [p for p in mapped.problems if p.source != row.source]
-                mapped.problems.append(Problem(
-                    post_id, row.source, STAGE, "unreadable_row", "dropped", f"{type(error).__name__}: {error}"[:200]
-                ))
+                mapped.problems.append(
+                    Problem(
+                        post_id,
+                        row.source,
+                        STAGE,
+                        "unreadable_row",
+                        "dropped",
+                        f"{type(error).__name__}: {error}"[:200],
+                    )
+                )
                 continue
             for name in self.names:
                 mapped.posts[name].append(values[name])
@@ -235,12 +243,21 @@ class _Mapper:
         handles = list(dict.fromkeys(text.mentions(clean) + [h.lstrip("@").lower() for h in raw.handles if h]))
         brands = sorted({*raw.brands, *self.brands.find(tags, handles)})
         values: dict[str, Any] = {
-            "post_id": post_id, "text": clean, "images": kept,
+            "post_id": post_id,
+            "text": clean,
+            "images": kept,
             "author": hash_author(raw.author, self.rules.author_key),
-            "created_at": _moment(raw.created_at), "brands": brands, "hashtags": tags, "mentions": handles,
-            "sponsored": raw.sponsored, "likes": raw.likes, "comments": raw.comments,
-            "language": raw.language or None, "duplicate_of": None,
-            "text_sig": text.signature(clean) if clean else None, "image_sig": sigs,
+            "created_at": _moment(raw.created_at),
+            "brands": brands,
+            "hashtags": tags,
+            "mentions": handles,
+            "sponsored": raw.sponsored,
+            "likes": raw.likes,
+            "comments": raw.comments,
+            "language": raw.language or None,
+            "duplicate_of": None,
+            "text_sig": text.signature(clean) if clean else None,
+            "image_sig": sigs,
         }
         values |= {f"gold_{name}": raw.gold.get(name) for name in self.layout.gold}
         content = "\0".join([clean, *(hashes or kept)])

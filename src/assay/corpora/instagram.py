@@ -205,8 +205,11 @@ def _from_node(node: dict[str, Any]) -> RawPost:
         text=_caption(node),
         author=owner.get("username") or owner.get("id"),
         created_at=_whole(node.get("taken_at_timestamp") or node.get("date")),
-        handles=[str(u) for u in [*(_dict(t.get("user")).get("username") for t in tagged),
-                                  *(s.get("username") for s in sponsors)] if u],
+        handles=[
+            str(u)
+            for u in [*(_dict(t.get("user")).get("username") for t in tagged), *(s.get("username") for s in sponsors)]
+            if u
+        ],
         sponsored=True if sponsors else None,
         likes=_count(node, "edge_media_preview_like"),
         comments=_count(node, "edge_media_to_comment") if comments is None else comments,

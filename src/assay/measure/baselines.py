@@ -48,7 +48,9 @@ def predict_all(data: Learning, test: Inputs, target: Target) -> dict[str, np.nd
     """Predictions of every baseline that can be made on the test posts: scores [n] or probabilities [n, K]."""
     found = {"constant": constant(data.train_y, data.train_weights, len(test.words), target)}
     views: dict[str, Callable[[Inputs], np.ndarray]] = {
-        "text": lambda i: i.text, "image": lambda i: i.image, "both": lambda i: np.hstack([i.image, i.text]),
+        "text": lambda i: i.text,
+        "image": lambda i: i.image,
+        "both": lambda i: np.hstack([i.image, i.text]),
     }
     for name, view in views.items():
         if view(data.train).shape[1] == 0 or (name == "both" and not (data.train.text.size and data.train.image.size)):

@@ -32,7 +32,8 @@ def evaluate(test: Test, target: Target, *, replicates: int = metrics.REPLICATES
     others = {name: metrics.bootstrap(test.y, p, w, target) for name, p in test.baselines.items()}
     main = metrics.headline(target)
     found: dict[str, Any] = {
-        "n": len(test.y), "groups": len(np.unique(test.group)),
+        "n": len(test.y),
+        "groups": len(np.unique(test.group)),
         **{name: metrics.interval(values).rounded() for name, values in student.items()},
         "gap": _best_gap(student, others, main, list(others)),
         "gap_probe": _best_gap(student, others, main, [name for name in PROBES if name in others]),
@@ -116,8 +117,13 @@ def _calibration(test: Test, target: Target) -> list[dict[str, Any]]:
         inside = where == number
         if inside.any():
             w = test.weights[inside] / test.weights[inside].sum()
-            rows.append({"predicted": round(float(w @ x[inside]), 4), "observed": round(float(w @ y[inside]), 4),
-                         "posts": int(inside.sum())})
+            rows.append(
+                {
+                    "predicted": round(float(w @ x[inside]), 4),
+                    "observed": round(float(w @ y[inside]), 4),
+                    "posts": int(inside.sum()),
+                }
+            )
     return rows
 
 

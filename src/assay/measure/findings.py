@@ -51,7 +51,9 @@ def _of_scores(scores: np.ndarray, target: ScoreTarget) -> dict[str, Any]:
     return {
         "mean": round(float(scores.mean()), 4),
         "sd": round(float(scores.std()), 4),
-        "quantiles": {f"q{int(100 * q)}": round(float(np.quantile(scores, q)), 4) for q in (0.05, 0.25, 0.5, 0.75, 0.95)},
+        "quantiles": {
+            f"q{int(100 * q)}": round(float(np.quantile(scores, q)), 4) for q in (0.05, 0.25, 0.5, 0.75, 0.95)
+        },
         "bands": {name: _share(int((where == i).sum()), len(scores)) for i, name in enumerate(names)},
     }
 

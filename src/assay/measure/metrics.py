@@ -16,7 +16,15 @@ from assay.config import ClassesTarget, Target
 
 Array = np.ndarray
 HIGHER_IS_BETTER = {
-    "r2", "spearman", "within_0_5", "within_1", "within_2", "accuracy", "f1_macro", "f1_weighted", "auroc",
+    "r2",
+    "spearman",
+    "within_0_5",
+    "within_1",
+    "within_2",
+    "accuracy",
+    "f1_macro",
+    "f1_weighted",
+    "auroc",
 }
 REPLICATES = 1000
 CHUNK = 4_000_000  # elements of W at a time
@@ -31,10 +39,7 @@ class Figure(NamedTuple):
 
     def rounded(self) -> dict[str, float | None]:
         """As metrics files hold it: four decimals, null where it is not defined."""
-        return {
-            name: None if not math.isfinite(v) else round(v, 4)
-            for name, v in zip(self._fields, self, strict=True)
-        }
+        return {name: None if not math.isfinite(v) else round(v, 4) for name, v in zip(self._fields, self, strict=True)}
 
 
 def headline(target: Target) -> str:
@@ -67,14 +72,14 @@ def score_metrics(y: Array, p: Array, w: Array) -> dict[str, Array]:
 
 def spearman(y: Array, p: Array, w: Array) -> Array:
     """Weighted Spearman correlation: Pearson of weighted mid-ranks; nan where either is constant."""
-    a, b = _midranks(y, w), _midranks(p, w)
     total = w.sum(1, keepdims=True)
+    a, b = _midranks(y, w) / total, _midranks(p, w) / total  # in [0, 1], whatever the weights
     a = a - (w * a).sum(1, keepdims=True) / total
     b = b - (w * b).sum(1, keepdims=True) / total
     both = (w * a * b).sum(1)
     norm = np.sqrt((w * a * a).sum(1) * (w * b * b).sum(1))
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(norm > 1e-9, both / norm, np.nan)
+        return np.where(norm > 1e-9 * total[:, 0], both / norm, np.nan)
 
 
 def _midranks(values: Array, w: Array) -> Array:
@@ -101,9 +106,11 @@ def class_metrics(y: Array, p: Array, w: Array) -> dict[str, Array]:
     predicted = p.argmax(1)
     classes = there.sum(1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        auroc = np.nanmean(np.where(there & ~np.isnan(found["auroc"]), found["auroc"], np.nan), axis=1) if len(
-            y
-        ) else np.full(len(w), np.nan)
+        auroc = (
+            np.nanmean(np.where(there & ~np.isnan(found["auroc"]), found["auroc"], np.nan), axis=1)
+            if len(y)
+            else np.full(len(w), np.nan)
+        )
     return {
         "accuracy": w @ (predicted == y) / w.sum(1),
         "f1_macro": np.where(there, f1, 0).sum(1) / classes,

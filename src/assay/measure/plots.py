@@ -15,10 +15,18 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 INK, SOFT, WARM = "#1f3a5f", "#8fb1d6", "#d9822b"
-plt.rcParams.update({
-    "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": "#888",
-    "axes.titlesize": 10, "axes.titleweight": "bold", "svg.fonttype": "none", "svg.hashsalt": "assay",
-})
+plt.rcParams.update(
+    {
+        "font.size": 9,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.edgecolor": "#888",
+        "axes.titlesize": 10,
+        "axes.titleweight": "bold",
+        "svg.fonttype": "none",
+        "svg.hashsalt": "assay",
+    }
+)
 
 
 def write_csv(rows: Sequence[dict[str, Any]], path: Path) -> None:
@@ -50,8 +58,14 @@ def distribution(bars: Sequence[tuple[str, int]], *, title: str, edges: Sequence
     """Counts of scored posts by score bin or class; `edges` are bins at which a band begins."""
     figure, axis = plt.subplots(figsize=(6.4, 2.8))
     names, counts = [name for name, _ in bars], [count for _, count in bars]
-    axis.bar(range(len(bars)), counts, color=SOFT, edgecolor="white", align="edge" if len(bars) > 8 else "center",
-             width=1.0 if len(bars) > 8 else 0.7)
+    axis.bar(
+        range(len(bars)),
+        counts,
+        color=SOFT,
+        edgecolor="white",
+        align="edge" if len(bars) > 8 else "center",
+        width=1.0 if len(bars) > 8 else 0.7,
+    )
     step = 2 if len(bars) > 8 else 1
     axis.set_xticks(range(0, len(bars), step), names[::step])
     for edge in edges:
@@ -74,8 +88,11 @@ def against_teacher(rows: Sequence[dict[str, str]], *, scores: bool) -> str:
         axis.set_ylabel("student")
     else:
         names = sorted({row["teacher"] for row in rows})
-        axis.boxplot([[s for s, r in zip(student, rows, strict=True) if r["teacher"] == n] for n in names],
-                     tick_labels=names, medianprops={"color": WARM})
+        axis.boxplot(
+            [[s for s, r in zip(student, rows, strict=True) if r["teacher"] == n] for n in names],
+            tick_labels=names,
+            medianprops={"color": WARM},
+        )
         axis.set_ylabel("probability of the teacher's class")
     axis.set_title("Student against teacher (test)", loc="left")
     return svg(figure)

@@ -20,42 +20,61 @@ from assay.measure.plots import read_csv
 
 
 def report(
-    name: str, task: Task, *, posts: list[list[str]], predictions: pa.Table, problems: Path, labels: Path, sample: Path,
-    metrics: Path, out_findings: Path, out_brands: Path, out_page: Path,
+    name: str,
+    task: Task,
+    *,
+    brands_of_posts: list[list[str]],
+    predictions: pa.Table,
+    problems: Path,
+    labels: Path,
+    sample: Path,
+    metrics: Path,
+    out_findings: Path,
+    out_brands: Path,
+    out_page: Path,
 ) -> None:
     """Write findings.json, brands.csv and report.html of a task.
 
-    `posts` are the brands of every post, in the order of `predictions`; `metrics` is the folder that
+    `brands_of_posts` stands row by row beside `predictions`; `metrics` is the folder that
     holds annotate.json, infer.json, evaluate.json, errors.parquet, train/ and plots/.
     """
     values = predictions["value"].to_pylist()
-    found = findings(predictions, posts, task.target, min_posts=task.report.min_posts)
-    brands = brand_table(values, posts, task.target, min_posts=task.report.min_posts)
+    found = findings(predictions, brands_of_posts, task.target, min_posts=task.report.min_posts)
+    brands = brand_table(values, brands_of_posts, task.target, min_posts=task.report.min_posts)
     out_findings.parent.mkdir(parents=True, exist_ok=True)
     out_findings.write_text(json.dumps(found, indent=1) + "\n")
     plots.write_csv(brands or [{"brand": None, "posts": None}], out_brands)
     evaluated = json.loads((metrics / "evaluate.json").read_text())
     page = _template().render(
-        name=name, task=task, found=found, brands=brands,
-        evaluated=evaluated, annotated=json.loads((metrics / "annotate.json").read_text()),
+        name=name,
+        task=task,
+        found=found,
+        brands=brands,
+        evaluated=evaluated,
+        annotated=json.loads((metrics / "annotate.json").read_text()),
         inferred=json.loads((metrics / "infer.json").read_text()),
-        headline=headline(task.target), figures=_figures(evaluated), pictures=_pictures(task, values, evaluated, metrics),
-        worst=_worst(metrics / "errors.parquet", sample, task.report.worst), failures=_failures(problems, labels, predictions),
+        headline=headline(task.target),
+        figures=_figures(evaluated),
+        pictures=_pictures(task, values, evaluated, metrics),
+        worst=_worst(metrics / "errors.parquet", sample, task.report.worst),
+        failures=_failures(problems, labels, predictions),
     )
     out_page.write_text(page, encoding="utf-8")
 
 
 def _template() -> jinja2.Template:
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
-    return jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True,
-                              undefined=jinja2.StrictUndefined).get_template("report.html")
+    return jinja2.Environment(
+        loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    ).get_template("report.html")
 
 
 def _figures(evaluated: dict[str, Any]) -> list[tuple[str, dict[str, dict[str, Any]]]]:
     """(metric, {student and baselines: figure}) for the table of figures."""
     names = [n for n, f in evaluated.items() if isinstance(f, dict) and set(f) == {"value", "low", "high"}]
     return [
-        (n, {"student": evaluated[n], **{b: figures[n] for b, figures in evaluated["baselines"].items()}}) for n in names
+        (n, {"student": evaluated[n], **{b: figures[n] for b, figures in evaluated["baselines"].items()}})
+        for n in names
     ]
 
 
@@ -68,10 +87,12 @@ def _pictures(task: Task, values: list[Any], evaluated: dict[str, Any], metrics:
     live = metrics / "train" / "plots" / "metrics"
     return {
         "distribution": plots.distribution(histogram(values, target), title="Predictions over the corpus", edges=edges),
-        "comparison": plots.comparison(figures, title=f"{main}: student and baselines, 95 % intervals",
-                                       higher_is_better=main in HIGHER_IS_BETTER),
-        "against": plots.against_teacher(read_csv(metrics / "plots" / "predicted.csv"),
-                                         scores=not isinstance(target, ClassesTarget)),
+        "comparison": plots.comparison(
+            figures, title=f"{main}: student and baselines, 95 % intervals", higher_is_better=main in HIGHER_IS_BETTER
+        ),
+        "against": plots.against_teacher(
+            read_csv(metrics / "plots" / "predicted.csv"), scores=not isinstance(target, ClassesTarget)
+        ),
         "calibration": plots.calibration(read_csv(metrics / "plots" / "calibration.csv")),
         "curves": plots.curves(_curve(live / "train_loss.tsv"), _curve(live / "val_loss.tsv")),
     }
@@ -94,9 +115,11 @@ def _worst(errors: Path, sample: Path, count: int) -> list[dict[str, Any]]:
                 if post["post_id"] in wanted:
                     images = post["images"]
                     wanted[post["post_id"]] |= {
-                        "text": post["text"], "image": _data_url(images[0]) if images else None, "images": len(images),
+                        "text": post["text"],
+                        "image": _data_url(images[0]) if images else None,
+                        "images": len(images),
                     }
-    return rows
+    return list(wanted.values())
 
 
 def _data_url(image: bytes) -> str:

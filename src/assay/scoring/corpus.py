@@ -30,14 +30,16 @@ from assay.student.model import folder_digest
 def prediction_schema(target: Target) -> pa.Schema:
     """The predictions table: one row for every post of ingest, in the same order."""
     classes = isinstance(target, ClassesTarget)
-    return pa.schema([
-        pa.field("post_id", pa.string(), nullable=False),
-        pa.field("status", pa.string(), nullable=False),  # ok | text_only | image_only | failed
-        pa.field("value", pa.string() if classes else pa.float64()),
-        pa.field("probabilities", pa.list_(pa.float32())),  # in the order of the target's names
-        pa.field("reason", pa.string()),
-        pa.field("in_train", pa.bool_(), nullable=False),
-    ])
+    return pa.schema(
+        [
+            pa.field("post_id", pa.string(), nullable=False),
+            pa.field("status", pa.string(), nullable=False),  # ok | text_only | image_only | failed
+            pa.field("value", pa.string() if classes else pa.float64()),
+            pa.field("probabilities", pa.list_(pa.float32())),  # in the order of the target's names
+            pa.field("reason", pa.string()),
+            pa.field("in_train", pa.bool_(), nullable=False),
+        ]
+    )
 
 
 def infer(
@@ -71,9 +73,12 @@ def infer(
     for path in finished:
         path.unlink(missing_ok=True)
     return {
-        "posts": total, "scored": total - status["failed"],
+        "posts": total,
+        "scored": total - status["failed"],
         "status": {name: status[name] for name in ("ok", "text_only", "image_only", "failed")},
-        "in_train": len(learnt), "shards": len(sources), "shards_resumed": resumed,
+        "in_train": len(learnt),
+        "shards": len(sources),
+        "shards_resumed": resumed,
     }
 
 
@@ -100,9 +105,12 @@ def _batches(source: Path, size: int) -> Iterator[list[dict[str, Any]]]:
 def _row(post_id: str, found: Prediction, unread: str, in_train: bool) -> dict[str, Any]:
     reason = "; ".join(part for part in (unread, found.reason) if part) or None
     return {
-        "post_id": post_id, "status": found.status, "value": found.value,
+        "post_id": post_id,
+        "status": found.status,
+        "value": found.value,
         "probabilities": list(found.probabilities.values()) if found.probabilities else None,
-        "reason": reason, "in_train": in_train,
+        "reason": reason,
+        "in_train": in_train,
     }
 
 

@@ -29,12 +29,19 @@ def judge(model: Path, sample: Path, features: Path, labels: Path, split: Path) 
 
 
 def compare(
-    ids: list[str], known: Features, words: list[str], labels: Path, split: Path, target: Target,
+    ids: list[str],
+    known: Features,
+    words: list[str],
+    labels: Path,
+    split: Path,
+    target: Target,
     predict: Callable[[Features], np.ndarray],
 ) -> tuple[list[str], Test]:
     """The same from arrays; `predict` maps Features to the student's predictions."""
     rows = pq.read_table(split).to_pylist()
-    label = {row["post_id"]: row for row in pq.read_table(labels, columns=["post_id", "value", "inclusion_p"]).to_pylist()}
+    label = {
+        row["post_id"]: row for row in pq.read_table(labels, columns=["post_id", "value", "inclusion_p"]).to_pylist()
+    }
     place = {post_id: i for i, post_id in enumerate(ids)}
     usable = [r for r in rows if known.has_image[place[r["post_id"]]] or known.has_text[place[r["post_id"]]]]
     inputs = Inputs(known.image, known.text, words)
@@ -45,8 +52,11 @@ def compare(
             raise DataError(f"the {name} split has no posts; label more posts or change the shares in split")
         names = [row["post_id"] for row in chosen]
         return (
-            names, np.array([place[n] for n in names]), targets([label[n]["value"] for n in names], target),
-            np.array([1 / label[n]["inclusion_p"] for n in names]), np.array([row["group"] for row in chosen]),
+            names,
+            np.array([place[n] for n in names]),
+            targets([label[n]["value"] for n in names], target),
+            np.array([1 / label[n]["inclusion_p"] for n in names]),
+            np.array([row["group"] for row in chosen]),
         )
 
     (_, train, train_y, train_w, _), (_, val, val_y, _, _) = part("train"), part("val")
@@ -68,7 +78,14 @@ def per_post(ids: list[str], test: Test, target: Target, out: Path) -> None:
         said = [f"{p:.2f}" for p in test.student]
     wrong = errors(test, target)
     order = np.argsort(-wrong, kind="stable")
-    write_table(pa.table({
-        "post_id": [ids[i] for i in order], "teacher": [truth[i] for i in order],
-        "student": [said[i] for i in order], "error": wrong[order],
-    }), out)
+    write_table(
+        pa.table(
+            {
+                "post_id": [ids[i] for i in order],
+                "teacher": [truth[i] for i in order],
+                "student": [said[i] for i in order],
+                "error": wrong[order],
+            }
+        ),
+        out,
+    )

@@ -33,7 +33,7 @@ Predicts {predicts} for a post of image and text, as {labels} would.
 {encoders}
 - fusion: {trained.student.fusion.kind}; head: {trained.student.head.hidden}, dropout {trained.student.head.dropout:g}
 - posts: {posts}
-- best epoch {training['best_epoch']} of {training['epochs']} (ended by {training['stopped']})
+- best epoch {training["best_epoch"]} of {training["epochs"]} (ended by {training["stopped"]})
 - calibration: {calibration}
 
 ## How good it is

@@ -48,8 +48,16 @@ class ImageEncoder:
     """A timm model, or the vision tower of a transformers one, with its own preprocessing."""
 
     def __init__(
-        self, model: nn.Module, *, dim: int, identity: str, size: int, crop: float,
-        mean: Sequence[float], std: Sequence[float], pool: Callable[[nn.Module, Tensor], Tensor],
+        self,
+        model: nn.Module,
+        *,
+        dim: int,
+        identity: str,
+        size: int,
+        crop: float,
+        mean: Sequence[float],
+        std: Sequence[float],
+        pool: Callable[[nn.Module, Tensor], Tensor],
     ) -> None:
         self.model = model.eval().requires_grad_(False).to(memory_format=torch.channels_last)
         self.dim, self.size, self.resize = dim, size, round(size / crop)
@@ -79,8 +87,10 @@ def load_image_encoder(settings: ImageBranch) -> ImageEncoder:
     if name == EFFICIENTNET:
         return _efficientnet_lite0()
     if name.startswith("packaged/"):
-        raise EncoderError(f"image.encoder: {name!r} is unknown; allowed: {EFFICIENTNET}, timm/…, transformers/…, a folder")
-    if name.startswith("timm/") or (Path(name) / "config.json").is_file() and _is_timm(Path(name)):
+        raise EncoderError(
+            f"image.encoder: {name!r} is unknown; allowed: {EFFICIENTNET}, timm/…, transformers/…, a folder"
+        )
+    if name.startswith("timm/") or ((Path(name) / "config.json").is_file() and _is_timm(Path(name))):
         return _timm(name)
     return _transformers_image(name)
 
@@ -96,12 +106,20 @@ def _efficientnet_lite0() -> ImageEncoder:
     model = timm.create_model("tf_efficientnet_lite0")
     own = model.state_dict()
     if len(own) != len(weights) or any(a.shape != b.shape for a, b in zip(own.values(), weights.values(), strict=True)):
-        raise EncoderError(f"{path.name} does not fit timm's tf_efficientnet_lite0; install the timm of constraints.txt")
+        raise EncoderError(
+            f"{path.name} does not fit timm's tf_efficientnet_lite0; install the timm of constraints.txt"
+        )
     model.load_state_dict(dict(zip(own, weights.values(), strict=True)))
-    model.reset_classifier(0)
+    model.reset_classifier(0)  # type: ignore[operator]
     return ImageEncoder(
-        model, dim=model.num_features, identity=EFFICIENTNET_SHA256, size=224, crop=0.875,
-        mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), pool=lambda m, x: m(x),
+        model,
+        dim=int(model.num_features),  # type: ignore[arg-type]
+        identity=EFFICIENTNET_SHA256,
+        size=224,
+        crop=0.875,
+        mean=(0.5, 0.5, 0.5),
+        std=(0.5, 0.5, 0.5),
+        pool=lambda m, x: m(x),
     )
 
 
@@ -111,17 +129,23 @@ def _is_timm(folder: Path) -> bool:
 
 def _timm(name: str) -> ImageEncoder:
     import timm
-    from timm.data import resolve_model_data_config
+    from timm.data.config import resolve_model_data_config
 
     source = name.removeprefix("timm/") if name.startswith("timm/") else f"local-dir:{name}"
     try:
         model = timm.create_model(source, pretrained=True, num_classes=0)
     except Exception as error:
         raise _unreachable("image.encoder", name, error) from error
-    data = resolve_model_data_config(model)
+    data = resolve_model_data_config(model)  # type: ignore[no-untyped-call]
     return ImageEncoder(
-        model, dim=model.num_features, identity=_weights(model), size=data["input_size"][-1],
-        crop=data["crop_pct"], mean=data["mean"], std=data["std"], pool=lambda m, x: m(x),
+        model,
+        dim=int(model.num_features),  # type: ignore[arg-type]
+        identity=_weights(model),
+        size=data["input_size"][-1],
+        crop=data["crop_pct"],
+        mean=data["mean"],
+        std=data["std"],
+        pool=lambda m, x: m(x),
     )
 
 
@@ -131,7 +155,7 @@ def _transformers_image(name: str) -> ImageEncoder:
     source = name.removeprefix("transformers/")
     try:
         model = AutoModel.from_pretrained(source)
-        processor = AutoImageProcessor.from_pretrained(source)
+        processor = AutoImageProcessor.from_pretrained(source)  # type: ignore[no-untyped-call]
     except Exception as error:
         raise _unreachable("image.encoder", name, error) from error
     tower = getattr(model, "vision_model", model)
@@ -139,8 +163,14 @@ def _transformers_image(name: str) -> ImageEncoder:
     side = size.get("shortest_edge") or size.get("height") or 224
     crop = dict(getattr(processor, "crop_size", None) or {}).get("height") or side
     return ImageEncoder(
-        tower, dim=_vector_size(tower), identity=_weights(tower), size=crop, crop=crop / side,
-        mean=processor.image_mean, std=processor.image_std, pool=_pool_tower,
+        tower,
+        dim=_vector_size(tower),
+        identity=_weights(tower),
+        size=crop,
+        crop=crop / side,
+        mean=processor.image_mean,
+        std=processor.image_std,
+        pool=_pool_tower,
     )
 
 
@@ -165,8 +195,12 @@ class TextEncoder:
     """A transformers model with mean or CLS pooling over at most `max_tokens` tokens."""
 
     def __init__(
-        self, model: nn.Module, tokenize: Callable[[list[str]], dict[str, Tensor]], *,
-        identity: str, settings: TextBranch,
+        self,
+        model: nn.Module,
+        tokenize: Callable[[list[str]], dict[str, Tensor]],
+        *,
+        identity: str,
+        settings: TextBranch,
     ) -> None:
         self.model = model.eval().requires_grad_(False)
         self.dim = int(model.config.hidden_size)  # type: ignore[union-attr, arg-type]

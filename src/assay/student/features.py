@@ -29,7 +29,6 @@ from assay.posts import count, stream, write_table
 from assay.progress import cores, progress
 from assay.student.encoders import Encoder, load_image_encoder, load_text_encoder
 
-
 ENCODE_BATCH = 32
 
 
@@ -90,7 +89,9 @@ class FeatureCache:
                 "CREATE TABLE IF NOT EXISTS vectors(key BLOB PRIMARY KEY, vector BLOB NOT NULL) WITHOUT ROWID;"
             )
         except sqlite3.Error as error:
-            raise DataError(f"feature cache {self.path}: {error}; it can be deleted, features are computed again") from error
+            raise DataError(
+                f"feature cache {self.path}: {error}; it can be deleted, features are computed again"
+            ) from error
         return db
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, np.ndarray]:
@@ -123,7 +124,12 @@ class Extractor:
     """Computes the features of posts for one student; encoders are loaded when first needed."""
 
     def __init__(
-        self, student: Student, *, image_px: int, max_pixels: int = images.MAX_PIXELS, known: dict[str, EncoderFacts] | None = None
+        self,
+        student: Student,
+        *,
+        image_px: int,
+        max_pixels: int = images.MAX_PIXELS,
+        known: dict[str, EncoderFacts] | None = None,
     ) -> None:
         known = known or {}
         self.image_px, self.max_pixels = image_px, max_pixels
@@ -248,8 +254,12 @@ def sample_inputs(row: dict[str, Any]) -> PostInputs:
 def save(folder: Path, post_ids: list[str], features: Features, made: Made) -> None:
     """Write features as safetensors, with the ids in the same order and how they were made beside them."""
     folder.mkdir(parents=True, exist_ok=True)
-    arrays = {"image": features.image.astype(np.float16), "text": features.text.astype(np.float16),
-              "has_image": features.has_image, "has_text": features.has_text}
+    arrays = {
+        "image": features.image.astype(np.float16),
+        "text": features.text.astype(np.float16),
+        "has_image": features.has_image,
+        "has_text": features.has_text,
+    }
     save_file(arrays, folder / "features.safetensors")
     write_table(pa.table({"post_id": pa.array(post_ids, pa.string())}), folder / "posts.parquet")
     (folder / "made.json").write_text(json.dumps(made, indent=1, sort_keys=True) + "\n")
@@ -278,5 +288,7 @@ def embed(sample: Path, out: Path, *, student: Student, image_px: int, max_image
             bar.update(len(rows))
     if not parts:
         raise DataError("the sample is empty; nothing to embed")
-    whole = Features(*(np.concatenate([getattr(p, f) for p in parts]) for f in ("image", "text", "has_image", "has_text")))
+    whole = Features(
+        *(np.concatenate([getattr(p, f) for p in parts]) for f in ("image", "text", "has_image", "has_text"))
+    )
     save(out, ids, whole, {"encoders": extract.facts, "image_px": image_px, "max_images": max_images})

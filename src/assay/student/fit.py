@@ -75,8 +75,14 @@ def checkpoint_key(*parts: Any) -> str:
 
 
 def fit(
-    train: Part, val: Part, *, student: Student, target: Target, settings: Train,
-    checkpoint: Path | None = None, on_epoch: Callable[[Curve], None] | None = None,
+    train: Part,
+    val: Part,
+    *,
+    student: Student,
+    target: Target,
+    settings: Train,
+    checkpoint: Path | None = None,
+    on_epoch: Callable[[Curve], None] | None = None,
 ) -> Fitted:
     """Train until the validation metric has not improved for `patience` epochs; the best epoch is kept.
 
@@ -105,9 +111,9 @@ def fit(
     if checkpoint and checkpoint.exists():
         state, best = _resume(checkpoint, model, optimizer, schedule)
     fitted = Fitted(model, state.curves, state.best_epoch, resumed_at=state.epoch, stopped="epochs")
-    for curve in state.curves:
+    for earlier in state.curves:
         if on_epoch:
-            on_epoch(curve)
+            on_epoch(earlier)
     sign = -1.0 if settings.metric in HIGHER_IS_BETTER else 1.0
     with progress(what="train", total=settings.epochs, unit="epoch") as bar:
         bar.update(state.epoch)
@@ -116,11 +122,13 @@ def fit(
                 fitted.stopped = "patience"
                 break
             trained = _epoch(model, optimizer, schedule, loss_of, inputs, wanted, settings, state.epoch)
-            curve = {"epoch": state.epoch, "lr": schedule.get_last_lr()[0], "train_loss": trained}
+            curve: Curve = {"epoch": state.epoch, "lr": float(schedule.get_last_lr()[0]), "train_loss": trained}
             curve |= {f"val_{name}": value for name, value in evaluate(model, val, target, loss_of).items()}
             score = sign * curve[f"val_{settings.metric}"]
             if not math.isfinite(trained):
-                raise DataError(f"training diverged at epoch {state.epoch} (loss {trained}); lower train.lr {settings.lr:g}")
+                raise DataError(
+                    f"training diverged at epoch {state.epoch} (loss {trained}); lower train.lr {settings.lr:g}"
+                )
             state.epoch += 1
             if score < state.best - 1e-6:
                 state.best, state.best_epoch, state.waited = score, state.epoch - 1, 0
@@ -141,14 +149,20 @@ def fit(
 
 
 def _epoch(
-    model: StudentModel, optimizer: torch.optim.Optimizer, schedule: torch.optim.lr_scheduler.LRScheduler,
-    loss_of: Callable[[Tensor, Tensor], Tensor], inputs: tuple[Tensor, ...], wanted: Tensor, settings: Train, epoch: int,
+    model: StudentModel,
+    optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
+    loss_of: Callable[[Tensor, Tensor], Tensor],
+    inputs: tuple[Tensor, ...],
+    wanted: Tensor,
+    settings: Train,
+    epoch: int,
 ) -> float:
     """One pass in an order that depends on seed and epoch alone, so that a resumed run is the same run."""
     model.train()
     torch.manual_seed(settings.seed * 100_003 + epoch)
     order = torch.randperm(len(wanted))
-    batches = list(order.split(settings.batch_size))
+    batches = list(torch.split(order, settings.batch_size))
     if len(batches) > 1 and len(batches[-1]) == 1:  # batch norm cannot take a single row
         batches[-2:] = [torch.cat(batches[-2:])]
     total = 0.0
@@ -195,15 +209,25 @@ def _schedule(settings: Train, total: int) -> Callable[[int], float]:
 
 
 def _keep(
-    path: Path, model: StudentModel, optimizer: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LRScheduler, state: _State, best: dict[str, Tensor],
+    path: Path,
+    model: StudentModel,
+    optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
+    state: _State,
+    best: dict[str, Tensor],
 ) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    torch.save({
-        "model": model.state_dict(), "best": best, "optimizer": optimizer.state_dict(),
-        "schedule": {k: v for k, v in schedule.state_dict().items() if k != "lr_lambdas"}, "state": vars(state),
-    }, partial)
+    torch.save(
+        {
+            "model": model.state_dict(),
+            "best": best,
+            "optimizer": optimizer.state_dict(),
+            "schedule": {k: v for k, v in schedule.state_dict().items() if k != "lr_lambdas"},
+            "state": vars(state),
+        },
+        partial,
+    )
     os.replace(partial, path)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
+import torch
 
 from assay.config import ClassesTarget, Student, Target, Task
 from assay.errors import DataError
@@ -23,35 +24,57 @@ from assay.student.model import Trained
 
 
 def learn(
-    name: str, task: Task, student: Student, *, features: Path, labels: Path, split: Path, out: Path,
+    name: str,
+    task: Task,
+    student: Student,
+    *,
+    features: Path,
+    labels: Path,
+    split: Path,
+    out: Path,
     on_epoch: Callable[[Curve], None] | None = None,
 ) -> Trained:
     """Train, calibrate and save the student of a task; returns it."""
     ids, known, made = feature_files.load(features)
     parts = parts_by_split(ids, known, labels, split, task.target)
     key = checkpoint_key(
-        name, student.model_dump(), task.target.model_dump(), task.train.model_dump(), made,
+        name,
+        student.model_dump(),
+        task.target.model_dump(),
+        task.train.model_dump(),
+        made,
         *(array for part in parts.values() for array in (part.features.image, part.features.text, part.values)),
     )
     fitted = fit(
-        parts["train"], parts["val"], student=student, target=task.target, settings=task.train,
-        checkpoint=home() / "checkpoints" / f"{key}.pt", on_epoch=on_epoch,
+        parts["train"],
+        parts["val"],
+        student=student,
+        target=task.target,
+        settings=task.train,
+        checkpoint=home() / "checkpoints" / f"{key}.pt",
+        on_epoch=on_epoch,
     )
     calibration = _calibrate(fitted, parts.get("calibration") or parts["val"], task.target)
     trained = Trained(
-        fitted.model, name, student, task.target, made["encoders"],
+        fitted.model,
+        name,
+        student,
+        task.target,
+        made["encoders"],
         preprocessing={"image_px": made["image_px"], "max_images": made["max_images"]},
-        calibration=calibration, versions=_versions(), training=_training(task, fitted, parts),
+        calibration=calibration,
+        versions=_versions(),
+        training=_training(task, fitted, parts),
     )
     trained.save(out, write_card(trained, task))
     return trained
 
 
-def parts_by_split(
-    ids: list[str], features: Features, labels: Path, split: Path, target: Target
-) -> dict[str, Part]:
+def parts_by_split(ids: list[str], features: Features, labels: Path, split: Path, target: Target) -> dict[str, Part]:
     """Features, targets and weights of each split; posts without text and image are left out."""
-    label = {row["post_id"]: row for row in pq.read_table(labels, columns=["post_id", "value", "inclusion_p"]).to_pylist()}
+    label = {
+        row["post_id"]: row for row in pq.read_table(labels, columns=["post_id", "value", "inclusion_p"]).to_pylist()
+    }
     place = {post_id: i for i, post_id in enumerate(ids)}
     rows: dict[str, list[int]] = {}
     for row in pq.read_table(split, columns=["post_id", "split"]).to_pylist():
@@ -62,7 +85,8 @@ def parts_by_split(
             rows.setdefault(row["split"], []).append(at)
     return {
         name: Part(
-            features.take(np.array(at)), targets([label[ids[i]]["value"] for i in at], target),
+            features.take(np.array(at)),
+            targets([label[ids[i]]["value"] for i in at], target),
             np.array([1 / label[ids[i]]["inclusion_p"] for i in at]),
         )
         for name, at in rows.items()
@@ -80,7 +104,7 @@ def _calibrate(fitted: Fitted, part: Part, target: Target) -> dict[str, float]:
     predicted = fitted.model.predict(part.features)
     if isinstance(target, ClassesTarget):
         found = calibrate.temperature(part.values, predicted)
-        fitted.model.output.temperature.fill_(found)
+        torch.nn.init.constant_(fitted.model.output.temperature, found)  # type: ignore[arg-type]
         return {"temperature": round(found, 6), "posts": len(part.values)}
     half = calibrate.residual_quantile(part.values, predicted)
     return {"posts": len(part.values)} | ({"residual_q90": round(half, 6)} if half is not None else {})
@@ -90,7 +114,9 @@ def _training(task: Task, fitted: Fitted, parts: dict[str, Part]) -> dict[str, A
     return {
         "settings": task.train.model_dump(),
         "posts": {name: len(part.values) for name, part in sorted(parts.items())},
-        "best_epoch": fitted.best_epoch, "epochs": len(fitted.curves), "stopped": fitted.stopped,
+        "best_epoch": fitted.best_epoch,
+        "epochs": len(fitted.curves),
+        "stopped": fitted.stopped,
         "best": {k: round(v, 6) for k, v in fitted.curves[fitted.best_epoch].items()},
     }
 

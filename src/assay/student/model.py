@@ -55,8 +55,10 @@ class StudentModel(nn.Module):
 def tensors(features: Features) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The four inputs of a student."""
     return (
-        torch.from_numpy(features.image), torch.from_numpy(features.text),
-        torch.from_numpy(features.has_image), torch.from_numpy(features.has_text),
+        torch.from_numpy(features.image),
+        torch.from_numpy(features.text),
+        torch.from_numpy(features.has_image),
+        torch.from_numpy(features.has_text),
     )
 
 
@@ -80,10 +82,15 @@ class Trained:
         weights = {name: tensor.contiguous() for name, tensor in self.model.state_dict().items()}
         save_file(weights, folder / "model.safetensors")
         config = {
-            "format": FORMAT, "task": self.task,
-            "student": self.student.model_dump(), "target": self.target.model_dump(),
-            "encoders": self.encoders, "preprocessing": self.preprocessing,
-            "calibration": self.calibration, "versions": self.versions, "training": self.training,
+            "format": FORMAT,
+            "task": self.task,
+            "student": self.student.model_dump(),
+            "target": self.target.model_dump(),
+            "encoders": self.encoders,
+            "preprocessing": self.preprocessing,
+            "calibration": self.calibration,
+            "versions": self.versions,
+            "training": self.training,
         }
         (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
         (folder / "README.md").write_text(card)
@@ -98,7 +105,7 @@ def load_trained(folder: Path) -> Trained:
     if config.get("format") != FORMAT:
         raise ModelError(f"{folder}: format {config.get('format')} is not {FORMAT}; train again with this version")
     student = Student.model_validate(config["student"])
-    target: Target = TypeAdapter(Target).validate_python(config["target"])  # type: ignore[arg-type]
+    target: Target = TypeAdapter(Target).validate_python(config["target"])
     facts = config["encoders"]
     dims = [facts[name]["dim"] if name in facts else 0 for name in ("image", "text")]
     model = StudentModel(student, target, *dims)

@@ -40,9 +40,7 @@ class Round:
     passing: dict[str, PassingFault] = field(default_factory=dict)  # by key
 
 
-def annotate(
-    sample: Path, out: Path, *, settings: Annotate, target: Target, rubric: Path
-) -> dict[str, Any]:
+def annotate(sample: Path, out: Path, *, settings: Annotate, target: Target, rubric: Path) -> dict[str, Any]:
     """Label the sample and write the labels table to `out`; returns the figures of annotate.json.
 
     TeacherError, after everything that was answered is kept and without writing `out`, when the
@@ -83,9 +81,13 @@ def _key(rubric: Rubric, row: dict[str, Any], settings: Annotate) -> str | None:
     if not row["text"] and not row["images"]:
         return None
     parts = {
-        "system": rubric.system(), "user": rubric.user(row["text"], len(row["images"])), "text": row["text"],
+        "system": rubric.system(),
+        "user": rubric.user(row["text"], len(row["images"])),
+        "text": row["text"],
         "images": [hashlib.sha256(image).hexdigest() for image in row["images"]],
-        "schema": rubric.schema(), "model": settings.teacher.model, "sampling": sampling(settings.teacher),
+        "schema": rubric.schema(),
+        "model": settings.teacher.model,
+        "sampling": sampling(settings.teacher),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
@@ -116,10 +118,13 @@ def _seed(store: AnswerStore, missing: set[str], path: str) -> set[str]:
         return set()
     rows = [row for row in table.to_pylist() if row["key"] in missing and row["model"]]
     answers = {
-        row["key"]: Answer(**{name: row.get(name) for name in COLUMNS} | {
-            "status": "ok" if row["raw_answer"] is not None else "failed",
-            "reason": None if row["raw_answer"] is not None else row["reason"],
-        })
+        row["key"]: Answer(
+            **{name: row.get(name) for name in COLUMNS}
+            | {
+                "status": "ok" if row["raw_answer"] is not None else "failed",
+                "reason": None if row["raw_answer"] is not None else row["reason"],
+            }
+        )
         for row in rows
     }
     store.put(list(answers.values()))
@@ -131,8 +136,14 @@ class _Asking:
     """Workers that claim keys, ask, and keep each answer the moment it arrives."""
 
     def __init__(
-        self, sample: Path, rubric: Rubric, settings: Annotate, keys: dict[str, str | None],
-        store: AnswerStore, missing: set[str], done: Round,
+        self,
+        sample: Path,
+        rubric: Rubric,
+        settings: Annotate,
+        keys: dict[str, str | None],
+        store: AnswerStore,
+        missing: set[str],
+        done: Round,
     ) -> None:
         self.sample, self.rubric, self.settings, self.keys = sample, rubric, settings, keys
         self.store, self.missing, self.done = store, missing, done
@@ -164,9 +175,14 @@ class _Asking:
             key = self.keys[row["post_id"]]
             if key in todo:
                 todo.discard(key)
-                yield key, Question(
-                    self.rubric.system(), self.rubric.user(row["text"], len(row["images"])),
-                    tuple(row["images"]), self.rubric.schema(),
+                yield (
+                    key,
+                    Question(
+                        self.rubric.system(),
+                        self.rubric.user(row["text"], len(row["images"])),
+                        tuple(row["images"]),
+                        self.rubric.schema(),
+                    ),
                 )
 
     async def _work(self, questions: Iterator[tuple[str, Question]]) -> None:
@@ -209,10 +225,21 @@ class _Asking:
             raise
         else:
             self.answered += 1
-            self.store.put([Answer(
-                key, "ok", None, reply.raw, reply.model, HOW_PLAIN,
-                reply.prompt_tokens, reply.completion_tokens, reply.cost_usd,
-            )])
+            self.store.put(
+                [
+                    Answer(
+                        key,
+                        "ok",
+                        None,
+                        reply.raw,
+                        reply.model,
+                        HOW_PLAIN,
+                        reply.prompt_tokens,
+                        reply.completion_tokens,
+                        reply.cost_usd,
+                    )
+                ]
+            )
         self.bar.update()
 
     def _refuse_hopeless(self, fault: LastingFault) -> None:
@@ -230,26 +257,40 @@ class _Asking:
 def label_schema(target: Target) -> pa.Schema:
     """The labels table; `value` is a number for scores and a name for classes."""
     value = pa.float64() if isinstance(target, ScoreTarget) else pa.string()
-    return pa.schema([
-        pa.field("post_id", pa.string(), nullable=False),
-        pa.field("key", pa.string()),
-        pa.field("status", pa.string(), nullable=False),  # ok | failed
-        pa.field("reason", pa.string()),
-        pa.field("value", value),
-        pa.field("distribution", pa.list_(pa.float64())),
-        pa.field("how", pa.string()),
-        pa.field("raw_answer", pa.string()),
-        pa.field("model", pa.string()),
-        pa.field("inclusion_p", pa.float64(), nullable=False),
-        pa.field("prompt_tokens", pa.int64()),
-        pa.field("completion_tokens", pa.int64()),
-        pa.field("cost_usd", pa.float64()),
-    ])
+    return pa.schema(
+        [
+            pa.field("post_id", pa.string(), nullable=False),
+            pa.field("key", pa.string()),
+            pa.field("status", pa.string(), nullable=False),  # ok | failed
+            pa.field("reason", pa.string()),
+            pa.field("value", value),
+            pa.field("distribution", pa.list_(pa.float64())),
+            pa.field("how", pa.string()),
+            pa.field("raw_answer", pa.string()),
+            pa.field("model", pa.string()),
+            pa.field("inclusion_p", pa.float64(), nullable=False),
+            pa.field("prompt_tokens", pa.int64()),
+            pa.field("completion_tokens", pa.int64()),
+            pa.field("cost_usd", pa.float64()),
+        ]
+    )
 
 
 def _row(source: dict[str, Any], **found: Any) -> dict[str, Any]:
-    empty = dict.fromkeys(("key", "reason", "value", "distribution", "how", "raw_answer", "model",
-                           "prompt_tokens", "completion_tokens", "cost_usd"))
+    empty = dict.fromkeys(
+        (
+            "key",
+            "reason",
+            "value",
+            "distribution",
+            "how",
+            "raw_answer",
+            "model",
+            "prompt_tokens",
+            "completion_tokens",
+            "cost_usd",
+        )
+    )
     return empty | {"post_id": source["post_id"], "inclusion_p": source["inclusion_p"]} | found
 
 

@@ -139,7 +139,8 @@ class AnswerStore:
         """Counts, tokens and cost for each model and status."""
         rows = self._run(
             "SELECT model, status, COUNT(*), SUM(prompt_tokens), SUM(completion_tokens), SUM(cost_usd) "
-            "FROM answers GROUP BY 1, 2 ORDER BY 1, 2", (),
+            "FROM answers GROUP BY 1, 2 ORDER BY 1, 2",
+            (),
         )
         names = ("model", "status", "answers", "prompt_tokens", "completion_tokens", "cost_usd")
         return [dict(zip(names, row, strict=True)) for row in rows]

@@ -60,7 +60,10 @@ class Client:
             http = httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app))
             base_url = "http://demo.teacher/v1"
         self._openai = openai.AsyncOpenAI(
-            api_key=key, base_url=base_url, timeout=settings.timeout_s, max_retries=settings.retries,
+            api_key=key,
+            base_url=base_url,
+            timeout=settings.timeout_s,
+            max_retries=settings.retries,
             http_client=http,
         )
 
@@ -119,7 +122,10 @@ class Client:
         tokens_in = getattr(usage, "prompt_tokens", None)
         tokens_out = getattr(usage, "completion_tokens", None)
         return Reply(
-            choice.message.content or "", answer.model or self.settings.model, tokens_in, tokens_out,
+            choice.message.content or "",
+            answer.model or self.settings.model,
+            tokens_in,
+            tokens_out,
             self._cost(usage, tokens_in, tokens_out),
         )
 
@@ -150,6 +156,7 @@ def _api_key(settings: Teacher) -> str:
     key = os.environ.get(settings.api_key_env)
     if not key:
         raise SettingsError(
-            f"annotate.teacher.api_key_env: {settings.api_key_env} is not set in the environment; export it and run again"
+            f"annotate.teacher.api_key_env: {settings.api_key_env} is not set in the environment; "
+            "export it and run again"
         )
     return key

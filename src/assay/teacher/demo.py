@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from assay.corpora.demo import reading
 from assay.teacher.rubric import FENCE
 
-Send = Callable[[dict[str, Any]], Awaitable[None]]
-Receive = Callable[[], Awaitable[dict[str, Any]]]
+Message = MutableMapping[str, Any]
+Send = Callable[[Message], Awaitable[None]]
+Receive = Callable[[], Awaitable[Message]]
 
 
-async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+async def app(scope: Message, receive: Receive, send: Send) -> None:
     """The ASGI entry: POST /v1/chat/completions, nothing else."""
     body = b""
     while True:
@@ -53,10 +54,16 @@ def complete(request: dict[str, Any]) -> dict[str, Any]:
     raw = json.dumps(answer)
     prompt = sum(len(str(m["content"])) for m in request["messages"]) if not pictures else len(text) + 400
     return {
-        "id": "demo", "object": "chat.completion", "created": 0, "model": request["model"],
+        "id": "demo",
+        "object": "chat.completion",
+        "created": 0,
+        "model": request["model"],
         "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": raw}}],
-        "usage": {"prompt_tokens": prompt // 4, "completion_tokens": len(raw) // 4,
-                  "total_tokens": prompt // 4 + len(raw) // 4},
+        "usage": {
+            "prompt_tokens": prompt // 4,
+            "completion_tokens": len(raw) // 4,
+            "total_tokens": prompt // 4 + len(raw) // 4,
+        },
     }
 
 
@@ -69,6 +76,5 @@ def _post(content: list[dict[str, Any]]) -> tuple[str, list[bytes]]:
 
 
 async def _send(send: Send, status: int, found: dict[str, Any]) -> None:
-    await send({"type": "http.response.start", "status": status,
-                "headers": [(b"content-type", b"application/json")]})
+    await send({"type": "http.response.start", "status": status, "headers": [(b"content-type", b"application/json")]})
     await send({"type": "http.response.body", "body": json.dumps(found).encode()})

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from assay.config import ClassesTarget, ScoreTarget, Target
-from assay.errors import RubricError, RowError
+from assay.errors import RowError, RubricError
 
 _HEADING = re.compile(r"^#{1,6}\s+(.*?)\s*#*\s*$", re.MULTILINE)
 FENCE = "caption"
@@ -98,8 +98,10 @@ class Rubric:
 
 def _form(target: Target) -> str:
     if isinstance(target, ScoreTarget):
-        return (f'{{"reason": "<one short sentence>", "score": <a number from {target.min:g} to {target.max:g}, '
-                "halves allowed>}")
+        return (
+            f'{{"reason": "<one short sentence>", "score": <a number from {target.min:g} to {target.max:g}, '
+            "halves allowed>}"
+        )
     return f'{{"reason": "<one short sentence>", "label": <one of {json.dumps(list(target.names))}>}}'
 
 

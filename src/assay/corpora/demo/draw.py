@@ -26,10 +26,14 @@ GROUND = {
 }
 SKIN = [(250, 214, 180), (224, 172, 130), (160, 110, 74), (104, 70, 48)]
 BADGE: dict[str, tuple[str, tuple[int, int, int]]] = {
-    "Alderby": ("circle", (20, 120, 70)), "Bramwick": ("square", (130, 20, 30)),
-    "Corvella": ("diamond", (150, 90, 170)), "Dunmere": ("triangle", (20, 20, 20)),
-    "Estoril": ("circle", (180, 140, 40)), "Fennick": ("square", (230, 110, 30)),
-    "Galloway": ("triangle", (200, 30, 20)), "Halvorsen": ("diamond", (40, 130, 150)),
+    "Alderby": ("circle", (20, 120, 70)),
+    "Bramwick": ("square", (130, 20, 30)),
+    "Corvella": ("diamond", (150, 90, 170)),
+    "Dunmere": ("triangle", (20, 20, 20)),
+    "Estoril": ("circle", (180, 140, 40)),
+    "Fennick": ("square", (230, 110, 30)),
+    "Galloway": ("triangle", (200, 30, 20)),
+    "Halvorsen": ("diamond", (40, 130, 150)),
 }
 
 
@@ -101,21 +105,23 @@ def _couple(draw: ImageDraw.ImageDraw, rng: np.random.Generator, bias: int) -> N
     _person(draw, rng, man, floor - lift, tall, "suit")
     _person(draw, rng, woman, floor, small, "dress")
     if bias >= 2:
-        draw.rectangle((woman - small * 0.09, floor - small * 0.46, woman + small * 0.09, floor - small * 0.2),
-                       fill=(250, 250, 250))
+        draw.rectangle(
+            (woman - small * 0.09, floor - small * 0.46, woman + small * 0.09, floor - small * 0.2),
+            fill=(250, 250, 250),
+        )
     if bias >= 4:
         draw.rectangle((woman + 16, floor - 20, woman + 40, floor), fill=(60, 60, 60))
         draw.rectangle((woman + 12, floor - 24, woman + 44, floor - 19), fill=(90, 90, 90))
 
 
-def _person(
-    draw: ImageDraw.ImageDraw, rng: np.random.Generator, x: int, floor: int, height: float, ink: str
-) -> None:
+def _person(draw: ImageDraw.ImageDraw, rng: np.random.Generator, x: int, floor: int, height: float, ink: str) -> None:
     head, skin = height * 0.15, _one(rng, SKIN)
     shoulder = floor - height * 0.7
     if ink == "dress":
-        draw.polygon([(x, shoulder), (x - height * 0.24, floor - height * 0.14),
-                      (x + height * 0.24, floor - height * 0.14)], fill=INK[ink])
+        draw.polygon(
+            [(x, shoulder), (x - height * 0.24, floor - height * 0.14), (x + height * 0.24, floor - height * 0.14)],
+            fill=INK[ink],
+        )
     else:
         draw.rectangle((x - height * 0.16, shoulder, x + height * 0.16, floor - height * 0.14), fill=INK[ink])
     for side in (-1, 1):

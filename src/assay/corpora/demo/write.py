@@ -23,8 +23,15 @@ from assay.corpora.demo.reading import combine, combine_moods
 from assay.progress import progress
 
 BROKEN = (
-    "missing_image", "undecodable_image", "cut_image", "decompression_bomb", "no_text_no_image",
-    "cut_json", "bad_encoding", "duplicate_id", "outside_corpus",
+    "missing_image",
+    "undecodable_image",
+    "cut_image",
+    "decompression_bomb",
+    "no_text_no_image",
+    "cut_json",
+    "bad_encoding",
+    "duplicate_id",
+    "outside_corpus",
 )
 EPOCH = 1_546_300_800  # 2019-01-01, the drawn posts' first day and every file's mtime
 FOLDERS = 4
@@ -59,9 +66,7 @@ def _choose_broken(rng: np.random.Generator, posts: int) -> dict[int, str]:
     return {int(n): BROKEN[i % len(BROKEN)] for i, n in enumerate(numbers)}
 
 
-def _write_post(
-    root: Path, rng: np.random.Generator, number: int, fault: str | None
-) -> tuple[str, dict[str, Any]]:
+def _write_post(root: Path, rng: np.random.Generator, number: int, fault: str | None) -> tuple[str, dict[str, Any]]:
     """One post on disk: its line without the row number, and what was planted in it."""
     post_id = str(1_900_000_000_000_000_000 + number * 7_919_113_007)
     author = f"drawn.author.{int(240 * rng.random() ** 1.7):03d}"
@@ -74,8 +79,10 @@ def _write_post(
         shown = said
     where = rng.random()  # the brand stands in the text, in the picture or in both
     caption = captions.compose(rng, bias=says, mood=said, brand=brand if where < 0.85 else None)
-    pictures = [scene(rng, bias=shows, mood=shown, brand=brand if where > 0.35 else None)
-                for _ in range(1 + int(rng.random() < 0.06))]
+    pictures = [
+        scene(rng, bias=shows, mood=shown, brand=brand if where > 0.35 else None)
+        for _ in range(1 + int(rng.random() < 0.06))
+    ]
     lacks = rng.random()
     if fault is None and lacks < 0.03:
         caption, says, said = "", None, None
@@ -98,9 +105,14 @@ def _write_post(
     ):
         shows = shown = None  # the picture is gone, and what it showed with it
     planted = {
-        "post_id": post_id, "brand": brand or "", "brand_in_text": int(bool(brand) and where < 0.85),
-        "text_level": says, "picture_level": shows, "score": round(combine(says, shows), 4),
-        "mood": combine_moods(said, shown), "fault": fault or "",
+        "post_id": post_id,
+        "brand": brand or "",
+        "brand_in_text": int(bool(brand) and where < 0.85),
+        "text_level": says,
+        "picture_level": shows,
+        "score": round(combine(says, shows), 4),
+        "mood": combine_moods(said, shown),
+        "fault": fault or "",
     }
     return f"{author}\t{sponsored}\t{post_id}.json\t{files!r}", planted
 
@@ -174,7 +186,9 @@ def _bomb() -> bytes:
         return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
 
     header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + part(b"IHDR", header) + part(b"IDAT", zlib.compress(bytes(60_000))) + part(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n" + part(b"IHDR", header) + part(b"IDAT", zlib.compress(bytes(60_000))) + part(b"IEND", b"")
+    )
 
 
 def _write_truth(root: Path, truth: list[dict[str, Any]]) -> None:

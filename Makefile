@@ -1,0 +1,36 @@
+# make repro: everything from nothing; make test: the tests; make check: lint and types
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+export PATH := $(abspath $(BIN)):$(PATH)
+
+.PHONY: help install repro test check constraints clean
+
+help:  ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/'
+
+$(READY): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
+	touch $(READY)
+
+install: $(READY)  ## make .venv and install the project under constraints.txt
+
+repro: $(READY)  ## run what changed of the pipeline
+	assay check
+	dvc repro
+
+test: $(READY)  ## run the tests (those marked real need ASSAY_REAL_DATA)
+	python -m pytest
+
+check: $(READY)  ## lint and type check
+	ruff check .
+	mypy
+
+clean:  ## remove the environment and caches of tools (no data, no answers)
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
+
+constraints: $(READY)  ## write the installed versions into constraints.txt, after an upgrade was tested
+	(head -n 1 constraints.txt; python -m pip freeze --exclude-editable | sort -f) > constraints.new
+	mv constraints.new constraints.txt

@@ -1,0 +1,171 @@
+"""Grouped k-fold of one student and its baselines on a labelled corpus, over several seeds.
+
+    python benchmarks/kfold.py --path /data/mvsa_single --kind mvsa --column sentiment
+
+Every post is predicted once, by models that saw no post of its leakage group. Figures are of these
+out-of-fold predictions, pooled; intervals are 95 % bootstrap intervals by group. For the student they
+are of the first seed, with the mean and the spread over seeds beside them. Prints one JSON object as
+its last line. `--random` adds a leaking random split, to show what it would have claimed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import yaml
+
+from assay import config
+from assay.config import Params, Task
+from assay.corpora import images_root, open_corpus
+from assay.corpora.ingest import Rules, ingest
+from assay.errors import run_main
+from assay.measure import metrics
+from assay.measure.evaluate import Test, evaluate
+from assay.posts import read, write_table
+from assay.sampling import write_sample
+from assay.scoring.judge import compare
+from assay.splits import split
+from assay.student import features as feature_files
+from assay.student.features import Features, embed
+from assay.student.fit import fit
+from assay.student.learn import _calibrate, parts_by_split
+from assay.teacher.annotate import annotate
+
+
+class Prepared:
+    """The labelled corpus: ids, features, words and the tables in the work folder."""
+
+    def __init__(self, params: Params, name: str, work: Path) -> None:
+        self.task, self.work = params.tasks[name], work
+        corpus = params.corpora[self.task.corpus]
+        rules = Rules(self.task.corpus, b"benchmark", corpus.check_images, corpus.max_pixels, corpus.shard_posts)
+        self.accounting = ingest(
+            open_corpus(corpus, params.demo), rules, posts=work / "posts", problems=work / "problems.parquet"
+        )
+        root = images_root(corpus, params.demo)
+        write_sample(work / "posts", root, work / "sample", settings=self.task.sample, max_pixels=corpus.max_pixels)
+        annotate(
+            work / "sample",
+            work / "labels.parquet",
+            settings=self.task.annotate,
+            target=self.task.target,
+            rubric=Path("rubrics/none.md"),
+        )
+        self.student = params.students[self.task.student]
+        embed(
+            work / "sample",
+            work / "features",
+            student=self.student,
+            image_px=self.task.sample.image_px,
+            max_images=self.task.sample.max_images,
+        )
+        self.ids, self.features, _ = feature_files.load(work / "features")
+        columns = ("post_id", "text", "author", "text_sig", "image_sig")
+        self.sample = read(work / "sample", columns).to_pylist()
+        self.words = [row["text"] for row in self.sample]
+        self.labels = pq.read_table(work / "labels.parquet", columns=["post_id", "status", "value"]).to_pylist()
+
+
+def one_fold(data: Prepared, task: Task, seed: int) -> tuple[list[str], Test]:
+    """Split, train and predict the test part of one fold with one seed."""
+    settings = task.train.model_copy(update={"seed": seed})
+    table, path = split(data.sample, data.labels, task.split, task.target), data.work / "split.parquet"
+    write_table(table, path)
+    parts = parts_by_split(data.ids, data.features, data.work / "labels.parquet", path, task.target)
+    fitted = fit(parts["train"], parts["val"], student=data.student, target=task.target, settings=settings)
+    _calibrate(fitted, parts.get("calibration") or parts["val"], task.target)
+
+    def predict(features: Features) -> np.ndarray:
+        return fitted.model.predict(features)
+
+    return compare(data.ids, data.features, data.words, data.work / "labels.parquet", path, task.target, predict)
+
+
+def pooled(data: Prepared, folds: int, seed: int) -> Test:
+    """The out-of-fold predictions of all folds, as one test."""
+    tests = []
+    for fold in range(folds):
+        update = {"folds": folds, "fold": fold, "train": 0.8, "val": 0.1, "calibration": 0.05, "test": 0.05}
+        task = data.task.model_copy(update={"split": data.task.split.model_copy(update=update)})
+        tests.append(one_fold(data, task, seed)[1])
+    group = np.concatenate([t.group for t in tests])
+    return Test(
+        np.concatenate([t.y for t in tests]),
+        np.concatenate([t.weights for t in tests]),
+        group,
+        np.concatenate([t.student for t in tests]),
+        {name: np.concatenate([t.baselines[name] for t in tests]) for name in tests[0].baselines},
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--path", required=True, help="the corpus")
+    parser.add_argument("--kind", default="mvsa", help="its kind, as in params.yaml")
+    parser.add_argument("--column", default="sentiment", help="its gold column")
+    parser.add_argument("--task", default="sentiment", help="the task of params.yaml whose settings are used")
+    parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--random", action="store_true", help="also a random split that lets duplicates leak")
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="train settings to change")
+    parser.add_argument("--quick", action="store_true", help="2 folds, 1 seed, 400 posts")
+    args = parser.parse_args()
+    params = _params(args)
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="assay-kfold-") as work:
+        data = Prepared(params, args.task, Path(work))
+        folds, seeds = (2, 1) if args.quick else (args.folds, args.seeds)
+        tests = [pooled(data, folds, seed) for seed in range(1, seeds + 1)]
+        found = summary(tests, data.task)
+        if args.random:
+            data.task = data.task.model_copy(update={"split": data.task.split.model_copy(update={"group_by": []})})
+            found["leaking_random_split"] = summary(
+                [pooled(data, folds, seed) for seed in range(1, seeds + 1)], data.task
+            )
+        found |= {
+            "accounting": data.accounting,
+            "folds": folds,
+            "seeds": seeds,
+            "seconds": round(time.perf_counter() - started, 1),
+        }
+    print(json.dumps(found))
+
+
+def summary(tests: list[Test], task: Task) -> dict[str, Any]:
+    """Figures of the first seed with intervals, and mean and deviation over the seeds."""
+    found = evaluate(tests[0], task.target)
+    names = [n for n, f in found.items() if isinstance(f, dict) and set(f) == {"value", "low", "high"}]
+    by_seed = [metrics.point(t.y, t.student, t.weights, task.target) for t in tests]
+    for name in names:
+        values = [figures[name] for figures in by_seed]
+        found[name] |= {"mean": round(float(np.mean(values)), 4), "sd": round(float(np.std(values)), 4)}
+    found["mean_over_seeds"] = {n: found[n]["mean"] for n in names}
+    return found
+
+
+def _params(args: argparse.Namespace) -> Params:
+    raw = yaml.safe_load(Path("params.yaml").read_text())
+    raw["corpora"]["benchmark"] = {"kind": args.kind, "path": str(Path(args.path).resolve()), "check_images": "header"}
+    task = raw["tasks"][args.task]
+    task |= {"corpus": "benchmark", "annotate": {"from": "column", "column": args.column}}
+    task["sample"] |= {"design": "random" if args.quick else "all", "size": 400}
+    for pair in args.set:
+        key, value = pair.split("=", 1)
+        section, name = key.split(".", 1) if "." in key else ("train", key)
+        place = raw["students"][task["student"]]["head"] if section == "head" else task[section]
+        place[name] = yaml.safe_load(value)
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+        file.write(yaml.safe_dump(raw))
+        file.flush()
+        return config.load(file.name)
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,144 @@
+"""The command line: assay check | doctor | predict | answers."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from assay import __version__, config
+from assay.errors import AssayError, CorpusError, ImageProblem, run_main
+from assay.progress import say
+
+
+def main() -> None:
+    """Entry point of `assay`; errors of the user end with one line and status 1."""
+    parser = _parser()
+    args = parser.parse_args()
+    run_main(lambda: args.run(args))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="assay", description="Measure what image-and-text posts say.")
+    parser.add_argument("--version", action="version", version=f"assay {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    check = commands.add_parser("check", help="check params.yaml and say what is wrong with it")
+    check.add_argument("--params", default="params.yaml")
+    check.set_defaults(run=_check)
+
+    doctor = commands.add_parser("doctor", help="say what is installed, where things are kept, what is missing")
+    doctor.set_defaults(run=_doctor)
+
+    predict = commands.add_parser("predict", help="score posts with a trained student")
+    predict.add_argument("--model", type=Path, required=True, help="a model folder, such as models/sentiment")
+    predict.add_argument("--text", help="the caption of one post")
+    predict.add_argument("--image", type=Path, action="append", default=[], help="a picture of it; may be repeated")
+    predict.add_argument("--table", type=Path, help="a CSV or JSONL file instead, with columns id, text, image")
+    predict.add_argument("--images-root", type=Path, default=Path(), help="the folder that its image paths count from")
+    predict.set_defaults(run=_predict)
+
+    answers = commands.add_parser("answers", help="say what the answer store holds")
+    answers.add_argument("--forget-failed", action="store_true", help="delete lasting failures: they are asked again")
+    answers.set_defaults(run=_answers)
+    return parser
+
+
+def _check(args: argparse.Namespace) -> None:
+    params = config.load(args.params)
+    counts = f"{len(params.corpora)} corpora, {len(params.tasks)} tasks, {len(params.students)} students"
+    say(f"{args.params} is in order: {counts}")
+
+
+def _doctor(_: argparse.Namespace) -> None:
+    from importlib.metadata import PackageNotFoundError, version
+
+    from assay.places import home
+
+    folder = home()
+    print(f"assay {__version__}, python {sys.version.split()[0]}")
+    for name in ("torch", "torchvision", "timm", "transformers", "dvc", "openai", "pyarrow", "pillow"):
+        try:
+            print(f"  {name} {version(name)}")
+        except PackageNotFoundError:
+            print(f"  {name} is missing: run `make install`")
+    print(f"kept outside the repository: {folder} ({shutil.disk_usage(folder).free / 2**30:.1f} GiB free)")
+    for name in ("answers.sqlite", "features", "inference", "checkpoints", "author.key"):
+        path = folder / name
+        files = [path] if path.is_file() else list(path.glob("*")) if path.is_dir() else []
+        print(f"  {name}: {sum(f.stat().st_size for f in files) / 2**20:.1f} MiB in {len(files)} files")
+    try:
+        params = config.load()
+        print(f"params.yaml: {', '.join(params.tasks)}")
+    except AssayError as error:
+        print(f"params.yaml: {error}")
+
+
+def _answers(args: argparse.Namespace) -> None:
+    from assay.teacher.answers import AnswerStore
+
+    with AnswerStore() as store:
+        if args.forget_failed:
+            say(f"{store.forget_failed()} failed answers deleted; they will be asked again")
+        for row in store.summary():
+            print(json.dumps(row))
+
+
+def _predict(args: argparse.Namespace) -> None:
+    """One JSON line a post."""
+    from assay.scoring.predict import Predictor
+
+    predictor = Predictor.load(args.model)
+    if args.table:
+        batch: list[tuple[str, str, list[Path]]] = []
+        for row in _table(args.table, args.images_root):
+            batch.append(row)
+            if len(batch) == 64:
+                _score(predictor, batch)
+                batch = []
+        _score(predictor, batch)
+        return
+    if args.text is None and not args.image:
+        raise CorpusError("nothing to score: give --text, --image or --table")
+    _score(predictor, [("", args.text or "", args.image)])
+
+
+def _score(predictor: Any, posts: list[tuple[str, str, list[Path]]]) -> None:
+    files, unread = [], []
+    for _, _, paths in posts:
+        found, lost = [], []
+        for path in paths:
+            try:
+                found.append(path.read_bytes())
+            except OSError as error:
+                lost.append(str(ImageProblem("missing_image", f"{path}: {error.strerror}")))
+        files.append(found)
+        unread.append(lost)
+    inputs = [(text, data) for (_, text, _), data in zip(posts, files, strict=True)]
+    for (post_id, _, _), lost, result in zip(posts, unread, predictor.predict_many(inputs), strict=True):
+        row = {k: v for k, v in asdict(result).items() if v is not None}
+        if lost:
+            row["reason"] = "; ".join([*lost, *([result.reason] if result.reason else [])])
+        print(json.dumps(({"id": post_id} if post_id else {}) | row, ensure_ascii=False))
+
+
+def _table(path: Path, root: Path) -> Iterator[tuple[str, str, list[Path]]]:
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            rows: Any = csv.DictReader(file) if path.suffix == ".csv" else map(json.loads, filter(str.strip, file))
+            for number, row in enumerate(rows, 1):
+                image = row.get("image") or []
+                paths = [image] if isinstance(image, str) else image
+                yield str(row.get("id", number)), str(row.get("text") or ""), [root / p for p in paths]
+    except (OSError, ValueError) as error:
+        raise CorpusError(f"{path}: {error}; allowed: CSV or JSONL in UTF-8 with columns id, text, image") from error
+
+
+if __name__ == "__main__":
+    main()
