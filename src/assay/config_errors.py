@@ -18,9 +18,9 @@ def one_line(error: ValidationError, raw: dict[str, Any], root: type[BaseModel])
     key = ".".join(str(part) for part in _visible(first["loc"], raw))
     shown = repr(value) if not isinstance(value, dict | list) else type(value).__name__
     if kind == "extra_forbidden":
-        return f"{key}: unknown key (value {shown}); allowed: {', '.join(_siblings(first['loc']))}"
+        return f"{key}: unknown key (value {shown}); allowed: {', '.join(_siblings(first['loc'], root))}"
     if kind == "missing":
-        return f"{key}: missing; {_wanted(first['loc'])}"
+        return f"{key}: missing; {_wanted(first['loc'], root)}"
     if kind == "value_error":
         return f"{key}: {context['error']}" if key else str(context["error"])
     if kind == "union_tag_invalid":
@@ -72,7 +72,7 @@ def _siblings(loc: Location, root: type[BaseModel]) -> list[str]:
 def _wanted(loc: Location, root: type[BaseModel]) -> str:
     model = _model_at(loc, root)
     if model:
-        return f"needs a section (may be {{}}) with keys from: {', '.join(_siblings((*loc, '')))}"
+        return f"needs a section (may be {{}}) with keys from: {', '.join(_siblings((*loc, ''), root))}"
     return "it must be set"
 
 
@@ -80,13 +80,13 @@ def _visible(loc: Location, raw: dict[str, Any]) -> list[str | int]:
     """`loc` without the tags of unions, which pydantic adds but the user never wrote."""
     shown: list[str | int] = []
     here: Any = raw
-    for i, part in enumerate(loc):
+    for part in loc:
         inside = isinstance(here, dict) and part in here
         listed = isinstance(here, list) and isinstance(part, int) and part < len(here)
         if inside or listed:
             shown.append(part)
             here = here[part]
-        elif isinstance(here, dict) and here.get("kind") == part and i + 1 < len(loc):
+        elif isinstance(here, dict) and here.get("kind") == part:
             continue
         else:
             shown.append(part)
