@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import re
 import unicodedata
+import zlib
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from datasketch import MinHash
 
 from assay.errors import RowError
 
@@ -21,6 +19,7 @@ _SPACES = re.compile(r"[ \t\xa0]+")
 _HASHTAG = re.compile(r"(?<![\w&/])[#＃](\w*[^\W\d_]\w*)")
 _MENTION = re.compile(r"(?<![\w@.])@(\w(?:[\w.]{0,28}\w)?)")
 _WORD = re.compile(r"\w+")
+_ADDRESS = re.compile(r"https?://\S+")
 _ASCII = re.compile(r"[ -~\n]*")
 
 
@@ -74,8 +73,13 @@ class BrandIndex(NamedTuple):
 
 def shingles(text: str) -> set[str]:
     """Words and word pairs of the text, lower-cased, web addresses left out: what near-duplicates share."""
-    words = _WORD.findall(re.sub(r"https?://\S+", " ", text.lower()))
+    words = _words(text)
     return set(words) | {f"{a} {b}" for a, b in itertools.pairwise(words)}
+
+
+def _words(text: str) -> list[str]:
+    low = text.lower()
+    return _WORD.findall(_ADDRESS.sub(" ", low) if "://" in low else low)
 
 
 def similarity(a: set[str], b: set[str]) -> float:
@@ -83,24 +87,23 @@ def similarity(a: set[str], b: set[str]) -> float:
     return len(a & b) / len(a | b) if a or b else 0.0
 
 
-@lru_cache(maxsize=1)
-def _minhash() -> MinHash:
-    return MinHash(num_perm=PERMUTATIONS, seed=1, hashfunc=_hash32)
-
-
-def _hash32(data: bytes) -> int:
-    return int.from_bytes(hashlib.blake2b(data, digest_size=4).digest(), "little")
+_DRAWN = np.random.default_rng(1).integers(1, 2**63, (2, 1, PERMUTATIONS), dtype=np.uint64)
+_MULTIPLIERS, _OFFSETS = _DRAWN | np.uint64(1)
+_PAIR, _MASK = np.uint64(0x9E3779B1), np.uint64(2**32 - 1)
 
 
 def signature(text: str) -> bytes | None:
     """A MinHash of the shingles (16 little-endian 32-bit minima), or None where there are no words.
 
-    Broder (1997). Two texts of Jaccard similarity J agree in each minimum with probability J;
-    assay.splits finds candidates by pairs of minima and checks them on the text itself.
+    Broder (1997), with multiply-shift hashing (Dietzfelbinger et al. 1997) of the words' CRC-32 values. Two
+    texts of Jaccard similarity J agree in each minimum with probability about J; assay.splits finds
+    candidates by pairs of minima and checks them on the text itself.
     """
-    parts = shingles(text)
-    if not parts:
+    words = _words(text)
+    if not words:
         return None
-    made = _minhash().copy()
-    made.update_batch([part.encode() for part in sorted(parts)])
-    return bytes(np.asarray(made.hashvalues, dtype="<u4").tobytes())
+    ones = np.array([zlib.crc32(word.encode()) for word in words], dtype=np.uint64)
+    pairs = (ones[:-1] * _PAIR + ones[1:]) & _MASK
+    hashes = np.concatenate([ones, pairs])[:, None]
+    minima = ((hashes * _MULTIPLIERS + _OFFSETS) >> np.uint64(32)).min(axis=0)
+    return minima.astype("<u4").tobytes()

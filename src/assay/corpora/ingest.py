@@ -196,7 +196,7 @@ class _Mapper:
     def __call__(self, chunk: list[Row]) -> Mapped:
         mapped = Mapped({name: [] for name in self.names}, [], [], [])
         for row in chunk:
-            post_id = None
+            post_id, before = None, len(mapped.problems)
             try:
                 if isinstance(row.data, RowError):
                     raise row.data
@@ -204,13 +204,13 @@ class _Mapper:
                 post_id = raw.post_id
                 values, digest = self._post(raw, row.source, mapped.problems)
             except RowError as error:
-                mapped.problems = [p for p in mapped.problems if p.source != row.source]
+                del mapped.problems[before:]
                 mapped.problems.append(
                     Problem(post_id, row.source, STAGE, error.code, "dropped", _printable(error.detail))
                 )
                 continue
             except Exception as error:  # an adapter met something that nobody foresaw
-                mapped.problems = [p for p in mapped.problems if p.source != row.source]
+                del mapped.problems[before:]
                 mapped.problems.append(
                     Problem(
                         post_id,

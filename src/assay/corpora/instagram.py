@@ -8,10 +8,13 @@
 from __future__ import annotations
 
 import ast
+import errno
 import hashlib
 import lzma
 import os
+import re
 from array import array
+from bisect import bisect_left
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +28,7 @@ from assay.errors import CorpusError, ImageProblem, RowError
 from assay.images import safe_path
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".heic")
+_PLAIN_LIST, _PLAIN_NAME = re.compile(r"\[(?:'[\w.-]+'(?:, )?)*\]"), re.compile(r"'([\w.-]+)'")
 INFO, MAPPING = "post_info.txt", "JSON-Image_files_mapping.txt"
 
 
@@ -43,13 +47,15 @@ class ImageIndex:
                         keys.append(_key(entry.name))
                         places.append(len(self.folders) - 1)
         order = np.argsort(np.frombuffer(keys, dtype=np.uint64), kind="stable") if keys else np.empty(0, int)
-        self._keys = np.frombuffer(keys, dtype=np.uint64)[order] if keys else np.empty(0, np.uint64)
-        self._places = np.frombuffer(places, dtype=np.uint8)[order] if keys else np.empty(0, np.uint8)
+        self._keys, self._places = array("Q"), array("B")  # not numpy's: bisect is ten times quicker on these
+        if keys:
+            self._keys.frombytes(np.frombuffer(keys, dtype=np.uint64)[order].tobytes())
+            self._places.frombytes(np.frombuffer(places, dtype=np.uint8)[order].tobytes())
 
     def find(self, name: str) -> str | None:
         """The image's path below the root, or None when it is in none of the folders."""
-        key = np.uint64(_key(name))
-        at = int(np.searchsorted(self._keys, key))
+        key = _key(name)
+        at = bisect_left(self._keys, key)
         if at == len(self._keys) or self._keys[at] != key:
             return None
         return f"{self.folders[self._places[at]]}/{name}"
@@ -143,6 +149,8 @@ def _mapping_line(cells: list[str]) -> tuple[str, bool | None, str, list[str]]:
 
 
 def _names(literal: str) -> list[str]:
+    if _PLAIN_LIST.fullmatch(literal.strip()):  # nearly all: no need of a parser
+        return _PLAIN_NAME.findall(literal)
     try:
         names = ast.literal_eval(literal.strip())
     except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
@@ -159,8 +167,7 @@ def _stem(name: str) -> str:
 def _read_node(root: Path, relative: str) -> dict[str, Any]:
     """The node of a post's JSON file, out of whatever its downloader wrapped around it."""
     try:
-        path = safe_path(root, relative)
-        data = path.read_bytes()
+        data = _read(root, relative)
         if relative.endswith(".xz"):
             data = lzma.decompress(data)
     except ImageProblem as problem:
@@ -181,6 +188,21 @@ def _read_node(root: Path, relative: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise RowError("cut_json", f"{relative}: no post in it")
     return found
+
+
+def _read(root: Path, relative: str) -> bytes:
+    """The bytes of a file of the corpus; a link is followed only where safe_path allows it."""
+    folder, _, name = relative.rpartition("/")
+    if name in ("", ".", "..") or folder not in ("json", "info", "") or "\\" in name or "\0" in name:
+        return safe_path(root, relative).read_bytes()
+    try:
+        file = os.open(f"{root}/{relative}", os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return safe_path(root, relative).read_bytes()
+        raise
+    with open(file, "rb", buffering=0) as opened:
+        return opened.read()
 
 
 def _second_try(data: bytes, relative: str) -> Any:
