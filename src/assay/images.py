@@ -124,6 +124,7 @@ def pack(data: bytes, *, longest: int, max_pixels: int) -> bytes:
     else:
         image = decode(data, max_pixels)
     image.thumbnail((longest, longest), Image.Resampling.BICUBIC, reducing_gap=2.0)
+    image.info = {}  # or Pillow would write a comment of the old file into the new one
     out = io.BytesIO()
     image.save(out, "JPEG", quality=JPEG_QUALITY)
     return out.getvalue()

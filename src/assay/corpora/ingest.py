@@ -240,13 +240,13 @@ class _Mapper:
             raise RowError(code, "; ".join(f"{c} {d}".strip() for c, d in lost) or "neither text nor image")
         problems += [Problem(post_id, source, STAGE, code, "degraded", _printable(detail)) for code, detail in lost]
         tags = text.hashtags(clean)
-        handles = list(dict.fromkeys(text.mentions(clean) + [h.lstrip("@").lower() for h in raw.handles if h]))
-        brands = sorted({*raw.brands, *self.brands.find(tags, handles)})
+        handles = list(dict.fromkeys(text.mentions(clean) + [_printable(h).lstrip("@").lower() for h in raw.handles]))
+        brands = sorted({*map(_printable, raw.brands), *self.brands.find(tags, handles)} - {""})
         values: dict[str, Any] = {
             "post_id": post_id,
             "text": clean,
             "images": kept,
-            "author": hash_author(raw.author, self.rules.author_key),
+            "author": hash_author(_printable(raw.author or ""), self.rules.author_key),
             "created_at": _moment(raw.created_at),
             "brands": brands,
             "hashtags": tags,
@@ -254,12 +254,12 @@ class _Mapper:
             "sponsored": raw.sponsored,
             "likes": raw.likes,
             "comments": raw.comments,
-            "language": raw.language or None,
+            "language": _printable(raw.language or "") or None,
             "duplicate_of": None,
             "text_sig": text.signature(clean) if clean else None,
             "image_sig": sigs,
         }
-        values |= {f"gold_{name}": raw.gold.get(name) for name in self.layout.gold}
+        values |= {f"gold_{name}": _printable(raw.gold.get(name) or "") or None for name in self.layout.gold}
         content = "\0".join([clean, *(hashes or kept)])
         return values, hashlib.blake2b(content.encode(), digest_size=16).digest()
 
@@ -277,6 +277,9 @@ class _Mapper:
             return raw.images, [], []
         kept, hashes, sigs = [], [], []
         for path in raw.images:
+            if not path.isprintable():
+                lost.append(("missing_image", path))
+                continue
             try:
                 known = images.check(self.layout.images, path, self.rules.check_images, self.rules.max_pixels)
             except ImageProblem as problem:
@@ -290,6 +293,9 @@ class _Mapper:
 
 
 def _printable(value: str) -> str:
+    """Text that every file and terminal can take: lone surrogates and controls become a mark."""
+    if value.isprintable():
+        return value.strip()
     return "".join(c if c.isprintable() else "�" for c in value.encode("utf-8", "replace").decode()).strip()
 
 

@@ -1,0 +1,222 @@
+"""Fixtures: a home folder of one's own for every test, drawn corpora, a stub teacher on loopback."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from PIL import Image
+
+from assay.corpora.demo import ensure_drawn
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Answers, features and resume files of this test alone."""
+    folder = tmp_path / "assay-home"
+    monkeypatch.setenv("ASSAY_HOME", str(folder))
+    for name in ("ASSAY_AUTHOR_KEY", "ASSAY_WORKERS"):
+        monkeypatch.delenv(name, raising=False)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A drawn corpus of 300 posts; read only."""
+    root = tmp_path_factory.mktemp("drawn") / "demo"
+    ensure_drawn(root, posts=300, seed=7)
+    return root
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real corpora, or a skip."""
+    folder = os.environ.get("ASSAY_REAL_DATA")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("ASSAY_REAL_DATA is not set to a folder of real corpora")
+    return Path(folder)
+
+
+def picture(
+    colour: tuple[int, ...] = (200, 30, 30),
+    size: tuple[int, int] = (64, 48),
+    mode: str = "RGB",
+    kind: str = "JPEG",
+    **options: Any,
+) -> bytes:
+    """A one-coloured picture with a diagonal, as file bytes."""
+    image = Image.new(mode, size, colour if len(colour) > 1 else colour[0])
+    out = io.BytesIO()
+    image.save(out, kind, **options)
+    return out.getvalue()
+
+
+# ------------------------------------------------------------------------------- stub teacher
+
+
+class StubTeacher:
+    """A chat server on loopback that counts every question and answers by rule or by order."""
+
+    def __init__(self) -> None:
+        self.asked: Counter[str] = Counter()
+        self.requests: list[dict[str, Any]] = []
+        self.delay_s = 0.0
+        self.reply: Callable[[dict[str, Any]], tuple[int, Any]] = lambda request: (200, valid_answer(request))
+        self.lock = threading.Lock()
+        stub = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                request = json.loads(body)
+                with stub.lock:
+                    stub.asked[hashlib.sha256(json.dumps(request["messages"]).encode()).hexdigest()] += 1
+                    stub.requests.append(request)
+                time.sleep(stub.delay_s)
+                status, content = stub.reply(request)
+                data = content if isinstance(content, bytes) else json.dumps(content).encode()
+                try:
+                    self.send_response(status)
+                    self.send_header("Content-Type", "application/json")
+                    self.send_header("Content-Length", str(len(data)))
+                    self.end_headers()
+                    self.wfile.write(data)
+                except OSError:  # the client was killed
+                    pass
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+def completion(content: str | None, *, finish: str = "stop", **usage: Any) -> dict[str, Any]:
+    """A chat completion with this content."""
+    return {
+        "id": "stub",
+        "object": "chat.completion",
+        "created": 0,
+        "model": "stub-1",
+        "choices": [{"index": 0, "finish_reason": finish, "message": {"role": "assistant", "content": content}}],
+        "usage": {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110, **usage},
+    }
+
+
+def valid_answer(request: dict[str, Any], **usage: Any) -> dict[str, Any]:
+    """A completion that fits the request's schema; its value depends on the question alone."""
+    properties = request["response_format"]["json_schema"]["schema"]["properties"]
+    number = int(hashlib.sha256(json.dumps(request["messages"]).encode()).hexdigest()[:4], 16)
+    if "score" in properties:
+        answer: dict[str, Any] = {"reason": "stub", "score": number % 21 / 2}
+    else:
+        names = properties["label"]["enum"]
+        answer = {"reason": "stub", "label": names[number % len(names)]}
+    return completion(json.dumps(answer), **usage)
+
+
+@pytest.fixture
+def stub() -> Iterator[StubTeacher]:
+    teacher = StubTeacher()
+    yield teacher
+    teacher.server.shutdown()
+
+
+# --------------------------------------------------------------------------------- repositories
+
+
+class Repository:
+    """A temporary repository with the project's pipeline, and its own home folder."""
+
+    def __init__(self, folder: Path, home: Path) -> None:
+        self.folder, self.home = folder, home
+        self.env = {
+            **os.environ,
+            "ASSAY_HOME": str(home),
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "GIT_AUTHOR_NAME": "t",
+            "GIT_AUTHOR_EMAIL": "t@example.org",
+            "GIT_COMMITTER_NAME": "t",
+            "GIT_COMMITTER_EMAIL": "t@example.org",
+            "DVC_NO_ANALYTICS": "1",
+        }
+        copied = subprocess.run(
+            ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+        )
+        for name in copied.stdout.splitlines():
+            if name.split("/")[0] in ("src", "stages", "rubrics", ".dvc") or name in (
+                "dvc.yaml",
+                "params.yaml",
+                ".gitignore",
+                ".dvcignore",
+                "pyproject.toml",
+            ):
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(ROOT / name, folder / name)
+        self.run("git", "init", "-q")
+
+    def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run a command in the repository; its output is shown when it fails."""
+        done = subprocess.run(command, cwd=self.folder, env=self.env, capture_output=True, text=True)
+        if check and done.returncode:
+            raise AssertionError(f"{' '.join(command)}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}")
+        return done
+
+    def start(self, *command: str) -> subprocess.Popen[bytes]:
+        """Start a command in a process group of its own, to be killed as a whole."""
+        return subprocess.Popen(
+            command,
+            cwd=self.folder,
+            env=self.env,
+            start_new_session=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    def commit(self, message: str) -> None:
+        self.run("git", "add", "-A")
+        self.run("git", "commit", "-qm", message)
+
+    def params(self, change: Callable[[dict[str, Any]], None]) -> None:
+        """Change params.yaml."""
+        path = self.folder / "params.yaml"
+        raw = yaml.safe_load(path.read_text())
+        change(raw)
+        path.write_text(yaml.safe_dump(raw, sort_keys=False))
+
+    def repro(self, *arguments: str) -> list[str]:
+        """`dvc repro`; the names of the stages that ran."""
+        done = self.run("dvc", "repro", *arguments)
+        return [line.split("'")[1] for line in done.stdout.splitlines() if line.startswith("Running stage")]
+
+    def json(self, path: str) -> Any:
+        return json.loads((self.folder / path).read_text())
+
+
+def small(raw: dict[str, Any]) -> None:
+    """Params of a pipeline that runs in a minute."""
+    raw["demo"]["posts"] = 260
+    raw["corpora"]["demo"]["shard_posts"] = 50
+    for task in raw["tasks"].values():
+        task["sample"]["size"] = 160
+        task["train"]["epochs"] = 12

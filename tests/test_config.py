@@ -1,0 +1,133 @@
+"""Settings: the shipped file is in order, and every mistake is one line with key, value and what is allowed."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from assay import config
+from assay.errors import SettingsError
+from tests.conftest import ROOT
+
+SHIPPED = yaml.safe_load((ROOT / "params.yaml").read_text())
+
+
+def test_shipped_params_are_in_order() -> None:
+    params = config.load(ROOT / "params.yaml")
+    assert params.scan == []
+    assert set(params.tasks) == {"gender_bias", "sentiment"}
+    assert params.joint == {}
+    assert params.audits == {}
+
+
+def test_shipped_params_explain_every_setting() -> None:
+    text = (ROOT / "params.yaml").read_text()
+    for section in (
+        config.Sample,
+        config.Annotate,
+        config.Teacher,
+        config.Split,
+        config.Train,
+        config.Infer,
+        config.Report,
+    ):
+        for name, field in section.model_fields.items():
+            assert f"{field.alias or name}:" in text, f"params.yaml does not show {section.__name__}.{name}"
+
+
+CASES: dict[str, tuple[Callable[[dict[str, Any]], Any], list[str]]] = {
+    "unknown key": (
+        lambda r: r["tasks"]["sentiment"]["train"].update(lrr=1),
+        ["tasks.sentiment.train.lrr", "1", "lr, "],
+    ),
+    "unknown section": (lambda r: r.update(task={}), ["task:", "allowed: scan, demo"]),
+    "text for a number": (
+        lambda r: r["tasks"]["sentiment"]["train"].update(lr="1e-3"),
+        ["train.lr", "'1e-3'", "write 0.001"],
+    ),
+    "fraction for a whole": (
+        lambda r: r["tasks"]["sentiment"]["train"].update(epochs=1.5),
+        ["train.epochs", "1.5", "integer"],
+    ),
+    "negative rate": (lambda r: r["tasks"]["sentiment"]["train"].update(lr=-1.0), ["train.lr", "-1", "greater than 0"]),
+    "missing corpus": (
+        lambda r: r["tasks"]["sentiment"].update(corpus="dem"),
+        ["tasks.sentiment.corpus", "'dem'", "demo"],
+    ),
+    "missing student": (
+        lambda r: r["tasks"]["sentiment"].update(student="x"),
+        ["tasks.sentiment.student", "'x'", "packaged"],
+    ),
+    "missing section": (
+        lambda r: r["tasks"]["sentiment"].pop("split"),
+        ["tasks.sentiment.split: missing", "train, val"],
+    ),
+    "wrong choice": (
+        lambda r: r["tasks"]["sentiment"]["sample"].update(design="some"),
+        ["sample.design", "'some'", "'random'"],
+    ),
+    "wrong kind": (
+        lambda r: r["corpora"].update(x={"kind": "tabel", "path": "a"}),
+        ["corpora.x.kind", "'tabel'", "table"],
+    ),
+    "no kind": (lambda r: r["corpora"].update(x={"path": "a"}), ["corpora.x.kind: missing"]),
+    "wrong column": (
+        lambda r: r["corpora"].update(x={"kind": "table", "path": "a", "columns": {"idd": "x"}}),
+        ["corpora.x.columns.idd", "allowed: id, text, image"],
+    ),
+    "bands that fall": (
+        lambda r: r["tasks"]["gender_bias"]["target"].update(bands=[6, 3]),
+        ["gender_bias.target:", "must rise"],
+    ),
+    "shares over 1": (
+        lambda r: r["tasks"]["gender_bias"]["split"].update(train=0.9),
+        ["gender_bias.split", "1.3", "must be 1"],
+    ),
+    "metric of the other kind": (
+        lambda r: r["tasks"]["gender_bias"]["train"].update(metric="f1_macro"),
+        ["f1_macro", "allowed:", "mae"],
+    ),
+    "scan of nothing": (lambda r: r.update(scan=["x"]), ["scan", "'x'", "demo"]),
+    "scan of the drawn corpus": (lambda r: r.update(scan=["demo"]), ["scan: demo", "leave it out"]),
+    "student of nothing": (lambda r: r["students"].update(x={}), ["students.x", "image branch"]),
+    "sampled by author": (
+        lambda r: r["tasks"]["gender_bias"]["sample"].update(by="author"),
+        ["gender_bias.sample", "author"],
+    ),
+    "task named like a folder": (
+        lambda r: r["tasks"].update(corpora=r["tasks"]["sentiment"]),
+        ["tasks.corpora", "choose another"],
+    ),
+    "column without a name": (
+        lambda r: r["tasks"]["sentiment"].update(annotate={"from": "column"}),
+        ["annotate", "column is missing"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("change", "parts"), CASES.values(), ids=CASES)
+def test_a_mistake_is_one_line(change: Callable[[dict[str, Any]], Any], parts: list[str], tmp_path: Path) -> None:
+    raw = copy.deepcopy(SHIPPED)
+    change(raw)
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(raw))
+    with pytest.raises(SettingsError) as caught:
+        config.load(path)
+    message = str(caught.value)
+    assert "\n" not in message
+    for part in parts:
+        assert part in message
+
+
+def test_yaml_that_cannot_be_read(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text("a: [")
+    with pytest.raises(SettingsError, match="not valid YAML"):
+        config.load(path)
+    with pytest.raises(SettingsError, match="repository's root"):
+        config.load(tmp_path / "none.yaml")
