@@ -27,7 +27,7 @@ from assay.corpora import images_root, open_corpus
 from assay.corpora.ingest import Rules, ingest
 from assay.errors import run_main
 from assay.measure import metrics
-from assay.measure.evaluate import Test, evaluate
+from assay.measure.evaluate import Judged, evaluate
 from assay.posts import read, write_table
 from assay.sampling import write_sample
 from assay.scoring.judge import compare
@@ -73,7 +73,7 @@ class Prepared:
         self.labels = pq.read_table(work / "labels.parquet", columns=["post_id", "status", "value"]).to_pylist()
 
 
-def one_fold(data: Prepared, task: Task, seed: int) -> tuple[list[str], Test]:
+def one_fold(data: Prepared, task: Task, seed: int) -> tuple[list[str], Judged]:
     """Split, train and predict the test part of one fold with one seed."""
     settings = task.train.model_copy(update={"seed": seed})
     table, path = split(data.sample, data.labels, task.split, task.target), data.work / "split.parquet"
@@ -88,7 +88,7 @@ def one_fold(data: Prepared, task: Task, seed: int) -> tuple[list[str], Test]:
     return compare(data.ids, data.features, data.words, data.work / "labels.parquet", path, task.target, predict)
 
 
-def pooled(data: Prepared, folds: int, seed: int) -> Test:
+def pooled(data: Prepared, folds: int, seed: int) -> Judged:
     """The out-of-fold predictions of all folds, as one test."""
     tests = []
     for fold in range(folds):
@@ -96,7 +96,7 @@ def pooled(data: Prepared, folds: int, seed: int) -> Test:
         task = data.task.model_copy(update={"split": data.task.split.model_copy(update=update)})
         tests.append(one_fold(data, task, seed)[1])
     group = np.concatenate([t.group for t in tests])
-    return Test(
+    return Judged(
         np.concatenate([t.y for t in tests]),
         np.concatenate([t.weights for t in tests]),
         group,
@@ -138,7 +138,7 @@ def main() -> None:
     print(json.dumps(found))
 
 
-def summary(tests: list[Test], task: Task) -> dict[str, Any]:
+def summary(tests: list[Judged], task: Task) -> dict[str, Any]:
     """Figures of the first seed with intervals, and mean and deviation over the seeds."""
     found = evaluate(tests[0], task.target)
     names = [n for n, f in found.items() if isinstance(f, dict) and set(f) == {"value", "low", "high"}]

@@ -48,7 +48,7 @@ def test_normalise(raw: str, wanted: str) -> None:
 
 def test_hashtags_and_mentions() -> None:
     body = "Hi @Ann.Lee, mail me@x.org #Sale #sale #2024 ##x #été_9 a#b @ann.lee. ＃日本"
-    assert text.hashtags(body) == ["sale", "x", "été_9", "日本"] or text.hashtags(body) == ["sale", "été_9", "日本"]
+    assert text.hashtags(body) == ["sale", "x", "été_9", "日本"]
     assert text.mentions(body) == ["ann.lee"]
 
 

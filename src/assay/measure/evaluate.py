@@ -12,7 +12,7 @@ from assay.measure.baselines import PROBES
 from assay.measure.calibrate import expected_calibration_error
 
 
-class Test(NamedTuple):
+class Judged(NamedTuple):
     """The test posts: truth, weights, leakage groups, and everybody's predictions."""
 
     y: np.ndarray  # scores float [n] or class numbers int [n]
@@ -22,7 +22,7 @@ class Test(NamedTuple):
     baselines: dict[str, np.ndarray]
 
 
-def evaluate(test: Test, target: Target, *, replicates: int = metrics.REPLICATES) -> dict[str, Any]:
+def evaluate(test: Judged, target: Target, *, replicates: int = metrics.REPLICATES) -> dict[str, Any]:
     """The content of evaluate.json: every figure `{value, low, high}`, baselines beside it, and the gaps.
 
     The same bootstrap draws serve student and baselines, so that gaps are paired.
@@ -56,7 +56,7 @@ def _best_gap(student: dict[str, np.ndarray], others: dict[str, Any], main: str,
     return {**metrics.gap(student[main], others[best][main], main).rounded(), "against": best}
 
 
-def _per_class(test: Test, target: ClassesTarget, w: np.ndarray) -> dict[str, Any]:
+def _per_class(test: Judged, target: ClassesTarget, w: np.ndarray) -> dict[str, Any]:
     found = metrics.per_class(test.y, test.student, w)
     return {
         name: {
@@ -70,14 +70,14 @@ def _per_class(test: Test, target: ClassesTarget, w: np.ndarray) -> dict[str, An
 # ------------------------------------------------------------------------------------ plot tables
 
 
-def errors(test: Test, target: Target) -> np.ndarray:
+def errors(test: Judged, target: Target) -> np.ndarray:
     """The error of each post: |score difference|, or one minus the probability of the true class."""
     if isinstance(target, ClassesTarget):
         return np.asarray(1 - test.student[np.arange(len(test.y)), test.y])
     return np.asarray(np.abs(test.student - test.y))
 
 
-def plot_tables(test: Test, target: Target) -> dict[str, list[dict[str, Any]]]:
+def plot_tables(test: Judged, target: Target) -> dict[str, list[dict[str, Any]]]:
     """The rows of the plot files: predicted, errors, calibration, confusion; the same four for all targets."""
     return {
         "predicted": _predicted(test, target),
@@ -87,7 +87,7 @@ def plot_tables(test: Test, target: Target) -> dict[str, list[dict[str, Any]]]:
     }
 
 
-def _predicted(test: Test, target: Target) -> list[dict[str, Any]]:
+def _predicted(test: Judged, target: Target) -> list[dict[str, Any]]:
     if isinstance(target, ClassesTarget):
         own = test.student[np.arange(len(test.y)), test.y]
         return [{"teacher": target.names[y], "student": round(float(p), 4)} for y, p in zip(test.y, own, strict=True)]
@@ -103,7 +103,7 @@ def _histogram(values: np.ndarray, weights: np.ndarray, edges: np.ndarray) -> li
     return [{"error": f"{low:.2f}", "share": round(float(s), 5)} for low, s in zip(edges, shares, strict=False)]
 
 
-def _calibration(test: Test, target: Target) -> list[dict[str, Any]]:
+def _calibration(test: Judged, target: Target) -> list[dict[str, Any]]:
     """Binned prediction against truth: mean scores, or confidence against accuracy."""
     if isinstance(target, ClassesTarget):
         x, y = test.student.max(1), (test.student.argmax(1) == test.y).astype(float)
@@ -127,7 +127,7 @@ def _calibration(test: Test, target: Target) -> list[dict[str, Any]]:
     return rows
 
 
-def _confusion(test: Test, target: Target) -> list[dict[str, Any]]:
+def _confusion(test: Judged, target: Target) -> list[dict[str, Any]]:
     """One row a post, as DVC's confusion template wants it; scores by their bands."""
     if isinstance(target, ClassesTarget):
         names, actual, predicted = target.names, test.y, test.student.argmax(1)

@@ -105,17 +105,14 @@ def class_metrics(y: Array, p: Array, w: Array) -> dict[str, Array]:
     there = support > 0
     predicted = p.argmax(1)
     classes = there.sum(1)
+    defined = there & ~np.isnan(found["auroc"])
     with np.errstate(divide="ignore", invalid="ignore"):
-        auroc = (
-            np.nanmean(np.where(there & ~np.isnan(found["auroc"]), found["auroc"], np.nan), axis=1)
-            if len(y)
-            else np.full(len(w), np.nan)
-        )
+        area = np.where(defined, found["auroc"], 0).sum(1) / defined.sum(1)
     return {
         "accuracy": w @ (predicted == y) / w.sum(1),
         "f1_macro": np.where(there, f1, 0).sum(1) / classes,
         "f1_weighted": (f1 * support).sum(1) / support.sum(1),
-        "auroc": auroc,
+        "auroc": area,
     }
 
 

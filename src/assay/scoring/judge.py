@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from assay.config import ClassesTarget, Target
 from assay.errors import DataError
 from assay.measure.baselines import Inputs, Learning, predict_all
-from assay.measure.evaluate import Test, errors
+from assay.measure.evaluate import Judged, errors
 from assay.posts import read, write_table
 from assay.student import features as feature_files
 from assay.student.features import Features
@@ -20,7 +20,7 @@ from assay.student.learn import targets
 from assay.student.model import load_trained
 
 
-def judge(model: Path, sample: Path, features: Path, labels: Path, split: Path) -> tuple[list[str], Test]:
+def judge(model: Path, sample: Path, features: Path, labels: Path, split: Path) -> tuple[list[str], Judged]:
     """The test posts' ids and everything that `measure.evaluate` compares on them."""
     trained = load_trained(model)
     ids, known, _ = feature_files.load(features)
@@ -36,7 +36,7 @@ def compare(
     split: Path,
     target: Target,
     predict: Callable[[Features], np.ndarray],
-) -> tuple[list[str], Test]:
+) -> tuple[list[str], Judged]:
     """The same from arrays; `predict` maps Features to the student's predictions."""
     rows = pq.read_table(split).to_pylist()
     label = {
@@ -65,10 +65,10 @@ def compare(
     baselines = predict_all(data, inputs.take(test), target)
     student = predict(known.take(test))
     y = test_y if isinstance(target, ClassesTarget) else test_y.astype(float)
-    return names, Test(y, test_w, group, np.asarray(student, dtype=float), baselines)
+    return names, Judged(y, test_w, group, np.asarray(student, dtype=float), baselines)
 
 
-def per_post(ids: list[str], test: Test, target: Target, out: Path) -> None:
+def per_post(ids: list[str], test: Judged, target: Target, out: Path) -> None:
     """Write truth, prediction and error of every test post, worst first."""
     if isinstance(target, ClassesTarget):
         truth = [target.names[y] for y in test.y]

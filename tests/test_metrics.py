@@ -1,0 +1,203 @@
+"""Metrics: hand-worked cases, agreement with scikit-learn and scipy under weights, honest intervals."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+from sklearn.metrics import (
+    accuracy_score,
+    f1_score,
+    mean_absolute_error,
+    mean_squared_error,
+    precision_recall_fscore_support,
+    r2_score,
+    roc_auc_score,
+)
+
+from assay.config import ClassesTarget, ScoreTarget
+from assay.measure import metrics
+from assay.measure.baselines import Inputs, Learning, constant, predict_all
+from assay.measure.calibrate import expected_calibration_error, residual_quantile, temperature
+from assay.measure.evaluate import Judged, evaluate, plot_tables
+from assay.measure.findings import brand_table, findings, histogram
+
+SCORE = ScoreTarget(kind="score", bands=[3.5, 6.5], band_names=["low", "moderate", "high"])
+CLASSES = ClassesTarget(kind="classes", names=["a", "b", "c"])
+
+
+def test_scores_by_hand() -> None:
+    """Errors 0, 1, -2, 0.5; MAE 3.5/4; RMSE sqrt(5.25/4); y has mean 4 and squares about it of 20."""
+    y, p = np.array([1.0, 3, 5, 7]), np.array([1.0, 4, 3, 7.5])
+    found = metrics.point(y, p, np.ones(4), SCORE)
+    assert found["mae"] == pytest.approx(0.875)
+    assert found["rmse"] == pytest.approx((5.25 / 4) ** 0.5)
+    assert found["r2"] == pytest.approx(1 - 5.25 / 20)
+    assert found["spearman"] == pytest.approx(0.8)
+    assert (found["within_0_5"], found["within_1"], found["within_2"]) == (0.5, 0.75, 1.0)
+
+
+def test_always_the_median_reaches_a_high_share_within_one() -> None:
+    """The seed's claim of 68 % within 1.0 says little: on such labels a constant does better."""
+    y = np.array([5.0] * 60 + [4.5] * 10 + [6.0] * 6 + [2.0] * 12 + [8.0] * 12)
+    assert metrics.point(y, np.full(100, 5.0), np.ones(100), SCORE)["within_1"] == pytest.approx(0.76)
+
+
+def test_weights_act_like_repetition() -> None:
+    rng = np.random.default_rng(0)
+    y, p, times = rng.integers(0, 5, 60).astype(float), rng.integers(0, 5, 60).astype(float), rng.integers(1, 4, 60)
+    weighted = metrics.point(y, p, times, SCORE)
+    repeated = metrics.point(np.repeat(y, times), np.repeat(p, times), np.ones(times.sum()), SCORE)
+    assert weighted == pytest.approx(repeated)
+    k, q = rng.integers(0, 3, 60), rng.dirichlet(np.ones(3), 60).round(1)
+    weighted = metrics.point(k, q, times, CLASSES)
+    repeated = metrics.point(np.repeat(k, times), np.repeat(q, times, axis=0), np.ones(times.sum()), CLASSES)
+    assert weighted == pytest.approx(repeated)
+
+
+def test_agreement_with_scikit_learn() -> None:
+    rng = np.random.default_rng(1)
+    y, p, w = rng.random(200) * 10, rng.random(200) * 10, rng.random(200) + 0.2
+    found = metrics.point(y, p, w, SCORE)
+    assert found["mae"] == pytest.approx(mean_absolute_error(y, p, sample_weight=w))
+    assert found["rmse"] == pytest.approx(mean_squared_error(y, p, sample_weight=w) ** 0.5)
+    assert found["r2"] == pytest.approx(r2_score(y, p, sample_weight=w))
+    plain = metrics.point(y.round(), p.round(), np.ones(200), SCORE)
+    assert plain["spearman"] == pytest.approx(spearmanr(y.round(), p.round()).statistic)
+    k, q = rng.integers(0, 3, 200), rng.dirichlet(np.ones(3), 200)
+    found = metrics.point(k, q, w, CLASSES)
+    said = q.argmax(1)
+    assert found["accuracy"] == pytest.approx(accuracy_score(k, said, sample_weight=w))
+    assert found["f1_macro"] == pytest.approx(f1_score(k, said, average="macro", sample_weight=w))
+    assert found["f1_weighted"] == pytest.approx(f1_score(k, said, average="weighted", sample_weight=w))
+    areas = [roc_auc_score(k == c, q[:, c], sample_weight=w) for c in range(3)]
+    assert found["auroc"] == pytest.approx(np.mean(areas))
+    each = metrics.per_class(k, q, w[None, :])
+    wanted = precision_recall_fscore_support(k, said, sample_weight=w)
+    for name, values in zip(("precision", "recall", "f1", "support"), wanted, strict=True):
+        assert each[name][0] == pytest.approx(values)
+
+
+def test_figures_that_are_not_defined_are_null() -> None:
+    found = evaluate(
+        Judged(np.array([1.0, 2, 3, 4]), np.ones(4), np.arange(4), np.full(4, 2.0), {}), SCORE, replicates=50
+    )
+    assert found["spearman"] == {"value": None, "low": None, "high": None}
+    assert found["gap"]["against"] is None
+    one_class = np.eye(3)[[0, 0, 0]]
+    found = evaluate(Judged(np.zeros(3, int), np.ones(3), np.arange(3), one_class, {}), CLASSES, replicates=50)
+    assert found["accuracy"]["value"] == 1.0
+    assert found["auroc"]["value"] is None
+
+
+def test_intervals_hold_what_they_promise() -> None:
+    """Of 200 samples of clustered errors about 95 % have an interval that holds the true mean error."""
+    rng, hits = np.random.default_rng(2), 0
+    for _ in range(200):
+        group = np.repeat(np.arange(60), 4)
+        shared = np.repeat(rng.normal(0, 0.3, 60), 4)
+        y = np.full(240, 5.0)
+        p = y + 1 + shared + rng.normal(0, 0.2, 240)
+        w = metrics.replicate_weights(np.ones(240), group, replicates=300, seed=int(rng.integers(1e6)))
+        figure = metrics.interval(metrics.bootstrap(y, p, w, SCORE)["mae"])
+        hits += figure.low <= 1 <= figure.high
+    assert 0.90 <= hits / 200 <= 0.99
+
+
+def test_gap_is_paired_and_positive_where_the_student_is_better() -> None:
+    rng = np.random.default_rng(3)
+    y = rng.random(300) * 10
+    noise = rng.normal(0, 2, 300)
+    test = Judged(
+        y,
+        np.ones(300),
+        np.arange(300),
+        y + noise,
+        {
+            "constant": np.full(300, 5.0),
+            "text": y + noise * 1.1,
+            "tfidf": y + noise * 0.9,
+        },
+    )
+    found = evaluate(test, SCORE, replicates=200)
+    assert found["gap"]["against"] == "tfidf"
+    assert found["gap"]["high"] < 0
+    assert found["gap_probe"]["against"] == "text"
+    assert found["gap_probe"]["low"] > 0
+    assert set(found["baselines"]) == {"constant", "text", "tfidf"}
+    assert found["gap"]["value"] == pytest.approx(
+        found["baselines"]["tfidf"]["mae"]["value"] - found["mae"]["value"], abs=2e-4
+    )
+    tables = plot_tables(test, SCORE)
+    assert set(tables) == {"predicted", "errors", "calibration", "confusion"}
+    assert sum(row["share"] for row in tables["errors"]) == pytest.approx(1, abs=1e-3)
+    assert {row["actual"] for row in tables["confusion"]} == {"low", "moderate", "high"}
+
+
+def test_constant_is_the_weighted_median_or_majority() -> None:
+    y, w = np.array([0.0, 1, 2, 10]), np.array([1.0, 1, 1, 5])
+    assert constant(y, w, 2, SCORE).tolist() == [10.0, 10.0]
+    assert constant(np.array([0, 1, 1]), np.array([5.0, 1, 1]), 1, CLASSES).argmax() == 0
+
+
+@pytest.mark.parametrize("target", [SCORE, CLASSES], ids=["score", "classes"])
+def test_baselines_find_the_signal_where_it_is(target: ScoreTarget | ClassesTarget) -> None:
+    """Text features and words carry it, the picture does not."""
+    rng = np.random.default_rng(4)
+    k = rng.integers(0, 3, 240)
+    text = (np.eye(3)[k] + rng.normal(0, 0.4, (240, 3))).astype(np.float32)
+    inputs = Inputs(
+        rng.normal(0, 1, (240, 4)).astype(np.float32), text, [f"{['red', 'green', 'blue'][c]} words here" for c in k]
+    )
+    y = k if target.kind == "classes" else k.astype(float) * 3
+    rows = np.arange(240)
+    data = Learning(inputs.take(rows[:150]), y[:150], np.ones(150), inputs.take(rows[150:180]), y[150:180])
+    found = predict_all(data, inputs.take(rows[180:]), target)
+    main = metrics.headline(target)
+    sign = 1 if main in metrics.HIGHER_IS_BETTER else -1
+    value = {n: sign * metrics.point(y[180:], p, np.ones(60), target)[main] for n, p in found.items()}
+    assert set(value) == {"constant", "text", "image", "both", "tfidf"}
+    assert value["tfidf"] > value["text"] > value["image"]
+    assert value["text"] > value["constant"]
+
+
+def test_temperature_mends_overconfidence() -> None:
+    rng = np.random.default_rng(5)
+    logits = rng.normal(0, 1, (4000, 3))
+    true = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    y = np.array([rng.choice(3, p=row) for row in true])
+    bold = np.exp(3 * logits) / np.exp(3 * logits).sum(1, keepdims=True)
+    found = temperature(y, bold)
+    assert found == pytest.approx(3, rel=0.1)
+    assert (
+        expected_calibration_error(y, true, np.ones(4000)) < 0.03 < expected_calibration_error(y, bold, np.ones(4000))
+    )
+    assert temperature(np.array([], int), np.zeros((0, 3))) == 1.0
+
+
+def test_residual_quantile_covers() -> None:
+    assert residual_quantile(np.arange(3.0), np.arange(3.0)) is None
+    rng, inside = np.random.default_rng(6), []
+    for _ in range(300):
+        e = rng.normal(0, 1, 101)
+        half = residual_quantile(e[:100], np.zeros(100))
+        assert half is not None
+        inside.append(abs(e[100]) <= half)
+    assert np.mean(inside) == pytest.approx(0.9, abs=0.05)
+
+
+def test_findings_and_brands_by_hand() -> None:
+    import pyarrow as pa
+
+    values, brands = [1.0, 5.0, 9.0, None], [["A"], ["A", "B"], ["B"], ["B"]]
+    predictions = pa.table(
+        {"status": ["ok", "ok", "text_only", "failed"], "value": values, "in_train": [True, False, False, False]}
+    )
+    found = findings(predictions, brands, SCORE, min_posts=2)
+    assert (found["posts"], found["scored"], found["in_train"], found["mean"]) == (4, 3, 1, 5.0)
+    assert found["bands"] == {"low": 0.3333, "moderate": 0.3333, "high": 0.3333}
+    assert found["brands"] == {"named": 2, "shown": 2, "min_posts": 2}
+    rows = brand_table(values, brands, SCORE, min_posts=3)
+    assert rows[0] == {"brand": "A", "posts": 2, "scored": 2, "too_few": True, "mean_uncorrected": None, "sd": None}
+    assert brand_table(values, brands, SCORE, min_posts=2)[1]["mean_uncorrected"] == 7.0
+    assert histogram(["a", None, "a", "c"], CLASSES) == [("a", 2), ("b", 0), ("c", 1)]
