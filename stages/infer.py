@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from assay import config
-from assay.corpora import images_root
+from assay.corpora.where import images_root
 from assay.errors import run_main
 from assay.scoring.corpus import infer
 

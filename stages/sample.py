@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from assay import config
-from assay.corpora import images_root
+from assay.corpora.where import images_root
 from assay.errors import run_main
 from assay.progress import say
 from assay.sampling import write_sample

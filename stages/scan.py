@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from assay import config, corpora
-from assay.corpora import manifest
+from assay import config
+from assay.corpora import manifest, where
 from assay.errors import SettingsError, run_main
 
 
@@ -16,7 +16,7 @@ def main() -> None:
     params = config.load()
     if args.corpus not in params.corpora:
         raise SettingsError(f"--corpus {args.corpus}: not in corpora; allowed: {', '.join(params.corpora)}")
-    manifest.write(manifest.scan(corpora.places(params.corpora[args.corpus])), args.out)
+    manifest.write(manifest.scan(where.places(params.corpora[args.corpus])), args.out)
 
 
 if __name__ == "__main__":

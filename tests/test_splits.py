@@ -50,8 +50,8 @@ def test_no_group_leaks(seed: int) -> None:
     rule = Split(seed=seed)
     try:
         table = split(posts, labels(posts, rng), rule, CLASSES).to_pylist()
-    except DataError as error:
-        assert "too few" in str(error)
+    except DataError:  # everything hangs together: too few groups to divide
+        assert len(set(groups(posts, rule).tolist())) < 30
         return
     where = {row["post_id"]: row["split"] for row in table}
     for i, a in enumerate(posts):

@@ -118,13 +118,13 @@ ANSWERS: list[tuple[Target, str, float | str | None]] = [
 
 @pytest.mark.parametrize(("target", "raw", "wanted"), ANSWERS)
 def test_parser_is_strict_and_agrees_with_the_schema(target: Target, raw: str, wanted: float | str | None) -> None:
-    rubric = Rubric("", target)
+    rubric, code = Rubric("", target), ""
     try:
         parsed: float | str | None = rubric.parse(raw)
     except RowError as error:
-        assert error.code == "invalid_answer"
-        parsed = None
+        parsed, code = None, error.code
     assert parsed == wanted
+    assert code == ("invalid_answer" if wanted is None else "")
     try:
         jsonschema.validate(json.loads(raw), rubric.schema())
         fits = "NaN" not in raw
@@ -319,7 +319,7 @@ def test_lasting_faults_of_one_post_are_kept(sample: Path, stub: StubTeacher) ->
         return 200, valid_answer(request)
 
     stub.reply = reply
-    figures, labels = run(sample, settings(stub.url))
+    figures, _ = run(sample, settings(stub.url))
     assert figures["failed"] == {"total": 3, "content_filter": 1, "http_400": 1, "no_content": 1}
     assert run(sample, settings(stub.url))[0]["asked"] == 0
     with AnswerStore() as store:
@@ -337,7 +337,7 @@ def test_a_set_up_that_cannot_work_is_not_asked_thousands_of_times(tmp_path: Pat
 
 def test_odd_bodies_and_dead_servers(sample: Path, stub: StubTeacher) -> None:
     stub.reply = lambda request: (200, {"choices": []}) if sum(stub.asked.values()) % 2 else (200, b"{not json")
-    with pytest.raises(TooManyFailures, match="12 of 14|13 of 14"):
+    with pytest.raises(TooManyFailures, match=r"of 14 posts failed .*bad_response"):
         run(sample, settings(stub.url))
     with pytest.raises(TooManyFailures, match="connection"):
         run(sample, settings("http://127.0.0.1:9/v1"))

@@ -24,7 +24,7 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-# ---------------------------------------------------------------------------------------- corpora
+# --- corpora
 
 
 class Brand(Section):
@@ -96,7 +96,7 @@ class Demo(Section):
     seed: int = 7
 
 
-# ---------------------------------------------------------------------------------------- targets
+# --- targets
 
 
 class ScoreTarget(Section):
@@ -140,7 +140,7 @@ class ClassesTarget(Section):
 Target = Annotated[ScoreTarget | ClassesTarget, Field(discriminator="kind")]
 
 
-# ------------------------------------------------------------------------------------------ tasks
+# --- tasks
 
 
 class Sample(Section):
@@ -293,7 +293,7 @@ class Task(Section):
         return self
 
 
-# --------------------------------------------------------------------------------------- students
+# --- students
 
 
 class ImageBranch(Section):
@@ -346,7 +346,7 @@ class Student(Section):
         return self
 
 
-# --------------------------------------------------------------------------------------- the file
+# --- the file
 
 
 class Params(Section):

@@ -20,7 +20,7 @@ import pyarrow as pa
 from assay import images, text
 from assay.corpora.base import Layout, RawPost, Row
 from assay.errors import CorpusError, DataError, ImageProblem, RowError
-from assay.places import fingerprint, hash_author
+from assay.authors import fingerprint, hash_author
 from assay.posts import Problem, ShardWriter, problems_table, schema, write_table
 from assay.progress import cores, progress
 

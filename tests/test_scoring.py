@@ -1,0 +1,174 @@
+"""Scoring: one post, a corpus, a kill in between; every post of ingest gets a row."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from assay import cli
+from assay.config import ScoreTarget
+from assay.corpora.ingest import Rules, ingest
+from assay.corpora.instagram import Instagram
+from assay.images import MAX_PIXELS
+from assay.posts import read, shards, write_table
+from assay.scoring.corpus import infer
+from assay.scoring.predict import Predictor
+from assay.splits import SCHEMA
+from assay.student.features import Extractor
+from assay.student.model import StudentModel, Trained
+from tests.conftest import picture
+from tests.test_student import PACKAGED
+
+TARGET = ScoreTarget(kind="score", bands=[3.5], band_names=["low", "high"])
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """An untrained student with the packaged encoders."""
+    facts = Extractor(PACKAGED, image_px=256).facts
+    made = StudentModel(PACKAGED, TARGET, facts["image"]["dim"], facts["text"]["dim"])
+    Trained(made, "t", PACKAGED, TARGET, facts, {"image_px": 256, "max_images": 4}, {}, {}, {}).save(
+        tmp_path / "model", "card"
+    )
+    return tmp_path / "model"
+
+
+def test_one_post_and_its_status(model: Path, tmp_path: Path) -> None:
+    predictor = Predictor.load(model)
+    (tmp_path / "a.jpg").write_bytes(picture())
+    both = predictor.predict(text="a caption", image=tmp_path / "a.jpg")
+    assert both.status == "ok"
+    assert isinstance(both.value, float)
+    assert 0 <= both.value <= 10
+    assert predictor.predict(text="a caption").status == "text_only"
+    assert predictor.predict(image=picture()).status == "image_only"
+    nothing = predictor.predict(text=" \u200b ")
+    assert (nothing.status, nothing.value) == ("failed", None)
+    assert "no image and no text" in str(nothing.reason)
+    broken = predictor.predict(text="a caption", image=b"nonsense")
+    assert broken.status == "text_only"
+    assert "undecodable_image" in str(broken.reason)
+
+
+def test_batches_do_not_change_a_prediction(model: Path) -> None:
+    predictor = Predictor.load(model)
+    posts: list[tuple[str, list[bytes]]] = [
+        (f"caption {i} " * (1 + i % 9), [picture((i, 9, 9))] if i % 3 else []) for i in range(40)
+    ]
+    together = [p.value for p in predictor.predict_many(posts)]
+    alone = [predictor.predict_many([post])[0].value for post in posts]
+    assert together == pytest.approx(alone, abs=1e-2)
+
+
+def test_large_images_are_seen_as_the_sample_packed_them(model: Path) -> None:
+    """Training sees packed images; inference on the original must not see another picture."""
+    from assay.images import pack
+
+    rng = np.random.default_rng(0)
+    out = io.BytesIO()
+    Image.fromarray(rng.integers(0, 255, (9, 12, 3), dtype=np.uint8)).resize((1200, 900)).save(out, "JPEG", quality=95)
+    predictor = Predictor.load(model)
+    packed = pack(out.getvalue(), longest=256, max_pixels=MAX_PIXELS)
+    assert predictor.predict(image=out.getvalue()).value == predictor.predict(image=packed).value
+
+
+@pytest.fixture
+def corpus(drawn: Path, tmp_path: Path) -> Path:
+    ingest(
+        Instagram(drawn),
+        Rules("d", b"k", "header", shard_posts=60),
+        posts=tmp_path / "posts",
+        problems=tmp_path / "q.parquet",
+    )
+    ids = read(tmp_path / "posts", ["post_id"])["post_id"].to_pylist()
+    table = {"post_id": ids[:20], "split": ["train"] * 15 + ["test"] * 5, "group": list(range(20))}
+    write_table(pa.table(table, schema=SCHEMA), tmp_path / "split.parquet")
+    return tmp_path / "posts"
+
+
+def score(model: Path, corpus: Path, drawn: Path, out: Path) -> dict[str, Any]:
+    return infer(model, corpus, drawn, corpus.parent / "split.parquet", out, batch_size=32, max_pixels=MAX_PIXELS)
+
+
+def test_every_post_gets_a_row_and_a_kill_costs_no_finished_shard(
+    model: Path, corpus: Path, drawn: Path, tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = score(model, corpus, drawn, tmp_path / "whole")
+    rows = read(tmp_path / "whole").to_pylist()
+    assert [r["post_id"] for r in rows] == read(corpus, ["post_id"])["post_id"].to_pylist()
+    assert whole["posts"] == len(rows) == sum(whole["status"].values())
+    assert sum(r["in_train"] for r in rows) == 15 == whole["in_train"]
+    assert all((r["value"] is None) == (r["status"] == "failed") for r in rows)
+    assert any("undecodable_image" in (r["reason"] or "") and r["status"] == "text_only" for r in rows)
+    assert not list((home / "inference").iterdir())
+
+    from assay.scoring import corpus as module
+
+    calls: list[Path] = []
+    real = module._score_shard
+
+    def killed(predictor: Any, source: Path, *rest: Any) -> Any:
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        calls.append(source)
+        return real(predictor, source, *rest)
+
+    monkeypatch.setattr(module, "_score_shard", killed)
+    with pytest.raises(KeyboardInterrupt):
+        score(model, corpus, drawn, tmp_path / "resumed")
+    assert len(list((home / "inference").glob("*.parquet"))) == 2
+    monkeypatch.setattr(module, "_score_shard", real)
+    resumed = score(model, corpus, drawn, tmp_path / "resumed")
+    assert resumed["shards_resumed"] == 2
+    assert [p.read_bytes() for p in shards(tmp_path / "resumed")] == [
+        p.read_bytes() for p in shards(tmp_path / "whole")
+    ]
+
+
+def test_another_model_does_not_take_over_finished_shards(
+    model: Path, corpus: Path, drawn: Path, tmp_path: Path, home: Path
+) -> None:
+    from assay.scoring import corpus as module
+
+    write_table(pq.read_table(shards(corpus)[0], columns=["post_id"]), home / "inference" / "x.parquet")
+    before = module._key("model a", shards(corpus)[0])
+    assert before != module._key("model b", shards(corpus)[0])
+    assert score(model, corpus, drawn, tmp_path / "out")["shards_resumed"] == 0
+
+
+def test_command_line_predicts_a_post_and_a_table(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.jpg").write_bytes(picture())
+    (tmp_path / "t.csv").write_text("id,text,image\n1,hello,a.jpg\n2,,none.jpg\n3,only text,\n")
+
+    def run(*arguments: str) -> list[dict[str, Any]]:
+        monkeypatch.setattr("sys.argv", ["assay", "predict", "--model", str(model), *arguments])
+        cli.main()
+        return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+    (one,) = run("--text", "hello", "--image", str(tmp_path / "a.jpg"))
+    table = run("--table", str(tmp_path / "t.csv"), "--images-root", str(tmp_path))
+    assert [row["status"] for row in table] == ["ok", "failed", "text_only"]
+    assert table[0]["value"] == pytest.approx(one["value"], abs=1e-3)
+    assert "missing_image" in table[1]["reason"]
+    with pytest.raises(SystemExit) as ended:
+        run()
+    assert ended.value.code == 1
+    assert "give --text, --image or --table" in capsys.readouterr().err
+
+
+def test_command_line_says_what_is_where(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for command, wanted in ((["doctor"], "kept outside the repository"), (["check"], "in order"), (["answers"], "")):
+        monkeypatch.setattr("sys.argv", ["assay", *command])
+        cli.main()
+        captured = capsys.readouterr()
+        assert wanted in captured.out + captured.err
