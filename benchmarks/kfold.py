@@ -23,9 +23,9 @@ import yaml
 
 from assay import config
 from assay.config import Params, Task
+from assay.corpora.ingest import Rules, ingest
 from assay.corpora.layouts import open_corpus
 from assay.corpora.where import images_root
-from assay.corpora.ingest import Rules, ingest
 from assay.errors import run_main
 from assay.measure import metrics
 from assay.measure.evaluate import Judged, evaluate

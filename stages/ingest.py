@@ -5,10 +5,10 @@ import json
 from pathlib import Path
 
 from assay import config
-from assay.corpora.layouts import open_corpus
-from assay.corpora.ingest import Rules, ingest
-from assay.errors import run_main
 from assay.authors import DEMO_AUTHOR_KEY, author_key
+from assay.corpora.ingest import Rules, ingest
+from assay.corpora.layouts import open_corpus
+from assay.errors import run_main
 
 
 def main() -> None:

@@ -24,9 +24,6 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-# --- corpora
-
-
 class Brand(Section):
     """How a brand is recognised in a post: by its hashtags and its handles, without # and @."""
 
@@ -344,9 +341,6 @@ class Student(Section):
             if branch and not branch.frozen:
                 raise ValueError(f"{name}.frozen: false is not supported yet; allowed: true")
         return self
-
-
-# --- the file
 
 
 class Params(Section):

@@ -106,4 +106,4 @@ def signature(text: str) -> bytes | None:
     pairs = (ones[:-1] * _PAIR + ones[1:]) & _MASK
     hashes = np.concatenate([ones, pairs])[:, None]
     minima = ((hashes * _MULTIPLIERS + _OFFSETS) >> np.uint64(32)).min(axis=0)
-    return minima.astype("<u4").tobytes()
+    return bytes(minima.astype("<u4").tobytes())

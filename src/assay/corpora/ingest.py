@@ -18,9 +18,9 @@ from typing import Any
 import pyarrow as pa
 
 from assay import images, text
+from assay.authors import fingerprint, hash_author
 from assay.corpora.base import Layout, RawPost, Row
 from assay.errors import CorpusError, DataError, ImageProblem, RowError
-from assay.authors import fingerprint, hash_author
 from assay.posts import Problem, ShardWriter, problems_table, schema, write_table
 from assay.progress import cores, progress
 

@@ -36,7 +36,7 @@ def report(
     """Write findings.json, brands.csv and report.html of a task.
 
     `brands_of_posts` stands row by row beside `predictions`; `metrics` is the folder that
-    holds annotate.json, infer.json, evaluate.json, errors.parquet, train/ and plots/.
+    holds evaluate.json, errors.parquet, train/ and plots/.
     """
     values = predictions["value"].to_pylist()
     found = findings(predictions, brands_of_posts, task.target, min_posts=task.report.min_posts)
@@ -51,8 +51,7 @@ def report(
         found=found,
         brands=brands,
         evaluated=evaluated,
-        annotated=json.loads((metrics / "annotate.json").read_text()),
-        inferred=json.loads((metrics / "infer.json").read_text()),
+        labelled=pq.read_table(labels, columns=["status"])["status"].to_pylist(),
         headline=headline(task.target),
         figures=_figures(evaluated),
         pictures=_pictures(task, values, evaluated, metrics),

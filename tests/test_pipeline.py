@@ -1,0 +1,256 @@
+"""The pipeline as a user runs it: real `dvc repro` in a temporary repository, kills and experiments included."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from assay.posts import read
+from tests.conftest import Repository, StubTeacher, small
+
+pytestmark = pytest.mark.slow
+
+AFTER = ["train", "evaluate", "infer", "report"]
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
+    """A small pipeline that has run once, committed."""
+    folder = tmp_path_factory.mktemp("repository")
+    made = Repository(folder / "work", folder / "home")
+    made.params(small)
+    made.commit("a small pipeline")
+    made.ran = made.repro()  # type: ignore[attr-defined]
+    made.commit("results")
+    return made
+
+
+def answers(repository: Repository) -> int:
+    with sqlite3.connect(repository.home / "answers.sqlite") as db:
+        return int(db.execute("SELECT COUNT(*) FROM answers").fetchone()[0])
+
+
+def test_first_run_makes_everything_and_a_second_runs_nothing(repository: Repository) -> None:
+    assert len(repository.ran) == 2 + 8 * 2  # type: ignore[attr-defined]
+    assert repository.repro() == []
+    assert repository.run("git", "status", "--porcelain").stdout == ""
+    for task in ("gender_bias", "sentiment"):
+        for name in ("evaluate.json", "findings.json", "brands.csv"):
+            assert repository.run("git", "ls-files", f"metrics/{task}/{name}").stdout
+        assert "<svg" in (repository.folder / f"metrics/{task}/report.html").read_text()
+    assert not repository.run("git", "ls-files", "data/gender_bias", "models", "data/corpora").stdout
+
+
+def test_every_row_is_accounted_for(repository: Repository) -> None:
+    accounting = repository.json("metrics/corpora/demo.json")
+    posts = read(repository.folder / "data/corpora/demo/posts")
+    problems = pq.read_table(repository.folder / "data/corpora/demo/problems.parquet").to_pylist()
+    lines = (repository.folder / "data/raw/demo/post_info.txt").read_text().splitlines()
+    dropped = sum(p["severity"] == "dropped" for p in problems)
+    assert len(lines) == accounting["source_rows"] == posts.num_rows + dropped
+    for task in ("gender_bias", "sentiment"):
+        predictions = read(repository.folder / f"data/{task}/predictions")
+        assert predictions["post_id"].to_pylist() == posts["post_id"].to_pylist()
+        assert set(predictions["status"].to_pylist()) <= {"ok", "text_only", "image_only", "failed"}
+        labels = pq.read_table(repository.folder / f"data/{task}/labels.parquet")
+        assert labels.num_rows == repository.json(f"metrics/{task}/annotate.json")["posts"] == 160
+
+
+def test_figures_stand_beside_their_baselines_and_intervals(repository: Repository) -> None:
+    figure = {"value", "low", "high"}
+    for task, names in (
+        ("gender_bias", {"mae", "rmse", "r2", "spearman", "within_0_5", "within_1", "within_2"}),
+        ("sentiment", {"accuracy", "f1_macro", "f1_weighted", "auroc"}),
+    ):
+        found = repository.json(f"metrics/{task}/evaluate.json")
+        assert all(set(found[name]) == figure for name in names)
+        assert set(found["baselines"]) == {"constant", "text", "image", "both", "tfidf"}
+        assert all(set(b) == names for b in found["baselines"].values())
+        assert {"value", "low", "high", "against"} == set(found["gap"]) == set(found["gap_probe"])
+
+
+def test_dvc_answers_metrics_and_plots(repository: Repository) -> None:
+    shown = json.loads(repository.run("dvc", "metrics", "show", "--json").stdout)
+    assert "metrics/gender_bias/evaluate.json" in shown[""]["data"]
+    repository.run("dvc", "plots", "diff", "HEAD~1", "HEAD", "-o", "plots")
+    page = (repository.folder / "plots" / "index.html").read_text()
+    for name in ("predicted.csv", "confusion.csv", "calibration.csv", "errors.csv", "val_loss.tsv"):
+        assert name in page
+    shutil.rmtree(repository.folder / "plots")
+
+
+def restored(repository: Repository) -> None:
+    """Back to the committed state, workspace and cache."""
+    repository.run("git", "reset", "-q", "--hard")  # DVC has staged its lock file
+    repository.run("dvc", "checkout", "-q", "--force")
+    assert repository.repro() == []
+
+
+def test_a_rubric_word_reruns_annotate_and_later(repository: Repository) -> None:
+    path = repository.folder / "rubrics" / "gender_bias.md"
+    path.write_text(path.read_text().replace("side by side", "next to each other"))
+    before = answers(repository)
+    ran = repository.repro()
+    assert ran[0] == "annotate@gender_bias"
+    assert not [name for name in ran if name.split("@")[0] in ("demo", "ingest", "sample", "embed")]
+    assert [name for name in ran if name.endswith("@sentiment")] in ([], ["annotate@sentiment"])
+    assert answers(repository) == before + repository.json("metrics/gender_bias/annotate.json")["asked"]
+    restored(repository)
+
+
+def test_a_learning_rate_reruns_train_and_later(repository: Repository) -> None:
+    repository.params(lambda raw: raw["tasks"]["sentiment"]["train"].update(lr=0.002))
+    assert repository.repro() == [f"{name}@sentiment" for name in AFTER]
+    diff = json.loads(repository.run("dvc", "metrics", "diff", "--json").stdout)
+    assert "metrics/sentiment/train/metrics.json" in diff["diff"] or any("sentiment" in path for path in diff["diff"])
+    restored(repository)
+
+
+def test_experiments_share_the_store_and_find_the_corpus(repository: Repository) -> None:
+    before = answers(repository)
+    repository.run("dvc", "exp", "run", "--temp", "-n", "faster", "-S", "tasks.sentiment.train.lr=0.003")
+    for seed in (11, 12):
+        repository.run(
+            "dvc",
+            "exp",
+            "run",
+            "--queue",
+            "-n",
+            f"seed{seed}",
+            "-S",
+            f"tasks.sentiment.train.seed={seed}",
+            "-S",
+            "tasks.sentiment.sample.image_px=200",
+        )
+    repository.run("dvc", "queue", "start", "-j", "2")
+    deadline = time.time() + 300
+    while time.time() < deadline:
+        status = repository.run("dvc", "queue", "status").stdout
+        if "Queued" not in status and "Running" not in status:
+            break
+        time.sleep(2)
+    assert status.count("Success") == 2, status
+    shown = repository.run("dvc", "exp", "show", "--csv").stdout
+    assert all(name in shown for name in ("faster", "seed11", "seed12"))
+    packed = answers(repository) - before  # smaller pictures are new questions, asked once for both jobs
+    assert 0 <= packed <= 160
+    assert not (repository.folder / ".dvc/tmp/exps").exists() or not list(
+        (repository.folder / ".dvc/tmp/exps").glob("*/data/raw")
+    )
+    restored(repository)
+
+
+def killed(repository: Repository, stage: str, ready: Callable[[], bool]) -> None:
+    """Start `dvc repro stage` and kill -9 the whole group once `ready` says so."""
+    process = repository.start("dvc", "repro", "-s", "-f", stage)
+    deadline = time.time() + 120
+    while not ready():
+        assert process.poll() is None, f"{stage} ended before it could be killed"
+        assert time.time() < deadline
+        time.sleep(0.005)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def test_kill_9_in_train_goes_on_from_the_last_epoch(repository: Repository) -> None:
+    repository.params(lambda raw: raw["tasks"]["sentiment"]["train"].update(epochs=4000, patience=4000, batch_size=8))
+    checkpoints = repository.home / "checkpoints"
+    killed(repository, "train@sentiment", lambda: bool(list(checkpoints.glob("*.pt"))) and _epochs(checkpoints) >= 20)
+    reached = _epochs(checkpoints)
+    repository.params(lambda raw: raw["tasks"]["sentiment"]["train"].update(epochs=4000))
+    process = repository.start("dvc", "repro", "train@sentiment")
+    deadline = time.time() + 120
+    while _epochs(checkpoints) <= reached and process.poll() is None and time.time() < deadline:
+        time.sleep(0.05)
+    curve = repository.folder / "metrics/sentiment/train/plots/metrics/val_loss.tsv"
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert _epochs(checkpoints) > reached >= 20
+    steps = [line.split("\t") for line in curve.read_text().splitlines()]
+    assert steps[1][steps[0].index("step")] == "0"  # epochs before the kill are in the curves
+    shutil.rmtree(checkpoints)
+    restored(repository)
+
+
+def _epochs(folder: Path) -> int:
+    import torch
+
+    for path in folder.glob("*.pt"):
+        try:
+            return int(torch.load(path, weights_only=True)["state"]["epoch"])
+        except (OSError, RuntimeError, EOFError):
+            return 0
+    return 0
+
+
+def test_kill_9_in_infer_computes_no_finished_shard_twice(repository: Repository) -> None:
+    shutil.rmtree(repository.home / "features")  # so that there is time to be killed
+    waiting = repository.home / "inference"
+    killed(repository, "infer@sentiment", lambda: len(list(waiting.glob("*.parquet"))) >= 2)
+    finished = {path: path.stat().st_mtime_ns for path in waiting.glob("*.parquet")}
+    assert 2 <= len(finished) < 6
+    assert "infer@sentiment" in repository.repro()
+    assert repository.json("metrics/sentiment/infer.json")["shards_resumed"] == len(finished)
+    assert not list(waiting.glob("*.parquet"))
+    restored(repository)
+
+
+def test_kill_9_in_annotate_pays_for_no_answer_twice(repository: Repository, stub: StubTeacher) -> None:
+    stub.delay_s = 0.02
+
+    def ask_stub(raw: dict[str, Any]) -> None:
+        raw["tasks"]["sentiment"]["annotate"]["teacher"].update(base_url=stub.url, model="stub-1", concurrency=4)
+
+    repository.params(ask_stub)
+    killed(repository, "annotate@sentiment", lambda: sum(stub.asked.values()) >= 60)
+    time.sleep(0.2)
+    assert repository.repro("annotate@sentiment") == ["annotate@sentiment"]
+    figures = repository.json("metrics/sentiment/annotate.json")
+    assert figures["answered"] == 160
+    assert figures["from_store"] >= 60 - 4
+    assert sum(stub.asked.values()) - len(stub.asked) <= 4  # those in flight when it was killed
+    restored(repository)
+
+
+def test_a_clone_pulls_from_a_remote_and_pays_nothing(repository: Repository, tmp_path: Path) -> None:
+    remote, clone, home = tmp_path / "remote", tmp_path / "clone", tmp_path / "other-home"
+    repository.run("dvc", "remote", "add", "-q", "-f", "-d", "team", str(remote))
+    repository.commit("a remote")
+    repository.run("dvc", "push", "-q")
+    repository.run("git", "clone", "-q", str(repository.folder), str(clone))
+    env = {**repository.env, "ASSAY_HOME": str(home)}
+
+    def run(*command: str) -> str:
+        done = subprocess.run(command, cwd=clone, env=env, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    run("dvc", "pull", "-q")
+    assert "Running stage" not in run("dvc", "repro")
+    path = clone / "params.yaml"
+    path.write_text(path.read_text().replace("size: 160", "size: 170"))
+    run("dvc", "repro", "annotate@sentiment")
+    figures = json.loads((clone / "metrics/sentiment/annotate.json").read_text())
+    assert figures["posts"] == 170
+    assert figures["asked"] == 10
+
+
+def test_settings_and_corpora_that_are_wrong_stop_with_one_line(repository: Repository) -> None:
+    repository.params(lambda raw: raw["corpora"]["demo"].update(path="data/nowhere", kind="instagram"))
+    done = repository.run("dvc", "repro", check=False)
+    assert done.returncode != 0
+    assert "assay: " in done.stderr
+    assert "not there; set `path` of the corpus" in done.stderr
+    assert "Traceback" not in done.stderr
+    restored(repository)
