@@ -15,6 +15,7 @@ def main() -> None:
     parser.add_argument("--task", required=True)
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--posts", type=Path, required=True)
+    parser.add_argument("--manifest", type=Path, required=True, help="says which state the images are in")
     parser.add_argument("--split", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--metrics", type=Path, required=True)
@@ -30,6 +31,7 @@ def main() -> None:
         args.out,
         batch_size=task.infer.batch_size,
         max_pixels=corpus.max_pixels,
+        manifest=args.manifest,
     )
     args.metrics.parent.mkdir(parents=True, exist_ok=True)
     args.metrics.write_text(json.dumps(found, indent=1) + "\n")

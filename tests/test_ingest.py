@@ -102,6 +102,17 @@ def test_degraded_and_dropped(tmp_path: Path) -> None:
     ]
 
 
+def test_odd_but_valid_names_are_kept(tmp_path: Path) -> None:
+    names = ["Shot 3.00\u202fPM.png", "a 12:30.png", "naïve 日本.jpg"]
+    for name in names:
+        (tmp_path / name).write_bytes(picture())
+    absolute = str(tmp_path / names[0])
+    rows = "".join(f'{i},,"{name}"\n' for i, name in enumerate([*names, absolute]))
+    found, posts = table(tmp_path, rows + "a\u00a0b,x,\na\u200db,y,\n")
+    assert [p["images"] for p in posts[:4]] == [[names[0]], [names[1]], [names[2]], [names[0]]]
+    assert found["posts"] == 6
+
+
 def test_authors_are_hashed_and_another_key_changes_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("id,text,user\n1,x,Ann Example\n2,y,Ann Example\n3,z,\n")
     columns = Columns(image=None, author="user")
@@ -127,7 +138,7 @@ def test_hostile_strings_do_not_stop_a_run(tmp_path: Path) -> None:
         '{"id": "c", "text": "c", "brands": ["\\ud83d", "ok"], "user": "\\ud800", "lang": "\\ud800"}\n'
         '{"id": {"a": 1}, "text": ["x"]}\n{"id": "d", "text": "x", "image": {"a": 1}}\n'
         '{"id": "e", "text": "e", "brands": ["\\ud83d", "ok"], "image": ["\\ud83d.jpg", "a\\u0000.jpg"]}\n'
-        '{"id": "f", "text": "f", "l": "\\ud800"}\n'
+        '{"id": "f", "text": "f", "l": "\\ud800"}\n{"id": "\\ud800", "text": ""}\n'
     )
     columns = Columns(brands="brands", author="user", language="lang", gold={"l": "l"})
     found = ingest(
@@ -136,13 +147,15 @@ def test_hostile_strings_do_not_stop_a_run(tmp_path: Path) -> None:
         posts=tmp_path / "p",
         problems=tmp_path / "q.parquet",
     )
-    assert found["source_rows"] == 7 == found["posts"] + found["dropped"]["total"]
+    assert found["source_rows"] == 8 == found["posts"] + found["dropped"]["total"]
     assert len(read(tmp_path / "p").to_pylist()) == found["posts"] >= 4
 
 
 def test_a_corpus_without_rows(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match="no source rows"):
         table(tmp_path, "")
+    with pytest.raises(CorpusError, match=r"none of 2 rows is a usable post, such as t.csv:2: no_id"):
+        table(tmp_path, ",x,\n,y,\n")
     with pytest.raises(CorpusError, match="not there"):
         scan([tmp_path / "nowhere"])
     (tmp_path / "empty").mkdir()

@@ -113,7 +113,7 @@ def test_a_learning_rate_reruns_train_and_later(repository: Repository) -> None:
     repository.params(lambda raw: raw["tasks"]["sentiment"]["train"].update(lr=0.002))
     assert repository.repro() == [f"{name}@sentiment" for name in AFTER]
     diff = json.loads(repository.run("dvc", "metrics", "diff", "--json").stdout)
-    assert "metrics/sentiment/train/metrics.json" in diff["diff"] or any("sentiment" in path for path in diff["diff"])
+    assert "metrics/sentiment/train/metrics.json" in diff
     restored(repository)
 
 
@@ -153,7 +153,7 @@ def test_experiments_share_the_store_and_find_the_corpus(repository: Repository)
 
 def killed(repository: Repository, stage: str, ready: Callable[[], bool]) -> None:
     """Start `dvc repro stage` and kill -9 the whole group once `ready` says so."""
-    process = repository.start("dvc", "repro", "-s", "-f", stage)
+    process = repository.start("dvc", "repro", "-s", stage)
     deadline = time.time() + 120
     while not ready():
         assert process.poll() is None, f"{stage} ended before it could be killed"
@@ -197,12 +197,14 @@ def _epochs(folder: Path) -> int:
 def test_kill_9_in_infer_computes_no_finished_shard_twice(repository: Repository) -> None:
     shutil.rmtree(repository.home / "features")  # so that there is time to be killed
     waiting = repository.home / "inference"
+    shutil.rmtree(waiting)
+    repository.params(lambda raw: raw["tasks"]["sentiment"]["infer"].update(batch_size=16))
     killed(repository, "infer@sentiment", lambda: len(list(waiting.glob("*.parquet"))) >= 2)
     finished = {path: path.stat().st_mtime_ns for path in waiting.glob("*.parquet")}
     assert 2 <= len(finished) < 6
     assert "infer@sentiment" in repository.repro()
     assert repository.json("metrics/sentiment/infer.json")["shards_resumed"] == len(finished)
-    assert not list(waiting.glob("*.parquet"))
+    assert all(path.stat().st_mtime_ns == written for path, written in finished.items())
     restored(repository)
 
 

@@ -66,6 +66,11 @@ def test_a_grown_corpus_keeps_most_of_its_sample() -> None:
     assert shuffled.keys() == before.keys()
 
 
+def test_too_many_strata_are_refused_not_overpaid() -> None:
+    with pytest.raises(SettingsError, match=r"1000 strata of 'likes' need at least 1000 posts, but sample.size is 60"):
+        draw(IDS, IDS, Sample(design="stratified", by="likes", size=60))
+
+
 @pytest.fixture
 def posts(drawn: Path, tmp_path: Path) -> Path:
     brands = {"Bramwick": (["bramwick"], ["bramwick"])}

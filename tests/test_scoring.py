@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,16 @@ def corpus(drawn: Path, tmp_path: Path) -> Path:
 
 
 def score(model: Path, corpus: Path, drawn: Path, out: Path) -> dict[str, Any]:
-    return infer(model, corpus, drawn, corpus.parent / "split.parquet", out, batch_size=32, max_pixels=MAX_PIXELS)
+    return infer(
+        model,
+        corpus,
+        drawn,
+        corpus.parent / "split.parquet",
+        out,
+        batch_size=32,
+        max_pixels=MAX_PIXELS,
+        manifest=corpus.parent / "split.parquet",
+    )
 
 
 def test_every_post_gets_a_row_and_a_kill_costs_no_finished_shard(
@@ -108,7 +118,8 @@ def test_every_post_gets_a_row_and_a_kill_costs_no_finished_shard(
     assert sum(r["in_train"] for r in rows) == 15 == whole["in_train"]
     assert all((r["value"] is None) == (r["status"] == "failed") for r in rows)
     assert any("undecodable_image" in (r["reason"] or "") and r["status"] == "text_only" for r in rows)
-    assert not list((home / "inference").iterdir())
+    for path in (home / "inference").iterdir():
+        path.unlink()
 
     from assay.scoring import corpus as module
 
@@ -138,10 +149,13 @@ def test_another_model_does_not_take_over_finished_shards(
 ) -> None:
     from assay.scoring import corpus as module
 
+    (home / "inference").mkdir(parents=True)
     write_table(pq.read_table(shards(corpus)[0], columns=["post_id"]), home / "inference" / "x.parquet")
+    os.utime(home / "inference" / "x.parquet", (1, 1))
     before = module._key("model a", shards(corpus)[0])
     assert before != module._key("model b", shards(corpus)[0])
     assert score(model, corpus, drawn, tmp_path / "out")["shards_resumed"] == 0
+    assert not (home / "inference" / "x.parquet").exists()  # a month old: forgotten
 
 
 def test_command_line_predicts_a_post_and_a_table(

@@ -164,6 +164,10 @@ def test_text_encoders_load_from_a_folder(kind: str, pooling: Any, tmp_path: Pat
             "allowed: packaged/efficientnet-lite0",
         ),
         (lambda: encoders.load_text_encoder(TextBranch(encoder="packaged/nothing")), "allowed: packaged/minilm-l6"),
+        (
+            lambda: encoders.load_text_encoder(TextBranch(encoder="packaged/minilm-l6", max_tokens=1024)),
+            "max_tokens 1024 is over the 512",
+        ),
         (lambda: encoders.load_image_encoder(ImageBranch(encoder="timm/no_such_model")), "cannot be loaded"),
         (lambda: encoders.load_text_encoder(TextBranch(encoder="/no/such/folder")), "cannot be loaded"),
     ],
@@ -330,6 +334,9 @@ def test_bad_training_input_is_one_line() -> None:
     empty = Part(empty.features.take(np.array([], int)), empty.values[:0], empty.weights[:0])
     with pytest.raises(DataError, match="no labelled posts"):
         fit(part(10, CLASSES), empty, student=SMALL, target=CLASSES, settings=Train())
+    same = Part(part(40, CLASSES).features, np.zeros(40, np.int64), np.ones(40))
+    with pytest.raises(DataError, match=r"train.metric auroc is undefined on the val split \(40 posts"):
+        fit(part(90, CLASSES), same, student=SMALL, target=CLASSES, settings=Train(metric="auroc"))
     with pytest.raises(DataError, match=r"lower train\.lr"):
         fit(part(100, SCORE), part(20, SCORE), student=SMALL, target=SCORE, settings=Train(lr=1e30, clip_norm=0.0))
 

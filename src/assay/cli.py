@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from assay import __version__, config
-from assay.errors import AssayError, CorpusError, ImageProblem, run_main
+from assay.errors import AssayError, CorpusError, ImageProblem, SettingsError, run_main
 from assay.progress import say
 
 
@@ -52,6 +52,10 @@ def _parser() -> argparse.ArgumentParser:
 
 def _check(args: argparse.Namespace) -> None:
     params = config.load(args.params)
+    for name in {task.corpus for task in params.tasks.values()}:
+        manifest = Path(args.params).parent / "data" / "manifest" / f"{name}.json"
+        if params.corpora[name].kind != "demo" and name not in params.scan and not manifest.exists():
+            raise SettingsError(f"corpora.{name}: it has no manifest yet; add {name} to scan, so that it gets one")
     counts = f"{len(params.corpora)} corpora, {len(params.tasks)} tasks, {len(params.students)} students"
     say(f"{args.params} is in order: {counts}")
 
@@ -136,7 +140,7 @@ def _table(path: Path, root: Path) -> Iterator[tuple[str, str, list[Path]]]:
                 image = row.get("image") or []
                 paths = [image] if isinstance(image, str) else image
                 yield str(row.get("id", number)), str(row.get("text") or ""), [root / p for p in paths]
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, AttributeError) as error:
         raise CorpusError(f"{path}: {error}; allowed: CSV or JSONL in UTF-8 with columns id, text, image") from error
 
 

@@ -356,7 +356,7 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        for name in [*self.corpora, *self.tasks]:
+        for name in [*self.corpora, *self.tasks, *self.students]:
             if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
                 raise ValueError(f"name {name!r} must be made of letters, digits, _ and -")
         for name in self.tasks:
@@ -365,6 +365,9 @@ class Params(Section):
         for name, task in self.tasks.items():
             _known(f"tasks.{name}.corpus", task.corpus, self.corpora)
             _known(f"tasks.{name}.student", task.student, self.students)
+        for name, corpus in self.corpora.items():
+            if corpus.kind == "demo" and name != "demo":
+                raise ValueError(f"corpora.{name}: kind demo is only for the corpus named demo")
         for name in self.scan:
             _known("scan", name, self.corpora)
             if self.corpora[name].kind == "demo":

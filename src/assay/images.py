@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import re
 import warnings
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -31,7 +32,7 @@ def safe_path(root: Path, relative: str) -> Path:
     Links are followed, so one that leads out of the corpus is refused too.
     """
     pure = PurePosixPath(relative.replace("\\", "/"))
-    if "\x00" in relative or pure.is_absolute() or ".." in pure.parts or (pure.parts and ":" in pure.parts[0]):
+    if "\x00" in relative or pure.is_absolute() or ".." in pure.parts or re.match(r"[A-Za-z]:", relative):
         raise ImageProblem("outside_corpus", relative)
     path = root / pure
     inside = _real(root)

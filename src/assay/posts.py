@@ -71,10 +71,15 @@ def problems_table(problems: Iterable[Problem]) -> pa.Table:
     """The problems table of these problems, in their order."""
     rows = list(problems)
     columns = {
-        name: pa.array([row[i] for row in rows], PROBLEM_SCHEMA.field(name).type)
+        name: pa.array([_fit(row[i]) for row in rows], PROBLEM_SCHEMA.field(name).type)
         for i, name in enumerate(PROBLEM_SCHEMA.names)
     }
     return pa.table(columns, schema=PROBLEM_SCHEMA)
+
+
+def _fit(value: str | None) -> str | None:
+    """Text that a table can hold: bytes of odd file names and lone surrogates become a mark."""
+    return None if value is None else str(value).encode("utf-8", "replace").decode()
 
 
 def write_table(table: pa.Table, path: Path) -> None:

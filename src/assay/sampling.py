@@ -44,13 +44,20 @@ def draw(post_ids: Sequence[str], strata: Sequence[str], settings: Sample) -> Dr
     if settings.design == "all":
         return Draw(dict.fromkeys(post_ids, 1.0), dict(zip(post_ids, strata, strict=True)), len(ids))
     numbers = np.array([_permanent_number(settings.seed, post_id) for post_id in post_ids], dtype=np.uint64)
-    names, counts = np.unique(groups.astype(str), return_counts=True)
+    names, index, counts = np.unique(groups.astype(str), return_inverse=True, return_counts=True)
+    least = int(np.minimum(counts, max(settings.min_per_stratum, 1)).sum())
+    if least > min(settings.size, len(ids)):
+        raise SettingsError(
+            f"sample.by: {len(names)} strata of {settings.by!r} need at least {least} posts, but sample.size is "
+            f"{settings.size}; choose another column, a larger size or a smaller min_per_stratum"
+        )
+    order = np.lexsort((numbers, index))  # by stratum, then by permanent number
+    starts = np.concatenate([[0], np.cumsum(counts)])
     sizes = allocate(counts, min(settings.size, len(ids)), settings.min_per_stratum)
     inclusion: dict[str, float] = {}
     stratum: dict[str, str] = {}
-    for name, count, size in zip(names, counts, sizes, strict=True):
-        members = np.flatnonzero(groups.astype(str) == name)
-        chosen = members[np.argsort(numbers[members], kind="stable")[:size]]
+    for name, start, count, size in zip(names, starts, counts, sizes, strict=False):
+        chosen = order[start : start + size]
         for post_id in ids[chosen]:
             inclusion[post_id], stratum[post_id] = float(size / count), str(name)
     return Draw(inclusion, stratum, len(ids))
@@ -91,8 +98,8 @@ def frame(posts: Path, by: str | None) -> tuple[list[str], list[str]]:
     ids, values = [], []
     for batch in stream(posts, ["post_id", column], 16_384):
         ids += [row["post_id"] for row in batch]
-        values += [row[column] for row in batch]
-    return ids, _terciles([len(text) for text in values]) if by == "length" else [_name(value) for value in values]
+        values += [len(row["text"]) if by == "length" else row[column] for row in batch]
+    return ids, _terciles(values) if by == "length" else [_name(value) for value in values]
 
 
 def _name(value: Any) -> str:

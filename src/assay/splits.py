@@ -165,6 +165,8 @@ def _folds(strata: np.ndarray, group: np.ndarray, folds: int, seed: int) -> np.n
     result = np.zeros(len(strata), dtype=np.int64)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a class rarer than the folds: it is spread as far as it goes
+        if len(np.unique(group)) < max(folds, 2):
+            raise DataError(f"{len(np.unique(group))} leakage groups cannot make {folds} folds; label more posts")
         splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
         try:
             for number, (_, test) in enumerate(splitter.split(strata, strata, group)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import multiprocessing
+import re
 import sqlite3
 import tempfile
 from collections import Counter, deque
@@ -16,15 +17,17 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from assay import images, text
 from assay.authors import fingerprint, hash_author
 from assay.corpora.base import Layout, RawPost, Row
 from assay.errors import CorpusError, DataError, ImageProblem, RowError
-from assay.posts import Problem, ShardWriter, problems_table, schema, write_table
-from assay.progress import cores, progress
+from assay.posts import PROBLEM_SCHEMA, Problem, ShardWriter, problems_table, schema
+from assay.progress import cores, progress, say
 
 CHUNK = 512
+_UNFIT = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 STAGE = "ingest"
 
 
@@ -48,6 +51,7 @@ class Mapped:
     digests: list[bytes]
     sources: list[str]
     problems: list[Problem]
+    named: int = 0  # images that the rows name
 
 
 def ingest(layout: Layout, rules: Rules, *, posts: Path, problems: Path) -> dict[str, Any]:
@@ -58,41 +62,72 @@ def ingest(layout: Layout, rules: Rules, *, posts: Path, problems: Path) -> dict
     """
     arrow = schema(layout.gold, {"corpus": rules.corpus, "author_key": fingerprint(rules.author_key)})
     writer = ShardWriter(posts, arrow, rules.shard_posts)
-    found: list[Problem] = []
-    source_rows = dropped = 0
-    with tempfile.TemporaryDirectory(prefix="assay-ingest-") as scratch, progress(what="ingest") as bar:
+    tally = _Tally()
+    problems.parent.mkdir(parents=True, exist_ok=True)
+    partial = problems.with_name(f".{problems.name}.tmp")
+    with (
+        tempfile.TemporaryDirectory(prefix="assay-ingest-") as scratch,
+        pq.ParquetWriter(partial, PROBLEM_SCHEMA, compression="zstd") as problem_writer,
+        progress(what="ingest") as bar,
+    ):
         seen = _Seen(Path(scratch) / "seen.sqlite")
         for mapped, size in _map(layout, rules):
-            source_rows += size
             keep = _keep_new(mapped, seen)
-            found += mapped.problems
-            dropped += sum(problem.severity == "dropped" for problem in mapped.problems)
+            tally.add(mapped, size)
+            if mapped.problems:
+                problem_writer.write_table(problems_table(mapped.problems))
             table = pa.table(mapped.posts, schema=arrow)
             writer.write(table if all(keep) else table.filter(pa.array(keep, pa.bool_())))
             bar.update(size)
         writer.close()
         seen.close()
-    if source_rows == 0:
-        raise CorpusError(f"corpus {rules.corpus}: no source rows found; is this the right folder and kind?")
-    write_table(problems_table(found), problems)
-    if source_rows != writer.written + dropped:
-        raise DataError(
-            f"corpus {rules.corpus}: {source_rows} source rows, but {writer.written} posts and "
-            f"{dropped} dropped: accounting is broken, please report this"
-        )
-    by_code = Counter((problem.severity, problem.code) for problem in found)
-    return {
-        "source_rows": source_rows,
-        "posts": writer.written,
-        "dropped": {"total": dropped, **_of(by_code, "dropped")},
-        "degraded": {
-            "total": len({p.source for p in found if p.severity == "degraded"}),
-            **_of(by_code, "degraded"),
-        },
-    }
+    partial.replace(problems)
+    return tally.accounting(rules.corpus, writer.written, problems)
 
 
-def _of(by_code: Counter[tuple[Any, str]], severity: str) -> dict[str, int]:
+class _Tally:
+    """Counts of rows and problems, and what is worth a word to the user."""
+
+    def __init__(self) -> None:
+        self.rows = self.degraded = self.named = self.usable = 0
+        self.by_code: Counter[tuple[str, str]] = Counter()
+        self.first: Problem | None = None
+
+    def add(self, mapped: Mapped, rows: int) -> None:
+        """Count a chunk of `rows` source rows."""
+        self.rows += rows
+        self.by_code.update((problem.severity, problem.code) for problem in mapped.problems)
+        self.degraded += len({problem.source for problem in mapped.problems if problem.severity == "degraded"})
+        self.named += mapped.named
+        self.usable += sum(len(images) for images in mapped.posts["images"])
+        self.first = self.first or next(iter(mapped.problems), None)
+
+    def accounting(self, corpus: str, posts: int, problems: Path) -> dict[str, Any]:
+        """The figures of a corpus; CorpusError when it gave no post, DataError when rows went missing."""
+        if self.rows == 0:
+            raise CorpusError(f"corpus {corpus}: no source rows found; is this the right folder and kind?")
+        example = f"{self.first.source}: {self.first.code} {self.first.detail}".strip() if self.first else ""
+        if posts == 0:
+            raise CorpusError(
+                f"corpus {corpus}: none of {self.rows} rows is a usable post, such as {example}; see {problems}"
+            )
+        if self.named and not self.usable:
+            say(f"ingest: none of {self.named} images of {corpus} can be used, such as {example}; check images_root")
+        dropped = sum(n for (severity, _), n in self.by_code.items() if severity == "dropped")
+        if self.rows != posts + dropped:
+            raise DataError(
+                f"corpus {corpus}: {self.rows} source rows, but {posts} posts and {dropped} dropped: "
+                "accounting is broken, please report this"
+            )
+        return {
+            "source_rows": self.rows,
+            "posts": posts,
+            "dropped": {"total": dropped, **_of(self.by_code, "dropped")},
+            "degraded": {"total": self.degraded, **_of(self.by_code, "degraded")},
+        }
+
+
+def _of(by_code: Counter[tuple[str, str]], severity: str) -> dict[str, int]:
     return {code: n for (level, code), n in sorted(by_code.items()) if level == severity}
 
 
@@ -202,6 +237,7 @@ class _Mapper:
                     raise row.data
                 raw = self.layout.parse(row)
                 post_id = raw.post_id
+                mapped.named += len(raw.images) + len(raw.lost)
                 values, digest = self._post(raw, row.source, mapped.problems)
             except RowError as error:
                 del mapped.problems[before:]
@@ -277,7 +313,7 @@ class _Mapper:
             return raw.images, [], []
         kept, hashes, sigs = [], [], []
         for path in raw.images:
-            if not path.isprintable():
+            if _UNFIT.search(path):
                 lost.append(("missing_image", path))
                 continue
             try:
@@ -294,9 +330,7 @@ class _Mapper:
 
 def _printable(value: str) -> str:
     """Text that every file and terminal can take: lone surrogates and controls become a mark."""
-    if value.isprintable():
-        return value.strip()
-    return "".join(c if c.isprintable() else "�" for c in value.encode("utf-8", "replace").decode()).strip()
+    return _UNFIT.sub("�", value).strip()
 
 
 def _moment(value: datetime | int | None) -> datetime | None:

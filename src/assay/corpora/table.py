@@ -43,19 +43,27 @@ class Table:
             checked = False
             for number, data in reader(path):
                 if not checked and isinstance(data, dict):
-                    if path.suffix not in (".jsonl", ".ndjson"):
-                        self._check_columns(path, data)
+                    self._check_columns(path, data)
                     checked = True
                 yield Row(f"{path.name}:{number}", data)
 
     def _check_columns(self, path: Path, row: dict[str, Any]) -> None:
         named = {k: v for k, v in self.columns.model_dump(exclude={"gold"}).items() if v}
         named |= {f"gold.{k}": v for k, v in self.columns.gold.items()}
+        if path.suffix in (".jsonl", ".ndjson"):  # an object may leave out what it does not have, but not its id
+            named = {"id": self.columns.id}
         for key, column in named.items():
             if column not in row:
                 raise CorpusError(
                     f"{path}: columns.{key}: no column {column!r}; the file has: {', '.join(map(str, row))}"
                 )
+
+    def _relative(self, path: str) -> str:
+        """A path as the layout wants it; an absolute one may be given where it lies below the images' folder."""
+        found = Path(path)
+        if found.is_absolute() and found.is_relative_to(self.images):
+            return found.relative_to(self.images).as_posix()
+        return path
 
     def parse(self, row: Row) -> RawPost:
         """A post from the mapped columns."""
@@ -72,7 +80,7 @@ class Table:
         return RawPost(
             post_id=str(post_id).strip(),
             text=body if body is None or isinstance(body, bytes) else str(body),
-            images=_list(get(c.image)),
+            images=[self._relative(path) for path in _list(get(c.image))],
             author=_text(get(c.author)),
             created_at=_moment(get(c.created_at)),
             brands=_list(get(c.brands), separator=","),
@@ -100,7 +108,10 @@ def _lines(path: Path) -> Iterator[str]:
 
 def _csv(path: Path) -> Iterator[tuple[int, dict[str, Any] | RowError]]:
     reader = csv.reader(_lines(path), delimiter="\t" if path.suffix == ".tsv" else ",")
-    header = next(reader, None)
+    try:
+        header = next(reader, None)
+    except csv.Error as error:
+        raise CorpusError(f"{path}: not a CSV file with one row a line: {error}") from error
     if header is None:
         return
     while True:

@@ -1,13 +1,15 @@
 """Scores a whole corpus, shard by shard; finished shards outlive a kill and are never done twice.
 
 A finished shard waits in places.home() under a key of model and input shard; at the end all are
-moved into the output folder.
+copied into the output folder.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import shutil
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,8 +25,10 @@ from assay.places import home
 from assay.posts import shards, write_table
 from assay.progress import progress, say
 from assay.scoring.predict import Prediction, Predictor
-from assay.student.features import PostInputs
+from assay.student.features import PostInputs, code_digest
 from assay.student.model import folder_digest
+
+KEEP_S = 7 * 86_400
 
 
 def prediction_schema(target: Target) -> pa.Schema:
@@ -43,16 +47,23 @@ def prediction_schema(target: Target) -> pa.Schema:
 
 
 def infer(
-    model: Path, posts: Path, root: Path, split: Path, out: Path, *, batch_size: int, max_pixels: int
+    model: Path, posts: Path, root: Path, split: Path, out: Path, *, batch_size: int, max_pixels: int, manifest: Path
 ) -> dict[str, Any]:
-    """Score every post of `posts`, images read below `root`; returns the figures of infer.json."""
+    """Score every post of `posts`, images read below `root`; returns the figures of infer.json.
+
+    `manifest` says which state the raw corpus is in: shards finished before an image changed are not
+    taken over. Finished shards stay for a week, so that another run with the same inputs has them.
+    """
     predictor = Predictor.load(model, max_pixels=max_pixels)
     table = pq.read_table(split, columns=["post_id", "split"])
     learnt = {i for i, s in zip(*(table[c].to_pylist() for c in ("post_id", "split")), strict=True) if s == "train"}
     sources = shards(posts)
-    stem = hashlib.sha256(f"{folder_digest(model)} {_digest(split)} {max_pixels}".encode()).hexdigest()
+    stem = hashlib.sha256(
+        f"{folder_digest(model)} {_digest(split)} {_digest(manifest)} {max_pixels} {code_digest(__file__)}".encode()
+    ).hexdigest()
     waiting = home() / "inference"
     waiting.mkdir(exist_ok=True)
+    _forget_old(waiting)
     finished = [waiting / f"{_key(stem, source)}.parquet" for source in sources]
     resumed = sum(path.exists() for path in finished)
     if resumed:
@@ -70,8 +81,6 @@ def infer(
         shutil.copyfile(path, out / f"part-{number:05d}.parquet")
     if sum(status.values()) != total:
         raise DataError(f"{total} posts but {sum(status.values())} predictions; please report this")
-    for path in finished:
-        path.unlink(missing_ok=True)
     return {
         "posts": total,
         "scored": total - status["failed"],
@@ -112,6 +121,13 @@ def _row(post_id: str, found: Prediction, unread: str, in_train: bool) -> dict[s
         "reason": reason,
         "in_train": in_train,
     }
+
+
+def _forget_old(waiting: Path) -> None:
+    for path in waiting.glob("*.parquet"):
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > KEEP_S:
+                path.unlink()
 
 
 def _digest(path: Path) -> str:

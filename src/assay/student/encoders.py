@@ -202,6 +202,9 @@ class TextEncoder:
         identity: str,
         settings: TextBranch,
     ) -> None:
+        longest = getattr(model.config, "max_position_embeddings", None)
+        if isinstance(longest, int) and settings.max_tokens > longest:
+            raise EncoderError(f"text.max_tokens {settings.max_tokens} is over the {longest} of {settings.encoder}")
         self.model = model.eval().requires_grad_(False)
         self.dim = int(model.config.hidden_size)  # type: ignore[union-attr, arg-type]
         self._tokenize, self._pooling = tokenize, settings.pooling

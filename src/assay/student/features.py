@@ -13,6 +13,7 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -27,6 +28,7 @@ from assay.errors import DataError, EncoderError, ImageProblem
 from assay.places import home
 from assay.posts import count, stream, write_table
 from assay.progress import cores, progress
+from assay.student import encoders
 from assay.student.encoders import Encoder, load_image_encoder, load_text_encoder
 
 ENCODE_BATCH = 32
@@ -72,13 +74,25 @@ class PostInputs:
     images: list[tuple[str, bytes]]
 
 
+@lru_cache(maxsize=8)
+def code_digest(*more: str) -> str:
+    """A digest of the code that turns posts into vectors (and of `more` files): part of every cache key.
+
+    Values that older code computed are not mixed with new ones.
+    """
+    digest = hashlib.sha256()
+    for path in (images.__file__, encoders.__file__, __file__, *more):
+        digest.update(Path(str(path)).read_bytes())
+    return digest.hexdigest()[:16]
+
+
 class FeatureCache:
     """Vectors of one encoder by content."""
 
     def __init__(self, identity: str) -> None:
         folder = home() / "features"
         folder.mkdir(exist_ok=True)
-        self.path = folder / f"{identity[:32]}.sqlite"
+        self.path = folder / f"{identity[:32]}-{code_digest()}.sqlite"
         self._db = self._open()
 
     def _open(self) -> sqlite3.Connection:
@@ -101,12 +115,15 @@ class FeatureCache:
         for start in range(0, len(unique), 500):
             part = unique[start : start + 500]
             marks = ",".join("?" * len(part))
-            for key, vector in self._db.execute(f"SELECT key, vector FROM vectors WHERE key IN ({marks})", part):
-                found[key] = np.frombuffer(vector, dtype=np.float16)
+            try:
+                rows = self._db.execute(f"SELECT key, vector FROM vectors WHERE key IN ({marks})", part).fetchall()
+            except sqlite3.Error as error:
+                raise self._broken(error) from error
+            found |= {key: np.frombuffer(vector, dtype=np.float16) for key, vector in rows}
         return found
 
     def put(self, vectors: dict[bytes, np.ndarray]) -> None:
-        """Keep vectors; a full disk costs only the caching."""
+        """Keep vectors; DataError when the disk is full."""
         try:
             self._db.execute("BEGIN IMMEDIATE")
             self._db.executemany(
@@ -114,7 +131,14 @@ class FeatureCache:
             )
             self._db.execute("COMMIT")
         except sqlite3.Error as error:
-            raise DataError(f"feature cache {self.path}: {error}; free some disk and run again") from error
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise self._broken(error) from error
+
+    def _broken(self, error: sqlite3.Error) -> DataError:
+        return DataError(
+            f"feature cache {self.path}: {error}; free some disk, or delete it (features are computed again)"
+        )
 
     def close(self) -> None:
         self._db.close()

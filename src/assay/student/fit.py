@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
@@ -109,7 +110,8 @@ def fit(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _schedule(settings, steps * settings.epochs))
     state, best = _State(), {k: v.clone() for k, v in model.state_dict().items()}
     if checkpoint and checkpoint.exists():
-        state, best = _resume(checkpoint, model, optimizer, schedule)
+        with contextlib.suppress(FileNotFoundError):  # a twin of this run has just ended
+            state, best = _resume(checkpoint, model, optimizer, schedule)
     fitted = Fitted(model, state.curves, state.best_epoch, resumed_at=state.epoch, stopped="epochs")
     for earlier in state.curves:
         if on_epoch:
@@ -141,6 +143,11 @@ def fit(
             if checkpoint:
                 _keep(checkpoint, model, optimizer, schedule, state, best)
             bar.update()
+    if not math.isfinite(state.best):
+        raise DataError(
+            f"train.metric {settings.metric} is undefined on the val split ({len(val.values)} posts, too much alike); "
+            "choose loss, or label more posts"
+        )
     model.load_state_dict(best)
     fitted.best_epoch = state.best_epoch
     if checkpoint:

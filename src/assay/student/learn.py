@@ -43,7 +43,9 @@ def learn(
         task.target.model_dump(),
         task.train.model_dump(),
         made,
-        *(array for part in parts.values() for array in (part.features.image, part.features.text, part.values)),
+        feature_files.code_digest(*(str(path) for path in sorted(Path(__file__).parent.glob("*.py")))),
+        *(getattr(part.features, f) for part in parts.values() for f in ("image", "text", "has_image", "has_text")),
+        *(array for part in parts.values() for array in (part.values, part.weights)),
     )
     fitted = fit(
         parts["train"],

@@ -104,8 +104,12 @@ def load_trained(folder: Path) -> Trained:
         raise ModelError(f"{folder}: no readable config.json; make the model with `dvc repro train@<task>`") from error
     if config.get("format") != FORMAT:
         raise ModelError(f"{folder}: format {config.get('format')} is not {FORMAT}; train again with this version")
-    student = Student.model_validate(config["student"])
-    target: Target = TypeAdapter(Target).validate_python(config["target"])
+    try:
+        student = Student.model_validate(config["student"])
+        target: Target = TypeAdapter(Target).validate_python(config["target"])
+    except (KeyError, ValueError) as error:
+        said = " ".join(str(error).split())[:160]
+        raise ModelError(f"{folder}/config.json is not one of this version ({said}); train again") from error
     facts = config["encoders"]
     dims = [facts[name]["dim"] if name in facts else 0 for name in ("image", "text")]
     model = StudentModel(student, target, *dims)

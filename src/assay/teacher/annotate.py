@@ -13,6 +13,7 @@ import json
 from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,16 @@ from assay.teacher.client import Client, LastingFault, PassingFault, Question, s
 from assay.teacher.rubric import Rubric, gold_value
 
 HOW_PLAIN = "plain"  # the answer's own value, no distribution
-SAME_FAULT_LIMIT = 10  # this many lasting faults and no answer: the set-up is wrong, not the posts
+SAME_FAULT_LIMIT = 10  # so many refusals in a row: the set-up is wrong, not the posts
+
+
+@lru_cache(maxsize=1)
+def demo_version() -> str:
+    """A digest of the demo teacher's rules: other rules are another model."""
+    import assay.corpora.demo
+
+    files = [Path(__file__).with_name("demo.py"), *sorted(Path(str(assay.corpora.demo.__file__)).parent.glob("*.py"))]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:12]
 
 
 @dataclass
@@ -86,7 +96,7 @@ def _key(rubric: Rubric, row: dict[str, Any], settings: Annotate) -> str | None:
         "text": row["text"],
         "images": [hashlib.sha256(image).hexdigest() for image in row["images"]],
         "schema": rubric.schema(),
-        "model": settings.teacher.model,
+        "model": settings.teacher.model + (demo_version() if settings.teacher.base_url == "demo" else ""),
         "sampling": sampling(settings.teacher),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
@@ -109,22 +119,18 @@ def _ask_missing(
 def _seed(store: AnswerStore, missing: set[str], path: str) -> set[str]:
     """Fill the store from the labels table committed at HEAD, where DVC can get it; returns the keys."""
     import dvc.api
-    from dvc.exceptions import DvcException
 
     try:
         table = pq.read_table(io.BytesIO(dvc.api.read(path, rev="HEAD", mode="rb")))
-    except (DvcException, OSError, pa.ArrowInvalid):
-        say("annotate: no committed labels to seed the answer store from (none at HEAD, or no DVC remote has them)")
-        return set()
-    rows = [row for row in table.to_pylist() if row["key"] in missing and row["model"]]
-    answers = {
-        row["key"]: Answer(
-            **{name: row.get(name) for name in COLUMNS}
-            | {
-                "status": "ok" if row["raw_answer"] is not None else "failed",
-                "reason": None if row["raw_answer"] is not None else row["reason"],
-            }
+    except Exception as error:  # a remote's own errors too: seeding only saves money
+        say(
+            "annotate: no committed labels to seed the answer store from (none at HEAD, or no DVC remote has them: "
+            f"{type(error).__name__})"
         )
+        return set()
+    rows = [row for row in table.to_pylist() if row["key"] in missing and row["raw_answer"] is not None]
+    answers = {
+        row["key"]: Answer(**{name: row.get(name) for name in COLUMNS} | {"status": "ok", "reason": None})
         for row in rows
     }
     store.put(list(answers.values()))
@@ -148,10 +154,11 @@ class _Asking:
         self.sample, self.rubric, self.settings, self.keys = sample, rubric, settings, keys
         self.store, self.missing, self.done = store, missing, done
         teacher = settings.teacher
-        self.lease = teacher.timeout_s * (teacher.retries + 1) + 60
+        self.lease = (teacher.timeout_s + 60) * (teacher.retries + 1) + 60  # 60: the longest pause between tries
         self.client = Client(teacher)
         self.stop: TeacherError | None = None
-        self.lasting = self.answered = 0
+        self.hopeless = 0  # faults in a row that no other post is likely to escape
+        self.waiting = False
         self.later: deque[tuple[str, Question]] = deque()  # held by another process
 
     async def run(self) -> None:
@@ -209,6 +216,9 @@ class _Asking:
                 self.bar.update()
             else:
                 self.later.append((key, question))
+                if not self.waiting:
+                    say("annotate: another process is asking some of these questions; waiting for its answers")
+                self.waiting = True
             return
         self.done.asked += 1
         try:
@@ -216,15 +226,18 @@ class _Asking:
         except PassingFault as fault:
             self.done.passing[key] = fault
             self.store.release(key)
+            if fault.code == "connection":
+                self._stop_if_hopeless(fault)
         except LastingFault as fault:
-            self._refuse_hopeless(fault)
+            if fault.code != "content_filter":
+                self._stop_if_hopeless(fault)
             teacher = self.settings.teacher
             self.store.put([Answer(key, "failed", str(fault), None, teacher.model, HOW_PLAIN, None, None, None)])
         except AccountRefused:
             self.store.release(key)
             raise
         else:
-            self.answered += 1
+            self.hopeless = 0
             self.store.put(
                 [
                     Answer(
@@ -242,13 +255,20 @@ class _Asking:
             )
         self.bar.update()
 
-    def _refuse_hopeless(self, fault: LastingFault) -> None:
-        self.lasting += fault.code != "content_filter"
-        if self.lasting >= SAME_FAULT_LIMIT and not self.answered:
+    def _stop_if_hopeless(self, fault: PassingFault | LastingFault) -> None:
+        self.hopeless += 1
+        if self.hopeless < SAME_FAULT_LIMIT:
+            return
+        url = self.settings.teacher.base_url
+        if isinstance(fault, PassingFault):
             raise AccountRefused(
-                f"the first {self.lasting} questions were all refused ({fault}); the teacher cannot serve these "
-                "settings. Mend annotate.teacher, then `assay answers --forget-failed`, then run again"
+                f"the teacher at {url} cannot be reached ({fault}); is annotate.teacher.base_url right and the server "
+                "up? Every answer so far is kept"
             )
+        raise AccountRefused(
+            f"{self.hopeless} questions in a row were refused ({fault}); the teacher at {url} cannot serve these "
+            "settings. Mend annotate.teacher, then `assay answers --forget-failed`, then run again"
+        )
 
 
 # ---------------------------------------------------------------------------------- labels table

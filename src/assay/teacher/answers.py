@@ -94,6 +94,8 @@ class AnswerStore:
             self._db.executemany("DELETE FROM claims WHERE key = ?", [(answer.key,) for answer in answers])
             self._db.execute("COMMIT")
         except sqlite3.Error as error:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
             raise TeacherError(f"answer store {self.path}: {error}; nothing kept before is lost") from error
 
     def claim(self, key: str, lease_s: float = LEASE_S) -> bool:
@@ -120,10 +122,12 @@ class AnswerStore:
         return True
 
     def _is_free(self, host: str, pid: int, started: str, expires: float) -> bool:
-        if host == self._host:
-            mine = pid == self._pid and started == self._started
-            return mine or process_start(pid) != started
-        return expires < time.time()
+        if expires < time.time():  # also of a process that lives but hangs
+            return True
+        if host != self._host:
+            return False
+        mine = pid == self._pid and started == self._started
+        return mine or process_start(pid) != started
 
     def release(self, key: str) -> None:
         """Give a claim back without an answer."""

@@ -14,7 +14,7 @@ import openai
 from assay.config import Teacher
 from assay.errors import AccountRefused, RowError, SettingsError
 
-REFUSED = {401, 402, 403, 404}
+REFUSED = {401, 402, 404}  # 403 may be one post that a moderator refused
 PASSING = {408, 409, 425, 429}
 
 
@@ -97,7 +97,10 @@ class Client:
             raise self._fault(error) from error
         except (openai.OpenAIError, ValueError) as error:  # a body that is no completion
             raise PassingFault("bad_response", type(error).__name__) from error
-        return self._reply(answer)
+        try:
+            return self._reply(answer)
+        except (AttributeError, TypeError, IndexError) as error:
+            raise PassingFault("bad_response", f"not a chat completion: {error}"[:200]) from error
 
     def _fault(self, error: openai.APIStatusError) -> Exception:
         status, said = error.status_code, " ".join(str(error.message).split())[:200]
@@ -116,13 +119,16 @@ class Client:
         if not choices:
             raise PassingFault("bad_response", "no choices in the body")
         choice = choices[0]
+        content = getattr(choice.message, "content", None)
+        if choice.message is None or not isinstance(content, str | None):
+            raise PassingFault("bad_response", f"no message in the body (finish reason {choice.finish_reason})")
         if choice.finish_reason == "content_filter" or getattr(choice.message, "refusal", None):
             raise LastingFault("content_filter", str(getattr(choice.message, "refusal", "") or "")[:200])
         usage = answer.usage
         tokens_in = getattr(usage, "prompt_tokens", None)
         tokens_out = getattr(usage, "completion_tokens", None)
         return Reply(
-            choice.message.content or "",
+            content or "",
             answer.model or self.settings.model,
             tokens_in,
             tokens_out,

@@ -98,10 +98,7 @@ class Rubric:
 
 def _form(target: Target) -> str:
     if isinstance(target, ScoreTarget):
-        return (
-            f'{{"reason": "<one short sentence>", "score": <a number from {target.min:g} to {target.max:g}, '
-            "halves allowed>}"
-        )
+        return f'{{"reason": "<one short sentence>", "score": <a number from {target.min:g} to {target.max:g}>}}'
     return f'{{"reason": "<one short sentence>", "label": <one of {json.dumps(list(target.names))}>}}'
 
 

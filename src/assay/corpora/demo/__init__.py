@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
 import shutil
 from pathlib import Path
+
+import filelock
 
 STAMP = "drawn.json"
 
@@ -22,15 +23,17 @@ def ensure_drawn(root: Path, *, posts: int, seed: int) -> None:
         return
     from assay.corpora.demo.write import EPOCH, write_corpus
 
-    partial = root.with_name(f".{root.name}.{os.getpid()}.tmp")
-    shutil.rmtree(partial, ignore_errors=True)
-    write_corpus(partial, posts=posts, seed=seed)
-    (partial / STAMP).write_text(stamp)
-    os.utime(partial / STAMP, (EPOCH, EPOCH))
-    shutil.rmtree(root, ignore_errors=True)
-    with contextlib.suppress(OSError):  # another process was first, with the same bytes
+    root.parent.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(root.with_name(f".{root.name}.lock")):
+        if (root / STAMP).is_file() and (root / STAMP).read_text() == stamp:
+            return  # another process was first
+        partial = root.with_name(f".{root.name}.tmp")
+        shutil.rmtree(partial, ignore_errors=True)
+        write_corpus(partial, posts=posts, seed=seed)
+        (partial / STAMP).write_text(stamp)
+        os.utime(partial / STAMP, (EPOCH, EPOCH))
+        shutil.rmtree(root, ignore_errors=True)
         partial.rename(root)
-    shutil.rmtree(partial, ignore_errors=True)
 
 
 def _code() -> str:
