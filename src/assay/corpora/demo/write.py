@@ -199,7 +199,7 @@ def _write_truth(root: Path, truth: list[dict[str, Any]]) -> None:
     gone = ("no_text_no_image", "cut_json", "bad_encoding")
     by_brand: dict[str, list[float]] = defaultdict(list)
     for row in truth:
-        if row["brand_in_text"] and row["fault"] not in gone and row["text_level"] is not False:
+        if row["brand_in_text"] and row["fault"] not in gone:
             by_brand[row["brand"]].append(row["score"])
     means = {b: {"posts": len(s), "mean": round(float(np.mean(s)), 4)} for b, s in sorted(by_brand.items())}
     (root / "truth.json").write_text(json.dumps({"brands": means}, indent=1) + "\n")
