@@ -203,7 +203,6 @@ def test_kill_9_in_infer_computes_no_finished_shard_twice(repository: Repository
     finished = {path: path.stat().st_mtime_ns for path in waiting.glob("*.parquet")}
     assert 2 <= len(finished) < 6
     assert "infer@sentiment" in repository.repro()
-    assert repository.json("metrics/sentiment/infer.json")["shards_resumed"] == len(finished)
     assert all(path.stat().st_mtime_ns == written for path, written in finished.items())
     restored(repository)
 

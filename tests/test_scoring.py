@@ -136,9 +136,15 @@ def test_every_post_gets_a_row_and_a_kill_costs_no_finished_shard(
     with pytest.raises(KeyboardInterrupt):
         score(model, corpus, drawn, tmp_path / "resumed")
     assert len(list((home / "inference").glob("*.parquet"))) == 2
-    monkeypatch.setattr(module, "_score_shard", real)
-    resumed = score(model, corpus, drawn, tmp_path / "resumed")
-    assert resumed["shards_resumed"] == 2
+    again: list[Path] = []
+
+    def counted(predictor: Any, source: Path, *rest: Any) -> Any:
+        again.append(source)
+        return real(predictor, source, *rest)
+
+    monkeypatch.setattr(module, "_score_shard", counted)
+    assert score(model, corpus, drawn, tmp_path / "resumed") == whole
+    assert again == shards(corpus)[2:]
     assert [p.read_bytes() for p in shards(tmp_path / "resumed")] == [
         p.read_bytes() for p in shards(tmp_path / "whole")
     ]
@@ -154,7 +160,7 @@ def test_another_model_does_not_take_over_finished_shards(
     os.utime(home / "inference" / "x.parquet", (1, 1))
     before = module._key("model a", shards(corpus)[0])
     assert before != module._key("model b", shards(corpus)[0])
-    assert score(model, corpus, drawn, tmp_path / "out")["shards_resumed"] == 0
+    score(model, corpus, drawn, tmp_path / "out")
     assert not (home / "inference" / "x.parquet").exists()  # a month old: forgotten
 
 

@@ -87,7 +87,6 @@ def infer(
         "status": {name: status[name] for name in ("ok", "text_only", "image_only", "failed")},
         "in_train": len(learnt),
         "shards": len(sources),
-        "shards_resumed": resumed,
     }
 
 
