@@ -36,7 +36,7 @@ from assay.splits import split
 from assay.student import features as feature_files
 from assay.student.features import Features, embed
 from assay.student.fit import fit
-from assay.student.learn import _calibrate, parts_by_split
+from assay.student.learn import calibrate_student, parts_by_split
 from assay.teacher.annotate import annotate
 
 
@@ -81,7 +81,7 @@ def one_fold(data: Prepared, task: Task, seed: int) -> tuple[list[str], Judged]:
     write_table(table, path)
     parts = parts_by_split(data.ids, data.features, data.work / "labels.parquet", path, task.target)
     fitted = fit(parts["train"], parts["val"], student=data.student, target=task.target, settings=settings)
-    _calibrate(fitted, parts.get("calibration") or parts["val"], task.target)
+    calibrate_student(fitted, parts.get("calibration") or parts["val"], task.target)
 
     def predict(features: Features) -> np.ndarray:
         return fitted.model.predict(features)

@@ -134,7 +134,7 @@ def test_experiments_share_the_store_and_find_the_corpus(repository: Repository)
             "tasks.sentiment.sample.image_px=200",
         )
     repository.run("dvc", "queue", "start", "-j", "2")
-    deadline = time.time() + 300
+    deadline = time.time() + 900
     while time.time() < deadline:
         status = repository.run("dvc", "queue", "status").stdout
         if "Queued" not in status and "Running" not in status:

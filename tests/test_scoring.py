@@ -25,7 +25,7 @@ from assay.scoring.predict import Predictor
 from assay.splits import SCHEMA
 from assay.student.features import Extractor
 from assay.student.model import StudentModel, Trained
-from tests.conftest import picture
+from tests.conftest import ROOT, picture
 from tests.test_student import PACKAGED
 
 TARGET = ScoreTarget(kind="score", bands=[3.5], band_names=["low", "high"])
@@ -186,7 +186,16 @@ def test_command_line_predicts_a_post_and_a_table(
     assert "give --text, --image or --table" in capsys.readouterr().err
 
 
-def test_command_line_says_what_is_where(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_command_line_says_what_is_where(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "params.yaml").write_text(
+        (ROOT / "params.yaml").read_text().replace("    kind: demo", "    kind: mvsa")
+    )
+    monkeypatch.setattr("sys.argv", ["assay", "check", "--params", str(tmp_path / "params.yaml")])
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert "corpora.demo: it has no manifest yet; add demo to scan" in capsys.readouterr().err
     for command, wanted in ((["doctor"], "kept outside the repository"), (["check"], "in order"), (["answers"], "")):
         monkeypatch.setattr("sys.argv", ["assay", *command])
         cli.main()

@@ -368,6 +368,11 @@ def test_keys_come_from_the_environment_alone(
     with pytest.raises(SettingsError, match="ASSAY_TEST_KEY is not set"):
         run(sample, settings(stub.url, api_key_env="ASSAY_TEST_KEY"))
     monkeypatch.setenv("ASSAY_TEST_KEY", "sk-very-secret")
+    stub.reply = lambda request: (
+        (400, {"error": {"message": "bad sk-very-secret"}})
+        if "number 3" in str(request)
+        else (200, valid_answer(request))
+    )
     run(sample, settings(stub.url, api_key_env="ASSAY_TEST_KEY"))
     for path in [*home.rglob("*"), *sample.parent.rglob("*")]:
         assert not path.is_file() or b"sk-very-secret" not in path.read_bytes()

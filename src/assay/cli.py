@@ -52,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _check(args: argparse.Namespace) -> None:
     params = config.load(args.params)
-    for name in {task.corpus for task in params.tasks.values()}:
+    for name in params.corpora:
         manifest = Path(args.params).parent / "data" / "manifest" / f"{name}.json"
         if params.corpora[name].kind != "demo" and name not in params.scan and not manifest.exists():
             raise SettingsError(f"corpora.{name}: it has no manifest yet; add {name} to scan, so that it gets one")

@@ -191,7 +191,9 @@ def check(root: Path, relative: str, level: Check, max_pixels: int) -> tuple[str
         try:
             open_header(path, max_pixels).close()
         except ImageProblem as problem:
-            raise ImageProblem(problem.code, f"{relative}: {problem.detail}".replace(f"{path}", "")) from None
+            raise ImageProblem(
+                problem.code, f"{relative}: {problem.detail.replace(str(path), '')}".strip(": ")
+            ) from None
     elif not path.is_file():
         raise ImageProblem("missing_image", relative)
     return None

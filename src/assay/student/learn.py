@@ -56,7 +56,7 @@ def learn(
         checkpoint=home() / "checkpoints" / f"{key}.pt",
         on_epoch=on_epoch,
     )
-    calibration = _calibrate(fitted, parts.get("calibration") or parts["val"], task.target)
+    calibration = calibrate_student(fitted, parts.get("calibration") or parts["val"], task.target)
     trained = Trained(
         fitted.model,
         name,
@@ -102,7 +102,8 @@ def targets(values: list[Any], target: Target) -> np.ndarray:
     return np.array(values, dtype=np.float32)
 
 
-def _calibrate(fitted: Fitted, part: Part, target: Target) -> dict[str, float]:
+def calibrate_student(fitted: Fitted, part: Part, target: Target) -> dict[str, float]:
+    """Fit the temperature into the model (classes), or measure its 90 % residual (scores); returns the figures."""
     predicted = fitted.model.predict(part.features)
     if isinstance(target, ClassesTarget):
         found = calibrate.temperature(part.values, predicted)

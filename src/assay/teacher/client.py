@@ -103,7 +103,8 @@ class Client:
             raise PassingFault("bad_response", f"not a chat completion: {error}"[:200]) from error
 
     def _fault(self, error: openai.APIStatusError) -> Exception:
-        status, said = error.status_code, " ".join(str(error.message).split())[:200]
+        status, said = error.status_code, " ".join(str(error.message).split())
+        said = said.replace(self._openai.api_key or "\0", "***")[:200]  # some servers repeat the key
         if status in REFUSED:
             return AccountRefused(
                 f"the teacher at {self.settings.base_url} refused ({status}): {said}; check "
