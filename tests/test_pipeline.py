@@ -133,18 +133,19 @@ def test_experiments_share_the_store_and_find_the_corpus(repository: Repository)
             "-S",
             "tasks.sentiment.sample.image_px=200",
         )
-    repository.run("dvc", "queue", "start", "-j", "2")
+    repository.start("dvc", "queue", "start", "-j", "2").wait()  # its workers would hold a captured pipe open
     deadline = time.time() + 900
     while time.time() < deadline:
         status = repository.run("dvc", "queue", "status").stdout
         if "Queued" not in status and "Running" not in status:
             break
         time.sleep(2)
+    repository.start("dvc", "queue", "stop").wait()
     assert status.count("Success") == 2, status
     shown = repository.run("dvc", "exp", "show", "--csv").stdout
     assert all(name in shown for name in ("faster", "seed11", "seed12"))
     packed = answers(repository) - before  # smaller pictures are new questions, asked once for both jobs
-    assert 0 <= packed <= 160
+    assert 120 <= packed <= 160
     assert not (repository.folder / ".dvc/tmp/exps").exists() or not list(
         (repository.folder / ".dvc/tmp/exps").glob("*/data/raw")
     )
