@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assay.config import Sample
@@ -20,6 +20,7 @@ from assay.sampling import allocate, draw, frame, write_sample
 IDS = [f"post{i}" for i in range(1000)]
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 200), min_size=1, max_size=12), st.integers(1, 400), st.integers(0, 5))
 def test_allocation_is_within_bounds_and_sums_up(counts: list[int], size: int, minimum: int) -> None:
     array = np.array(counts)
