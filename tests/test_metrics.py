@@ -88,6 +88,14 @@ def test_figures_that_are_not_defined_are_null() -> None:
     found = evaluate(Judged(np.zeros(3, int), np.ones(3), np.arange(3), one_class, {}), CLASSES, replicates=50)
     assert found["accuracy"]["value"] == 1.0
     assert found["auroc"]["value"] is None
+    assert found["confusion"]["a"] == {"a": 1.0, "b": 0.0, "c": 0.0}
+
+
+def test_confusion_is_weighted() -> None:
+    """Class a: weights 3 right, 1 said b."""
+    said = np.eye(3)[[0, 1, 2]]
+    found = evaluate(Judged(np.array([0, 0, 2]), np.array([3.0, 1, 1]), np.arange(3), said, {}), CLASSES, replicates=20)
+    assert found["confusion"]["a"] == {"a": 0.75, "b": 0.25, "c": 0.0}
 
 
 def test_intervals_hold_what_they_promise() -> None:

@@ -43,6 +43,7 @@ def evaluate(test: Judged, target: Target, *, replicates: int = metrics.REPLICAT
     }
     if isinstance(target, ClassesTarget):
         found["classes"] = _per_class(test, target, w)
+        found["confusion"] = _confusion_shares(test, target)
         found["ece"] = round(expected_calibration_error(test.y, test.student, test.weights), 4)
     return found
 
@@ -64,6 +65,16 @@ def _per_class(test: Judged, target: ClassesTarget, w: np.ndarray) -> dict[str, 
             **{m: metrics.interval(found[m][:, k]).rounded() for m in ("precision", "recall", "f1", "auroc")},
         }
         for k, name in enumerate(target.names)
+    }
+
+
+def _confusion_shares(test: Judged, target: ClassesTarget) -> dict[str, dict[str, float]]:
+    """Of the posts that truly are of a class (rows), the weighted share predicted as each class."""
+    table = metrics.confusion(test.y, test.student.argmax(1), test.weights, len(target.names))
+    shares = table / np.maximum(table.sum(1, keepdims=True), 1e-12)
+    return {
+        truth: {said: round(float(share), 4) for said, share in zip(target.names, row, strict=True)}
+        for truth, row in zip(target.names, shares, strict=True)
     }
 
 
