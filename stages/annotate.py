@@ -1,11 +1,11 @@
 """Sample -> labels, from a teacher or from a column: python stages/annotate.py --help"""
 
 import argparse
-import json
 from pathlib import Path
 
 from assay import config
 from assay.errors import run_main
+from assay.posts import write_json
 from assay.teacher.annotate import annotate
 
 
@@ -20,8 +20,7 @@ def main() -> None:
     task = config.load().tasks[args.task]
     rubric = args.rubrics / f"{task.annotate.rubric or args.task}.md"
     found = annotate(args.sample, args.out, settings=task.annotate, target=task.target, rubric=rubric)
-    args.metrics.parent.mkdir(parents=True, exist_ok=True)
-    args.metrics.write_text(json.dumps(found, indent=1) + "\n")
+    write_json(found, args.metrics)
 
 
 if __name__ == "__main__":

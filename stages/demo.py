@@ -8,6 +8,7 @@ from assay.corpora import manifest
 from assay.corpora.demo import ensure_drawn
 from assay.errors import run_main
 from assay.places import corpus_root
+from assay.posts import write_json
 
 
 def main() -> None:
@@ -18,7 +19,7 @@ def main() -> None:
     settings = config.load().demo
     root = corpus_root(args.root)
     ensure_drawn(root, posts=settings.posts, seed=settings.seed)
-    manifest.write(manifest.scan([root]), args.out)
+    write_json(manifest.scan([root]), args.out)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
 """A student beside its baselines on the test split: python stages/evaluate.py --help"""
 
 import argparse
-import json
 from pathlib import Path
 
 from assay import config
 from assay.errors import run_main
 from assay.measure.evaluate import evaluate, plot_tables
 from assay.measure.plots import write_csv
+from assay.posts import write_json
 from assay.scoring.judge import judge, per_post
 
 
@@ -25,8 +25,7 @@ def main() -> None:
     args = parser.parse_args()
     target = config.load().tasks[args.task].target
     ids, test = judge(args.model, args.sample, args.features, args.labels, args.split)
-    args.metrics.parent.mkdir(parents=True, exist_ok=True)
-    args.metrics.write_text(json.dumps(evaluate(test, target), indent=1) + "\n")
+    write_json(evaluate(test, target), args.metrics)
     for name, rows in plot_tables(test, target).items():
         write_csv(rows, args.plots / f"{name}.csv")
     per_post(ids, test, target, args.errors)

@@ -1,12 +1,12 @@
 """Score every post of the corpus: python stages/infer.py --help"""
 
 import argparse
-import json
 from pathlib import Path
 
 from assay import config
 from assay.corpora.where import images_root
 from assay.errors import run_main
+from assay.posts import write_json
 from assay.scoring.corpus import infer
 
 
@@ -33,8 +33,7 @@ def main() -> None:
         max_pixels=corpus.max_pixels,
         manifest=args.manifest,
     )
-    args.metrics.parent.mkdir(parents=True, exist_ok=True)
-    args.metrics.write_text(json.dumps(found, indent=1) + "\n")
+    write_json(found, args.metrics)
 
 
 if __name__ == "__main__":

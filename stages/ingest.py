@@ -1,7 +1,6 @@
 """Raw corpus -> post table and problems table: python stages/ingest.py --help"""
 
 import argparse
-import json
 from pathlib import Path
 
 from assay import config
@@ -9,6 +8,7 @@ from assay.authors import DEMO_AUTHOR_KEY, author_key
 from assay.corpora.ingest import Rules, ingest
 from assay.corpora.layouts import open_corpus
 from assay.errors import run_main
+from assay.posts import write_json
 
 
 def main() -> None:
@@ -29,8 +29,7 @@ def main() -> None:
         brands={name: (brand.hashtags, brand.handles) for name, brand in settings.brands.items()},
     )
     found = ingest(open_corpus(settings, params.demo), rules, posts=args.posts, problems=args.problems)
-    args.metrics.parent.mkdir(parents=True, exist_ok=True)
-    args.metrics.write_text(json.dumps(found, indent=1) + "\n")
+    write_json(found, args.metrics)
 
 
 if __name__ == "__main__":

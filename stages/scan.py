@@ -6,6 +6,7 @@ from pathlib import Path
 from assay import config
 from assay.corpora import manifest, where
 from assay.errors import SettingsError, run_main
+from assay.posts import write_json
 
 
 def main() -> None:
@@ -16,7 +17,7 @@ def main() -> None:
     params = config.load()
     if args.corpus not in params.corpora:
         raise SettingsError(f"--corpus {args.corpus}: not in corpora; allowed: {', '.join(params.corpora)}")
-    manifest.write(manifest.scan(where.places(params.corpora[args.corpus])), args.out)
+    write_json(manifest.scan(where.places(params.corpora[args.corpus])), args.out)
 
 
 if __name__ == "__main__":

@@ -77,7 +77,7 @@ def test_large_images_are_seen_as_the_sample_packed_them(model: Path) -> None:
     out = io.BytesIO()
     Image.fromarray(rng.integers(0, 255, (9, 12, 3), dtype=np.uint8)).resize((1200, 900)).save(out, "JPEG", quality=95)
     predictor = Predictor.load(model)
-    packed = pack(out.getvalue(), longest=256, max_pixels=MAX_PIXELS)
+    packed = pack(out.getvalue(), longest=256, max_pixels=MAX_PIXELS).data
     assert predictor.predict(image=out.getvalue()).value == predictor.predict(image=packed).value
 
 

@@ -103,7 +103,14 @@ def _rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def pack(data: bytes, *, longest: int, max_pixels: int) -> bytes:
+class Packed(NamedTuple):
+    """A packed image: its file bytes, and the RGB picture that they decode to."""
+
+    data: bytes
+    image: Image.Image
+
+
+def pack(data: bytes, *, longest: int, max_pixels: int) -> Packed:
     """The image as a JPEG or PNG without metadata whose longer side is at most `longest` pixels.
 
     A small, plain RGB JPEG or PNG that carries no metadata is passed through byte for byte, so
@@ -113,8 +120,7 @@ def pack(data: bytes, *, longest: int, max_pixels: int) -> bytes:
     header = open_header(data, max_pixels)
     plain = header.format in ("JPEG", "PNG") and header.mode == "RGB" and max(header.size) <= longest
     if plain and not _has_metadata(header):
-        decode(data, max_pixels)
-        return data
+        return Packed(data, decode(data, max_pixels))
     if header.format == "JPEG":  # decode at a smaller scale where the size allows it
         header.draft("RGB", (longest, longest))
         try:
@@ -128,7 +134,7 @@ def pack(data: bytes, *, longest: int, max_pixels: int) -> bytes:
     image.info = {}  # or Pillow would write a comment of the old file into the new one
     out = io.BytesIO()
     image.save(out, "JPEG", quality=JPEG_QUALITY)
-    return out.getvalue()
+    return Packed(out.getvalue(), decode(out.getvalue(), max_pixels))
 
 
 def _has_metadata(image: Image.Image) -> bool:

@@ -7,6 +7,7 @@ columns, as text (a list of labels as JSON).
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -88,6 +89,12 @@ def write_table(table: pa.Table, path: Path) -> None:
     partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     pq.write_table(table, partial, compression="zstd", row_group_size=4096)
     os.replace(partial, path)
+
+
+def write_json(found: dict[str, Any], path: Path) -> None:
+    """Write figures as small, readable JSON."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(found, indent=1) + "\n")
 
 
 class ShardWriter:

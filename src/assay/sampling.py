@@ -177,11 +177,11 @@ def _pack(row: dict[str, Any], root: Path, settings: Sample, max_pixels: int) ->
     for data in loaded.data:
         try:
             small = images.pack(data, longest=settings.image_px, max_pixels=max_pixels)
-            sigs.append(images.signature(images.decode(small, max_pixels)))
+            sigs.append(images.signature(small.image))
         except ImageProblem as problem:
             lost.append((problem.code, problem.detail))
             continue
-        packed.append(small)
+        packed.append(small.data)
         hashes.append(images.content_hash(data))
     return row | {
         "images": packed,

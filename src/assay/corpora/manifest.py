@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,9 +43,3 @@ def _files(root: Path) -> Iterator[tuple[str, os.stat_result]]:
                     stack.append(entry.path)
                 else:
                     yield os.path.relpath(entry.path, root), entry.stat(follow_symlinks=False)
-
-
-def write(manifest: dict[str, int | str], path: Path) -> None:
-    """Write a manifest as small, readable JSON."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(manifest, indent=1) + "\n")

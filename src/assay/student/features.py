@@ -103,9 +103,7 @@ class FeatureCache:
                 "CREATE TABLE IF NOT EXISTS vectors(key BLOB PRIMARY KEY, vector BLOB NOT NULL) WITHOUT ROWID;"
             )
         except sqlite3.Error as error:
-            raise DataError(
-                f"feature cache {self.path}: {error}; it can be deleted, features are computed again"
-            ) from error
+            raise self._broken(error) from error
         return db
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, np.ndarray]:
@@ -210,8 +208,7 @@ class Extractor:
 
         def one(data: bytes) -> Any:
             try:
-                packed = images.pack(data, longest=self.image_px, max_pixels=self.max_pixels)
-                return images.decode(packed, self.max_pixels)
+                return images.pack(data, longest=self.image_px, max_pixels=self.max_pixels).image
             except ImageProblem as problem:
                 return problem
 

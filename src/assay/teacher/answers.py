@@ -96,7 +96,7 @@ class AnswerStore:
         except sqlite3.Error as error:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
-            raise TeacherError(f"answer store {self.path}: {error}; nothing kept before is lost") from error
+            raise self._broken(error) from error
 
     def claim(self, key: str, lease_s: float = LEASE_S) -> bool:
         """True when this process may ask `key`: it is unanswered, and no living owner holds it."""
@@ -107,7 +107,7 @@ class AnswerStore:
             finally:
                 self._db.execute("COMMIT")
         except sqlite3.Error as error:
-            raise TeacherError(f"answer store {self.path}: {error}; nothing kept before is lost") from error
+            raise self._broken(error) from error
 
     def _claim(self, key: str, lease_s: float) -> bool:
         if self._db.execute("SELECT 1 FROM answers WHERE key = ?", (key,)).fetchone():
@@ -153,7 +153,10 @@ class AnswerStore:
         try:
             return self._db.execute(statement, values).fetchall()
         except sqlite3.Error as error:
-            raise TeacherError(f"answer store {self.path}: {error}; nothing kept before is lost") from error
+            raise self._broken(error) from error
+
+    def _broken(self, error: sqlite3.Error) -> TeacherError:
+        return TeacherError(f"answer store {self.path}: {error}; nothing kept before is lost")
 
 
 def process_start(pid: int) -> str:
