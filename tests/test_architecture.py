@@ -16,7 +16,6 @@ from tests.conftest import ROOT
 SRC = ROOT / "src" / "assay"
 LEVEL = {
     "errors": 0,
-    "config_errors": 0,
     "config": 1,
     "progress": 1,
     "places": 1,
@@ -36,7 +35,7 @@ LEVEL = {
     "serve": 5,
 }
 # config: its effect arrives through params. The others say things or where things are; they decide no result.
-EXEMPT = {"errors", "config", "config_errors", "progress", "places", "__init__"}
+EXEMPT = {"errors", "config", "progress", "places", "__init__"}
 STAGES = sorted(path.stem for path in (ROOT / "stages").glob("*.py"))
 
 
@@ -86,7 +85,7 @@ def test_imports_run_one_way(name: str) -> None:
     for other in imports(modules()[name]):
         assert LEVEL[other.split(".")[0]] <= LEVEL[top], f"{name} imports {other}"
     if top == "measure":
-        allowed = {"measure", "config", "config_errors", "errors"}
+        allowed = {"measure", "config", "errors"}
         assert {other.split(".")[0] for other in imports(modules()[name])} <= allowed
 
 

@@ -49,7 +49,7 @@ def test_first_run_makes_everything_and_a_second_runs_nothing(repository: Reposi
         for name in ("evaluate.json", "findings.json", "brands.csv"):
             assert repository.run("git", "ls-files", f"metrics/{task}/{name}").stdout
         assert "<svg" in (repository.folder / f"metrics/{task}/report.html").read_text()
-    assert not repository.run("git", "ls-files", "data/gender_bias", "models", "data/corpora").stdout
+    assert not repository.run("git", "ls-files", "data/sample", "models", "data/corpora").stdout
 
 
 def test_every_row_is_accounted_for(repository: Repository) -> None:
@@ -60,10 +60,10 @@ def test_every_row_is_accounted_for(repository: Repository) -> None:
     dropped = sum(p["severity"] == "dropped" for p in problems)
     assert len(lines) == accounting["source_rows"] == posts.num_rows + dropped
     for task in ("gender_bias", "sentiment"):
-        predictions = read(repository.folder / f"data/{task}/predictions")
+        predictions = read(repository.folder / f"data/predictions/{task}")
         assert predictions["post_id"].to_pylist() == posts["post_id"].to_pylist()
         assert set(predictions["status"].to_pylist()) <= {"ok", "text_only", "image_only", "failed"}
-        labels = pq.read_table(repository.folder / f"data/{task}/labels.parquet")
+        labels = pq.read_table(repository.folder / f"data/labels/{task}.parquet")
         assert labels.num_rows == repository.json(f"metrics/{task}/annotate.json")["posts"] == 160
 
 

@@ -59,15 +59,15 @@ def test_sentiment_on_mvsa_through_every_stage(real_data: Path, tmp_path: Path) 
     assert repository.json("metrics/corpora/mvsa.json")["posts"] == 4000
     posts = read(repository.folder / "data/corpora/mvsa/posts")
     assert sum(value is not None for value in posts["duplicate_of"].to_pylist()) >= 10
-    sample = read(repository.folder / "data/sentiment/sample", ["post_id", "text", "text_sig", "image_sig"]).to_pylist()
-    split = read_split(repository.folder / "data/sentiment/split.parquet")
+    sample = read(repository.folder / "data/sample/sentiment", ["post_id", "text", "text_sig", "image_sig"]).to_pylist()
+    split = read_split(repository.folder / "data/split/sentiment.parquet")
     pairs = [*near_images([row["image_sig"] for row in sample], 0), *near_texts(sample, 0.999)]
     assert len(pairs) > 10
     for a, b in pairs:
         assert split[sample[a]["post_id"]] == split[sample[b]["post_id"]]
     found = repository.json("metrics/sentiment/evaluate.json")
     assert found["f1_weighted"]["value"] > found["baselines"]["constant"]["f1_weighted"]["high"]
-    predictions = read(repository.folder / "data/sentiment/predictions")
+    predictions = read(repository.folder / "data/predictions/sentiment")
     assert predictions.num_rows == 4000
     assert set(predictions["status"].to_pylist()) == {"ok"}
     assert [name for name in repository.repro() if not name.startswith("scan")] == []

@@ -1,0 +1,80 @@
+"""Sections under `corpora`: one class a kind of raw corpus."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from assay.config.base import Positive, Section
+
+CheckImages = Literal["none", "header", "full"]
+
+
+class Brand(Section):
+    """How a brand is recognised in a post: by its hashtags and its handles, without # and @."""
+
+    hashtags: list[str] = []
+    handles: list[str] = []
+
+
+class Corpus(Section):
+    """What every corpus has, whatever its layout."""
+
+    path: str
+    check_images: CheckImages = "header"
+    max_pixels: Positive = 50_000_000  # as images.MAX_PIXELS
+    shard_posts: Positive = 10_000
+    brands: dict[str, Brand] = {}
+
+
+class DemoCorpus(Corpus):
+    """The drawn corpus, in the Instagram influencer layout."""
+
+    kind: Literal["demo"]
+
+
+class InstagramCorpus(Corpus):
+    """Either release of the Instagram influencer data; which one is seen from its files."""
+
+    kind: Literal["instagram"]
+
+
+class MvsaCorpus(Corpus):
+    """MVSA-Single or MVSA-Multiple."""
+
+    kind: Literal["mvsa"]
+
+
+class Columns(Section):
+    """Which column of a table holds what; `gold` maps a name of ours to a column of labels."""
+
+    id: str = "id"
+    text: str | None = "text"
+    image: str | None = "image"
+    author: str | None = None
+    created_at: str | None = None
+    brands: str | None = None
+    sponsored: str | None = None
+    language: str | None = None
+    likes: str | None = None
+    comments: str | None = None
+    gold: dict[str, str] = {}
+
+
+class TableCorpus(Corpus):
+    """A CSV, JSONL or Parquet file (or a folder of them) with a path to an image in each row."""
+
+    kind: Literal["table"]
+    images_root: str | None = None
+    columns: Columns = Columns()
+
+
+AnyCorpus = Annotated[DemoCorpus | InstagramCorpus | MvsaCorpus | TableCorpus, Field(discriminator="kind")]
+
+
+class Demo(Section):
+    """How large the drawn corpus is and from which seed it is drawn."""
+
+    posts: Annotated[int, Field(ge=50)] = 1500
+    seed: int = 7

@@ -1,0 +1,67 @@
+"""The whole of params.yaml, and the only reader of YAML."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+from pydantic import ValidationError, model_validator
+
+from assay.config.base import Section, check_known
+from assay.config.corpora import AnyCorpus, Demo
+from assay.config.messages import one_line
+from assay.config.students import Student
+from assay.config.tasks import Task
+from assay.errors import SettingsError
+
+
+class Params(Section):
+    """The whole of params.yaml."""
+
+    scan: list[str] = []
+    demo: Demo = Demo()
+    corpora: dict[str, AnyCorpus]
+    tasks: dict[str, Task]
+    students: dict[str, Student]
+    joint: dict[str, Any] = {}
+    audits: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for name in [*self.corpora, *self.tasks, *self.students]:
+            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
+                raise ValueError(f"name {name!r} must be made of letters, digits, _ and -")
+        for name in self.tasks:
+            if name in ("corpora", "joint"):
+                raise ValueError(f"tasks.{name}: this name is taken by a folder of metrics/; choose another")
+        for name, task in self.tasks.items():
+            check_known(f"tasks.{name}.corpus", task.corpus, self.corpora)
+            check_known(f"tasks.{name}.student", task.student, self.students)
+        for name, corpus in self.corpora.items():
+            if corpus.kind == "demo" and name != "demo":
+                raise ValueError(f"corpora.{name}: kind demo is only for the corpus named demo")
+        for name in self.scan:
+            check_known("scan", name, self.corpora)
+            if self.corpora[name].kind == "demo":
+                raise ValueError(f"scan: {name} is the drawn corpus, which has its own stage; leave it out")
+        return self
+
+
+def load(path: str | Path = "params.yaml") -> Params:
+    """Read and check params.yaml; SettingsError with one line for the first thing that is wrong."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise SettingsError(f"{path}: {error.strerror}; run this in the repository's root") from error
+    try:
+        raw = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise SettingsError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(raw, dict):
+        raise SettingsError(f"{path}: must be a mapping with the keys {', '.join(Params.model_fields)}")
+    try:
+        return Params.model_validate(raw)
+    except ValidationError as error:
+        raise SettingsError(f"{path}: {one_line(error, raw, Params)}") from None
