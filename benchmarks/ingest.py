@@ -66,8 +66,12 @@ def write(root: Path, posts: int) -> None:
     texts = []
     for _ in range(2000):
         brand = names[int(rng.integers(len(names)))]
-        parts = [captions.compose(rng, bias=int(rng.integers(6)), mood=moods[int(rng.integers(3))], brand=brand)]
-        parts += [captions.compose(rng, bias=None, mood=None, brand=None) for _ in range(int(rng.integers(1, 3)))]
+        parts = [
+            captions.compose(rng, bias=int(rng.integers(6)), mood=moods[int(rng.integers(3))], brand=brand, slights=[])
+        ]
+        parts += [
+            captions.compose(rng, bias=None, mood=None, brand=None, slights=[]) for _ in range(int(rng.integers(1, 3)))
+        ]
         texts.append(" ".join(parts))
     with open(root / "post_info.txt", "w") as table:
         for number in range(posts):

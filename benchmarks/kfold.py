@@ -34,9 +34,9 @@ from assay.sampling import write_sample
 from assay.scoring.judge import compare
 from assay.splits import split
 from assay.student import features as feature_files
-from assay.student.features import Features, embed
-from assay.student.fit import fit
-from assay.student.learn import calibrate_student, parts_by_split
+from assay.student.features import embed
+from assay.student.learn import Lesson, train_one
+from assay.student.parts import parts_by_split
 from assay.teacher.annotate import annotate
 
 
@@ -44,7 +44,7 @@ class Prepared:
     """The labelled corpus: ids, features, words and the tables in the work folder."""
 
     def __init__(self, params: Params, name: str, work: Path) -> None:
-        self.task, self.work = params.tasks[name], work
+        self.name, self.task, self.work = name, params.tasks[name], work
         corpus = params.corpora[self.task.corpus]
         rules = Rules(self.task.corpus, b"benchmark", corpus.check_images, corpus.max_pixels, corpus.shard_posts)
         self.accounting = ingest(
@@ -67,26 +67,26 @@ class Prepared:
             image_px=self.task.sample.image_px,
             max_images=self.task.sample.max_images,
         )
-        self.ids, self.features, _ = feature_files.load(work / "features")
-        columns = ("post_id", "text", "author", "text_sig", "image_sig")
+        self.ids, self.features, self.made = feature_files.load(work / "features")
+        columns = ("post_id", "text", "author", "text_sig", "image_sig", "split")
         self.sample = read(work / "sample", columns).to_pylist()
-        self.words = [row["text"] for row in self.sample]
         self.labels = pq.read_table(work / "labels.parquet", columns=["post_id", "status", "value"]).to_pylist()
 
 
-def one_fold(data: Prepared, task: Task, seed: int) -> tuple[list[str], Judged]:
+def one_fold(data: Prepared, task: Task, seed: int) -> Judged:
     """Split, train and predict the test part of one fold with one seed."""
     settings = task.train.model_copy(update={"seed": seed})
     table, path = split(data.sample, data.labels, task.split, task.target), data.work / "split.parquet"
     write_table(table, path)
-    parts = parts_by_split(data.ids, data.features, data.work / "labels.parquet", path, task.target)
-    fitted = fit(parts["train"], parts["val"], student=data.student, target=task.target, settings=settings)
-    calibrate_student(fitted, parts.get("calibration") or parts["val"], task.target)
-
-    def predict(features: Features) -> np.ndarray:
-        return fitted.model.predict(features)
-
-    return compare(data.ids, data.features, data.words, data.work / "labels.parquet", path, task.target, predict)
+    labels, targets = {data.name: data.work / "labels.parquet"}, {data.name: task.target}
+    parts = parts_by_split(data.ids, data.features, labels, path, targets)
+    lesson = Lesson(data.name, targets, data.student, settings, data.work / "features", labels, path)
+    trained = train_one(lesson, settings, parts, data.made, None)
+    test = compare(parts, task.target, data.name, lambda part: trained.model.predict(part.features)[data.name])
+    at = trained.model.thresholds(data.name)
+    if at is not None:
+        test.thresholds["student"] = at
+    return test
 
 
 def pooled(data: Prepared, folds: int, seed: int) -> Judged:
@@ -95,12 +95,11 @@ def pooled(data: Prepared, folds: int, seed: int) -> Judged:
     for fold in range(folds):
         update = {"folds": folds, "fold": fold, "train": 0.8, "val": 0.1, "calibration": 0.05, "test": 0.05}
         task = data.task.model_copy(update={"split": data.task.split.model_copy(update=update)})
-        tests.append(one_fold(data, task, seed)[1])
-    group = np.concatenate([t.group for t in tests])
+        tests.append(one_fold(data, task, seed))
     return Judged(
         np.concatenate([t.y for t in tests]),
         np.concatenate([t.weights for t in tests]),
-        group,
+        np.concatenate([t.group for t in tests]),
         np.concatenate([t.student for t in tests]),
         {name: np.concatenate([t.baselines[name] for t in tests]) for name in tests[0].baselines},
     )

@@ -5,10 +5,11 @@ from pathlib import Path
 
 from assay import config
 from assay.errors import run_main
-from assay.measure.evaluate import evaluate, plot_tables
+from assay.measure.evaluate import evaluate
 from assay.measure.plots import write_csv
+from assay.measure.tables import plot_tables
 from assay.posts import write_json
-from assay.scoring.judge import judge, per_post
+from assay.scoring.judge import judge, per_post, speed_and_size
 
 
 def main() -> None:
@@ -23,12 +24,21 @@ def main() -> None:
     parser.add_argument("--plots", type=Path, required=True)
     parser.add_argument("--errors", type=Path, required=True)
     args = parser.parse_args()
-    target = config.load().tasks[args.task].target
-    ids, test = judge(args.model, args.sample, args.features, args.labels, args.split)
-    write_json(evaluate(test, target), args.metrics)
-    for name, rows in plot_tables(test, target).items():
+    task = config.load().tasks[args.task]
+    ids, test = judge(
+        args.model,
+        args.sample,
+        args.features,
+        args.labels,
+        args.split,
+        task=args.task,
+        slices=task.evaluate.slices,
+    )
+    found = evaluate(test, task.target, min_slice=task.evaluate.min_slice)
+    write_json(found | {"student": speed_and_size(args.model, args.sample)}, args.metrics)
+    for name, rows in plot_tables(test, task.target).items():
         write_csv(rows, args.plots / f"{name}.csv")
-    per_post(ids, test, target, args.errors)
+    per_post(ids, test, task.target, args.errors)
 
 
 if __name__ == "__main__":

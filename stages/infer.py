@@ -28,7 +28,7 @@ def main() -> None:
         args.posts,
         images_root(corpus, params.demo),
         args.split,
-        args.out,
+        {args.task: args.out},
         batch_size=task.infer.batch_size,
         max_pixels=corpus.max_pixels,
         manifest=args.manifest,

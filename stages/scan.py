@@ -17,6 +17,7 @@ def main() -> None:
     params = config.load()
     if args.corpus not in params.corpora:
         raise SettingsError(f"--corpus {args.corpus}: not in corpora; allowed: {', '.join(params.corpora)}")
+    where.ensure(params.corpora[args.corpus], params.demo)
     write_json(manifest.scan(where.places(params.corpora[args.corpus])), args.out)
 
 

@@ -7,10 +7,10 @@ import pyarrow.parquet as pq
 
 from assay import config
 from assay.errors import run_main
-from assay.posts import read, write_table
-from assay.splits import split
+from assay.posts import read, write_json, write_table
+from assay.splits import leak_figures, split
 
-COLUMNS = ("post_id", "text", "author", "text_sig", "image_sig")
+COLUMNS = ("post_id", "text", "author", "text_sig", "image_sig", "split")
 
 
 def main() -> None:
@@ -19,10 +19,13 @@ def main() -> None:
     parser.add_argument("--sample", type=Path, required=True)
     parser.add_argument("--labels", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--metrics", type=Path, required=True)
     args = parser.parse_args()
     task = config.load().tasks[args.task]
     labels = pq.read_table(args.labels, columns=["post_id", "status", "value"]).to_pylist()
-    write_table(split(read(args.sample, COLUMNS).to_pylist(), labels, task.split, task.target), args.out)
+    table = split(read(args.sample, COLUMNS).to_pylist(), labels, task.split, task.target)
+    write_table(table, args.out)
+    write_json(leak_figures(table), args.metrics)
 
 
 if __name__ == "__main__":

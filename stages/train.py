@@ -7,12 +7,15 @@ from dvclive.live import Live
 
 from assay import config
 from assay.errors import run_main
-from assay.student.learn import learn
+from assay.student.card import write_card
+from assay.student.learn import Lesson, learn
+from assay.student.log import curve_log
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--task", required=True)
+    parser.add_argument("--sample", type=Path, required=True, help="read where an encoder learns")
     parser.add_argument("--features", type=Path, required=True)
     parser.add_argument("--labels", type=Path, required=True)
     parser.add_argument("--split", type=Path, required=True)
@@ -22,24 +25,18 @@ def main() -> None:
     params = config.load()
     task = params.tasks[args.task]
     with Live(str(args.live), report=None, dvcyaml=None, save_dvc_exp=False, monitor_system=False) as live:
-
-        def on_epoch(curve: dict[str, float]) -> None:
-            live.step = int(curve["epoch"])
-            for name, value in curve.items():
-                if name != "epoch":
-                    live.log_metric(name, value)
-            live.make_summary()
-
-        learn(
+        lesson = Lesson(
             args.task,
-            task,
+            {args.task: task.target},
             params.students[task.student],
-            features=args.features,
-            labels=args.labels,
-            split=args.split,
-            out=args.out,
-            on_epoch=on_epoch,
+            task.train,
+            args.features,
+            {args.task: args.labels},
+            args.split,
+            args.sample,
         )
+        with curve_log(live, args.live / "tensorboard" if task.train.tensorboard else None) as on_epoch:
+            learn(lesson, args.out, lambda trained: write_card(trained, {args.task: task}), on_epoch)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ SHIPPED = yaml.safe_load((ROOT / "params.yaml").read_text())
 def test_shipped_params_are_in_order() -> None:
     params = config.load(ROOT / "params.yaml")
     assert params.scan == []
-    assert set(params.tasks) == {"gender_bias", "sentiment"}
+    assert set(params.tasks) == {"gender_bias", "sentiment", "hateful"}
     assert params.joint == {}
     assert params.audits == {}
 
@@ -33,6 +33,7 @@ def test_shipped_params_explain_every_setting() -> None:
         config.Teacher,
         config.Split,
         config.Train,
+        config.Evaluate,
         config.Infer,
         config.Report,
     ):

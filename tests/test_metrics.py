@@ -19,8 +19,9 @@ from assay.config import ClassesTarget, ScoreTarget
 from assay.measure import metrics
 from assay.measure.baselines import Inputs, Learning, constant, predict_all
 from assay.measure.calibrate import expected_calibration_error, residual_quantile, temperature
-from assay.measure.evaluate import Judged, evaluate, plot_tables
+from assay.measure.evaluate import Judged, evaluate
 from assay.measure.findings import brand_table, findings, histogram
+from assay.measure.tables import plot_tables
 
 SCORE = ScoreTarget(kind="score", bands=[3.5, 6.5], band_names=["low", "moderate", "high"])
 CLASSES = ClassesTarget(kind="classes", names=["a", "b", "c"])

@@ -26,7 +26,7 @@ from assay.splits import SCHEMA
 from assay.student.features import Extractor
 from assay.student.model import StudentModel, Trained
 from tests.conftest import ROOT, picture
-from tests.test_student import PACKAGED
+from tests.test_encoders import PACKAGED
 
 TARGET = ScoreTarget(kind="score", bands=[3.5], band_names=["low", "high"])
 
@@ -35,8 +35,8 @@ TARGET = ScoreTarget(kind="score", bands=[3.5], band_names=["low", "high"])
 def model(tmp_path: Path) -> Path:
     """An untrained student with the packaged encoders."""
     facts = Extractor(PACKAGED, image_px=256).facts
-    made = StudentModel(PACKAGED, TARGET, facts["image"]["dim"], facts["text"]["dim"])
-    Trained(made, "t", PACKAGED, TARGET, facts, {"image_px": 256, "max_images": 4}, {}, {}, {}).save(
+    made = StudentModel(PACKAGED, {"t": TARGET}, facts["image"]["dim"], facts["text"]["dim"])
+    Trained(made, "t", PACKAGED, {"t": TARGET}, facts, {"image_px": 256, "max_images": 4}, {}, {}, {}).save(
         tmp_path / "model", "card"
     )
     return tmp_path / "model"
@@ -101,7 +101,7 @@ def score(model: Path, corpus: Path, drawn: Path, out: Path) -> dict[str, Any]:
         corpus,
         drawn,
         corpus.parent / "split.parquet",
-        out,
+        {"t": out},
         batch_size=32,
         max_pixels=MAX_PIXELS,
         manifest=corpus.parent / "split.parquet",

@@ -1,4 +1,4 @@
-"""Students: encoders of every source, missing modalities, learning, resuming, saving."""
+"""Students: learning under every loss, missing modalities, resuming, inner folds, saving."""
 
 from __future__ import annotations
 
@@ -9,217 +9,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
-from assay.config import ClassesTarget, Head, ImageBranch, ScoreTarget, Student, TextBranch, Train
-from assay.errors import DataError, EncoderError, ModelError
-from assay.student import encoders
-from assay.student.features import Extractor, Features, PostInputs
-from assay.student.fit import Part, fit
+from assay.config import ClassesTarget, Fusion, Head, LabelsTarget, LexicalBranch, ScoreTarget, Student, Train
+from assay.errors import DataError, ModelError
+from assay.student.features import Features
+from assay.student.fit import fit
+from assay.student.folds import fit_with_folds
 from assay.student.model import StudentModel, Trained, load_trained
-from tests.conftest import picture
+from assay.student.parts import Part
+from tests.test_encoders import PACKAGED
 
 SCORE = ScoreTarget(kind="score")
 CLASSES = ClassesTarget(kind="classes", names=["a", "b", "c"])
-PACKAGED = Student(
-    image=ImageBranch(encoder="packaged/efficientnet-lite0"), text=TextBranch(encoder="packaged/minilm-l6")
-)
+LABELS = LabelsTarget(kind="labels", names=["x", "y", "z"])
 SMALL = Student(image=PACKAGED.image, text=PACKAGED.text, head=Head(hidden=[16], dropout=0.1))
-
-
-# ---------------------------------------------------------------------------------------- encoders
-
-
-def test_packaged_image_encoder_sees_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same weights with their classifier still name a drawn traffic-light-like scene consistently:
-    two crops of one picture are closer than two pictures."""
-    encoder = encoders.load_image_encoder(ImageBranch(encoder="packaged/efficientnet-lite0"))
-    rng = np.random.default_rng(0)
-    a, b = (Image.fromarray(rng.integers(0, 255, (7, 7, 3), dtype=np.uint8)).resize((300, 260)) for _ in range(2))
-    vectors = encoder.encode([a, a.crop((8, 8, 292, 252)), b])
-    assert vectors.shape == (3, 1280)
-    cosine = np.corrcoef(vectors)
-    assert cosine[0, 1] > 0.9 > cosine[0, 2]
-    assert encoder.pixels(Image.new("RGB", (50, 500))).shape == (3, 224, 224)
-    monkeypatch.setattr(encoders, "EFFICIENTNET_SHA256", "0" * 64)
-    with pytest.raises(EncoderError, match="not the expected 0000"):
-        encoders.load_image_encoder(ImageBranch(encoder="packaged/efficientnet-lite0"))
-
-
-def test_packaged_text_encoder_knows_meaning(monkeypatch: pytest.MonkeyPatch) -> None:
-    encoder = encoders.load_text_encoder(TextBranch(encoder="packaged/minilm-l6"))
-    texts = ["A man is eating food.", "Someone has a meal.", "The stock market fell."]
-    vectors = encoder.encode(texts)
-    cosine = np.corrcoef(vectors)
-    assert vectors.shape == (3, 384)
-    assert cosine[0, 1] > 0.5 > cosine[0, 2]
-    assert np.allclose(encoder.encode(texts[::-1])[::-1], vectors, atol=1e-4)
-    monkeypatch.setattr(encoders, "MINILM_SHA256", "0" * 64)
-    with pytest.raises(EncoderError, match="not the expected"):
-        encoders.load_text_encoder(TextBranch(encoder="packaged/minilm-l6"))
-
-
-def _save_resnet(folder: Path) -> None:
-    from transformers import ResNetConfig, ResNetModel
-    from transformers.models.convnext import ConvNextImageProcessor
-
-    ResNetModel(ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1])).save_pretrained(folder)
-    ConvNextImageProcessor(size={"shortest_edge": 32}, crop_pct=0.875).save_pretrained(folder)
-
-
-def _save_vit(folder: Path) -> None:
-    from transformers import ViTConfig, ViTImageProcessor, ViTModel
-
-    ViTModel(
-        ViTConfig(
-            hidden_size=16,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            intermediate_size=16,
-            image_size=32,
-            patch_size=8,
-        )
-    ).save_pretrained(folder)
-    ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
-
-
-def _save_clip(folder: Path) -> None:
-    from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
-
-    vision = {
-        "hidden_size": 16,
-        "intermediate_size": 16,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "image_size": 32,
-        "patch_size": 8,
-    }
-    words = {
-        "hidden_size": 12,
-        "intermediate_size": 16,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "vocab_size": 300,
-        "bos_token_id": 0,
-        "eos_token_id": 1,
-        "pad_token_id": 1,
-    }
-    CLIPModel(CLIPConfig(vision_config=vision, text_config=words)).save_pretrained(folder)
-    CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(folder)
-
-
-def _save_timm(folder: Path) -> None:
-    import timm
-    from timm.models import save_for_hf
-
-    save_for_hf(timm.create_model("test_resnet", num_classes=0), folder)
-
-
-@pytest.mark.parametrize(
-    "save", [_save_resnet, _save_vit, _save_clip, _save_timm], ids=["resnet", "vit", "clip", "timm"]
-)
-def test_image_encoders_load_from_a_folder(save: Any, tmp_path: Path) -> None:
-    save(tmp_path / "m")
-    encoder = encoders.load_image_encoder(ImageBranch(encoder=str(tmp_path / "m")))
-    vectors = encoder.encode([Image.new("RGB", (70, 50), c) for c in ("red", "blue")])
-    assert vectors.shape == (2, encoder.dim)
-    assert np.isfinite(vectors).all()
-    assert encoders.load_image_encoder(ImageBranch(encoder=str(tmp_path / "m"))).identity == encoder.identity
-
-
-def _tokenizer(folder: Path) -> None:
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    words = {w: i for i, w in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "good", "day", "bad"])}
-    raw = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))
-    raw.pre_tokenizer = pre_tokenizers.Whitespace()
-    PreTrainedTokenizerFast(tokenizer_object=raw, pad_token="[PAD]", unk_token="[UNK]").save_pretrained(folder)
-
-
-@pytest.mark.parametrize("kind", ["distilbert", "bert"])
-@pytest.mark.parametrize("pooling", ["mean", "cls"])
-def test_text_encoders_load_from_a_folder(kind: str, pooling: Any, tmp_path: Path) -> None:
-    from transformers import BertConfig, BertModel, DistilBertConfig, DistilBertModel
-
-    if kind == "distilbert":
-        model: Any = DistilBertModel(DistilBertConfig(vocab_size=10, dim=16, n_layers=1, n_heads=2, hidden_dim=16))
-    else:
-        model = BertModel(
-            BertConfig(vocab_size=10, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
-        )
-    model.save_pretrained(tmp_path)
-    _tokenizer(tmp_path)
-    encoder = encoders.load_text_encoder(TextBranch(encoder=str(tmp_path), max_tokens=8, pooling=pooling))
-    vectors = encoder.encode(["good day", "bad", "good day " * 40])
-    assert vectors.shape == (3, 16)
-    assert np.allclose(encoder.encode(["good day"])[0], vectors[0], atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("load", "message"),
-    [
-        (
-            lambda: encoders.load_image_encoder(ImageBranch(encoder="packaged/nothing")),
-            "allowed: packaged/efficientnet-lite0",
-        ),
-        (lambda: encoders.load_text_encoder(TextBranch(encoder="packaged/nothing")), "allowed: packaged/minilm-l6"),
-        (
-            lambda: encoders.load_text_encoder(TextBranch(encoder="packaged/minilm-l6", max_tokens=1024)),
-            "max_tokens 1024 is over the 512",
-        ),
-        (lambda: encoders.load_image_encoder(ImageBranch(encoder="timm/no_such_model")), "cannot be loaded"),
-        (lambda: encoders.load_text_encoder(TextBranch(encoder="/no/such/folder")), "cannot be loaded"),
-    ],
-)
-def test_encoders_that_cannot_be_had(load: Any, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(EncoderError, match=message) as caught:
-        load()
-    assert "\n" not in str(caught.value)
-
-
-# ---------------------------------------------------------------------------------------- features
-
-
-def test_features_are_cached_by_content_and_masked(monkeypatch: pytest.MonkeyPatch) -> None:
-    posts = [
-        PostInputs("a fine day", [("h1", picture())]),
-        PostInputs("", [("h1", picture())]),
-        PostInputs("a fine day", []),
-        PostInputs("", []),
-        PostInputs("x", [("bad", b"nonsense")]),
-        PostInputs("x", [("h1", picture()), ("h2", picture((0, 0, 250))), ("bad", b"nonsense")]),
-    ]
-    extract = Extractor(PACKAGED, image_px=256)
-    first, lost = extract(posts)
-    assert first.has_image.tolist() == [True, True, False, False, False, True]
-    assert first.has_text.tolist() == [True, False, True, False, True, True]
-    assert lost[4][0][0] == "undecodable_image"
-    assert lost[5][0][0] == "undecodable_image"
-    assert not first.image[3].any()
-    alone, _ = extract([PostInputs("", [("h2", picture((0, 0, 250)))])])
-    assert np.allclose(first.image[5], (first.image[0] + alone.image[0]) / 2, atol=1e-3)
-
-    def never(*_: Any) -> Any:
-        raise AssertionError("encoded again")
-
-    known = extract.facts
-    monkeypatch.setattr("assay.student.features.load_image_encoder", never)
-    monkeypatch.setattr("assay.student.features.load_text_encoder", never)
-    again, _ = Extractor(PACKAGED, image_px=256, known=known)(posts[:4])
-    assert np.array_equal(again.image, first.image[:4])
-    assert np.array_equal(again.text, first.text[:4])
-
-
-def test_a_changed_encoder_is_noticed() -> None:
-    known = Extractor(PACKAGED, image_px=256).facts
-    known["text"] = {"identity": "another", "dim": 384}
-    with pytest.raises(EncoderError, match="train again"):
-        Extractor(PACKAGED, image_px=256, known=known)([PostInputs("new words", [])])
-
-
-# ------------------------------------------------------------------------------------------- model
 
 
 def part(n: int, target: Any, seed: int = 0) -> Part:
@@ -230,8 +33,17 @@ def part(n: int, target: Any, seed: int = 0) -> Part:
     text = (rng.normal(0, 0.3, (n, 5)) + b[:, None]).astype(np.float32)
     has_image, has_text = rng.random(n) < 0.95, rng.random(n) < 0.95
     image[~has_image], text[~has_text] = 0, 0
-    values = (a + b).astype(np.int64) if target.kind == "classes" else (a + b).astype(np.float32) * 4
-    return Part(Features(image, text, has_image, has_text), values, np.ones(n))
+    words = [f"{'fine' if one else 'dull'} word{k % 7}" for k, one in enumerate(b)]
+    if target.kind == "labels":
+        values = np.stack([a, b, a * b], axis=1).astype(np.float32)
+    else:
+        values = (a + b).astype(np.int64) if target.kind == "classes" else (a + b).astype(np.float32) * 4
+    return made(Features(image, text, has_image, has_text, words), values)
+
+
+def made(features: Features, values: np.ndarray) -> Part:
+    """A part of one task, every post a group of its own."""
+    return Part(features, {"t": values}, np.ones(len(values)), np.arange(len(values)))
 
 
 @pytest.mark.parametrize(
@@ -241,20 +53,41 @@ def part(n: int, target: Any, seed: int = 0) -> Part:
         (SCORE, Train(lr=0.01, epochs=30, loss="huber", schedule="cosine_restarts", metric="r2", grad_accumulation=2)),
         (CLASSES, Train(lr=0.01, epochs=30, metric="f1_weighted", class_weights="balanced", label_smoothing=0.05)),
         (CLASSES, Train(lr=0.01, epochs=30, schedule="constant", warmup=0.0, clip_norm=0.0)),
+        (SCORE, Train(lr=0.01, epochs=30, loss="ordinal", metric="spearman", sampler="weighted")),
+        (CLASSES, Train(lr=0.01, epochs=30, loss="focal", ema=0.9, metric="auroc")),
+        (LABELS, Train(lr=0.01, epochs=30, metric="f1_macro")),
+        (LABELS, Train(lr=0.01, epochs=30, class_weights="balanced", sampler="weighted")),
+        (LABELS, Train(lr=0.01, epochs=30, loss="focal", uncertainty_weights=True, metric="average_precision")),
+        (LABELS, Train(lr=0.01, epochs=40, loss="asymmetric", modality_dropout=0.2, metric="auroc_macro")),
+        (LABELS, Train(lr=0.01, epochs=30, precision="bf16", compile=False, inner_folds=0)),
     ],
-    ids=["mse", "huber, restarts, accumulation", "classes weighted", "constant rate"],
+    ids=[
+        "mse",
+        "huber, restarts, accumulation",
+        "classes weighted",
+        "constant rate",
+        "ordinal, weighted sampler",
+        "focal, averaged",
+        "labels",
+        "labels, pos_weight",
+        "labels, focal, uncertainty",
+        "labels, asymmetric",
+        "bf16",
+    ],
 )
 def test_it_learns(target: Any, settings: Train) -> None:
-    fitted = fit(part(300, target), part(80, target, 1), student=SMALL, target=target, settings=settings)
+    fitted = fit(part(300, target), part(80, target, 1), student=SMALL, targets={"t": target}, settings=settings)
     test = part(200, target, 2)
-    predicted = fitted.model.predict(test.features)
-    if target.kind == "classes":
+    predicted = fitted.model.predict(test.features)["t"]
+    if target.kind == "labels":
+        assert ((predicted >= 0.5) == test.values["t"]).mean() > 0.85
+    elif target.kind == "classes":
         assert np.allclose(predicted.sum(1), 1, atol=1e-4)
-        assert (predicted.argmax(1) == test.values).mean() > 0.85
+        assert (predicted.argmax(1) == test.values["t"]).mean() > 0.85
     else:
         assert predicted.min() >= 0
         assert predicted.max() <= 10
-        assert np.abs(predicted - test.values).mean() < 1.0
+        assert np.abs(predicted - test.values["t"]).mean() < 1.0
     assert fitted.curves[0]["train_loss"] > fitted.curves[-1]["train_loss"]
 
 
@@ -264,25 +97,31 @@ def test_it_learns(target: Any, settings: Train) -> None:
 @pytest.mark.parametrize("modality", ["image", "text"])
 def test_heads_and_single_modalities(head: Head, modality: str) -> None:
     student = Student(**{modality: getattr(PACKAGED, modality), "head": head})
-    features = part(97, CLASSES).features
+    features, nothing = part(97, CLASSES).features, np.zeros((97, 0), np.float32)
     if modality == "image":
-        features = Features(features.image, np.zeros((97, 0), np.float32), features.has_image, np.zeros(97, bool))
+        features = Features(
+            features.image, np.zeros((97, 0), np.float32), features.has_image, np.zeros(97, bool), [""] * 97
+        )
     else:
-        features = Features(np.zeros((97, 0), np.float32), features.text, np.zeros(97, bool), features.has_text)
-    data = Part(features, part(97, CLASSES).values, np.ones(97))
-    fitted = fit(data, data, student=student, target=CLASSES, settings=Train(lr=0.01, epochs=3, batch_size=32))
-    assert np.isfinite(fitted.model.predict(features)).all()
+        features = Features(
+            np.zeros((97, 0), np.float32), features.text, np.zeros(97, bool), features.has_text, features.words
+        )
+    data = made(features, part(97, CLASSES).values["t"])
+    fitted = fit(data, data, student=student, targets={"t": CLASSES}, settings=Train(lr=0.01, epochs=3, batch_size=32))
+    assert np.isfinite(fitted.model.predict(features)["t"]).all()
 
 
 def test_absence_is_an_input_of_its_own() -> None:
     """A post without a picture is not a post with a black picture."""
-    model = fit(part(200, SCORE), part(50, SCORE), student=SMALL, target=SCORE, settings=Train(lr=0.01, epochs=5)).model
+    model = fit(
+        part(200, SCORE), part(50, SCORE), student=SMALL, targets={"t": SCORE}, settings=Train(lr=0.01, epochs=5)
+    ).model
     one = part(1, SCORE).features
-    absent = Features(np.zeros_like(one.image), one.text, np.array([False]), one.has_text)
-    black = Features(np.zeros_like(one.image), one.text, np.array([True]), one.has_text)
-    junk = Features(np.full_like(one.image, 99), one.text, np.array([False]), one.has_text)
-    assert model.predict(absent) != pytest.approx(model.predict(black))
-    assert model.predict(absent) == pytest.approx(model.predict(junk))
+    absent = Features(np.zeros_like(one.image), one.text, np.array([False]), one.has_text, one.words)
+    black = Features(np.zeros_like(one.image), one.text, np.array([True]), one.has_text, one.words)
+    junk = Features(np.full_like(one.image, 99), one.text, np.array([False]), one.has_text, one.words)
+    assert model.predict(absent)["t"] != pytest.approx(model.predict(black)["t"])
+    assert model.predict(absent)["t"] == pytest.approx(model.predict(junk)["t"])
 
 
 class Killed(Exception):
@@ -291,7 +130,7 @@ class Killed(Exception):
 
 def test_a_resumed_run_is_the_same_run(tmp_path: Path) -> None:
     train, val, settings = part(200, CLASSES), part(60, CLASSES, 1), Train(lr=0.005, epochs=12, patience=20)
-    whole = fit(train, val, student=SMALL, target=CLASSES, settings=settings)
+    whole = fit(train, val, student=SMALL, targets={"t": CLASSES}, settings=settings)
     path = tmp_path / "run.pt"
 
     def kill(curve: dict[str, float]) -> None:
@@ -299,13 +138,13 @@ def test_a_resumed_run_is_the_same_run(tmp_path: Path) -> None:
             raise Killed
 
     with pytest.raises(Killed):
-        fit(train, val, student=SMALL, target=CLASSES, settings=settings, checkpoint=path, on_epoch=kill)
+        fit(train, val, student=SMALL, targets={"t": CLASSES}, settings=settings, checkpoint=path, on_epoch=kill)
     seen: list[float] = []
     resumed = fit(
         train,
         val,
         student=SMALL,
-        target=CLASSES,
+        targets={"t": CLASSES},
         settings=settings,
         checkpoint=path,
         on_epoch=lambda c: seen.append(c["epoch"]),
@@ -313,15 +152,15 @@ def test_a_resumed_run_is_the_same_run(tmp_path: Path) -> None:
     assert resumed.resumed_at == 5
     assert seen == list(range(12))
     assert resumed.curves == whole.curves
-    assert np.array_equal(resumed.model.predict(val.features), whole.model.predict(val.features))
+    assert np.array_equal(resumed.model.predict(val.features)["t"], whole.model.predict(val.features)["t"])
     assert not path.exists()
 
 
 def test_patience_and_the_best_epoch() -> None:
     rng = np.random.default_rng(0)
-    noise = Part(part(60, CLASSES).features, rng.integers(0, 3, 60), np.ones(60))
+    noise = made(part(60, CLASSES).features, rng.integers(0, 3, 60))
     fitted = fit(
-        part(60, CLASSES), noise, student=SMALL, target=CLASSES, settings=Train(lr=0.05, epochs=60, patience=3)
+        part(60, CLASSES), noise, student=SMALL, targets={"t": CLASSES}, settings=Train(lr=0.05, epochs=60, patience=3)
     )
     assert fitted.stopped == "patience"
     assert len(fitted.curves) == fitted.best_epoch + 4
@@ -331,26 +170,32 @@ def test_patience_and_the_best_epoch() -> None:
 
 def test_bad_training_input_is_one_line() -> None:
     empty = part(10, CLASSES)
-    empty = Part(empty.features.take(np.array([], int)), empty.values[:0], empty.weights[:0])
+    empty = empty.take(np.array([], int))
     with pytest.raises(DataError, match="no labelled posts"):
-        fit(part(10, CLASSES), empty, student=SMALL, target=CLASSES, settings=Train())
-    same = Part(part(40, CLASSES).features, np.zeros(40, np.int64), np.ones(40))
+        fit(part(10, CLASSES), empty, student=SMALL, targets={"t": CLASSES}, settings=Train())
+    same = made(part(40, CLASSES).features, np.zeros(40, np.int64))
     with pytest.raises(DataError, match=r"train.metric auroc is undefined on the val split \(40 posts"):
-        fit(part(90, CLASSES), same, student=SMALL, target=CLASSES, settings=Train(metric="auroc"))
+        fit(part(90, CLASSES), same, student=SMALL, targets={"t": CLASSES}, settings=Train(metric="auroc"))
     with pytest.raises(DataError, match=r"lower train\.lr"):
-        fit(part(100, SCORE), part(20, SCORE), student=SMALL, target=SCORE, settings=Train(lr=1e30, clip_norm=0.0))
+        fit(
+            part(100, SCORE),
+            part(20, SCORE),
+            student=SMALL,
+            targets={"t": SCORE},
+            settings=Train(lr=1e30, clip_norm=0.0),
+        )
 
 
 def test_a_model_folder_comes_back_whole_and_without_pickle(tmp_path: Path) -> None:
-    model = StudentModel(SMALL, CLASSES, 6, 5)
+    model = StudentModel(SMALL, {"t": CLASSES}, 6, 5)
     facts: Any = {"image": {"identity": "i", "dim": 6}, "text": {"identity": "t", "dim": 5}}
-    Trained(model, "t", SMALL, CLASSES, facts, {"image_px": 256, "max_images": 4}, {"temperature": 1.0}, {}, {}).save(
+    Trained(model, "t", SMALL, {"t": CLASSES}, facts, {"image_px": 256, "max_images": 4}, {}, {}, {}).save(
         tmp_path / "m", "# card"
     )
     assert sorted(p.name for p in (tmp_path / "m").iterdir()) == ["README.md", "config.json", "model.safetensors"]
     loaded = load_trained(tmp_path / "m")
     features = part(20, CLASSES).features
-    assert np.array_equal(loaded.model.predict(features), model.predict(features))
+    assert np.array_equal(loaded.model.predict(features)["t"], model.predict(features)["t"])
     config = json.loads((tmp_path / "m" / "config.json").read_text())
     (tmp_path / "m" / "config.json").write_text(json.dumps(config | {"encoders": {"text": facts["text"]}}))
     with pytest.raises(ModelError, match="size mismatch"):
@@ -361,3 +206,113 @@ def test_a_model_folder_comes_back_whole_and_without_pickle(tmp_path: Path) -> N
     with pytest.raises(ModelError, match="dvc repro train@"):
         load_trained(tmp_path / "none")
     assert torch.get_num_threads() >= 1
+
+
+# ------------------------------------------------------------------------- fusions, branches, folds
+
+
+@pytest.mark.parametrize("fusion", [Fusion(kind="gated", dim=16), Fusion(kind="cross_attention", dim=16, heads=2)])
+@pytest.mark.parametrize("head", [Head(hidden=[16]), Head(kind="multitask", hidden=[16], task_hidden=8, members=2)])
+def test_fusions_and_heads_learn_what_needs_both(fusion: Fusion, head: Head) -> None:
+    """Label z holds where both modalities say so."""
+    student = SMALL.model_copy(update={"fusion": fusion, "head": head})
+    settings = Train(lr=0.005, epochs=40, patience=10)
+    fitted = fit(part(400, LABELS), part(80, LABELS, 1), student=student, targets={"t": LABELS}, settings=settings)
+    test = part(200, LABELS, 2)
+    right = ((fitted.model.predict(test.features)["t"] >= 0.5) == test.values["t"]).mean(0)
+    assert right.min() > 0.85
+
+
+def test_the_gate_sees_what_is_missing() -> None:
+    """A missing modality changes the answer even where its vector would have been the mean."""
+    student = SMALL.model_copy(update={"fusion": Fusion(kind="gated", dim=16)})
+    model = StudentModel(student, {"t": SCORE}, 6, 5)
+    one = part(1, SCORE).features
+    there = Features(np.zeros((1, 6), np.float32), one.text, np.array([True]), np.array([True]), one.words)
+    gone = Features(np.zeros((1, 6), np.float32), one.text, np.array([False]), np.array([True]), one.words)
+    assert model.predict(there)["t"] != pytest.approx(model.predict(gone)["t"])
+
+
+def test_n_grams_are_learnt_and_survive_saving(tmp_path: Path) -> None:
+    """Text vectors that say nothing: only the words tell."""
+    student = SMALL.model_copy(update={"lexical": LexicalBranch(buckets=1024, words=1, chars=[])})
+
+    def blind(n: int, seed: int) -> Part:
+        found = part(n, LABELS, seed)
+        found.features.text[:] = 0
+        return found
+
+    settings = Train(lr=0.003, lr_lexical=0.05, epochs=40, patience=40)
+    fitted = fit(blind(400, 0), blind(80, 1), student=student, targets={"t": LABELS}, settings=settings)
+    test = blind(200, 2)
+    held = fitted.model.predict(test.features)["t"][:, 1] >= 0.5
+    has = test.features.has_text
+    assert (held == test.values["t"][:, 1])[has].mean() > 0.9
+    facts: Any = {"image": {"identity": "i", "dim": 6}, "text": {"identity": "t", "dim": 5}}
+    trained = Trained(fitted.model, "t", student, {"t": LABELS}, facts, {"image_px": 9, "max_images": 1}, {}, {}, {})
+    trained.save(tmp_path / "m", "card")
+    again = load_trained(tmp_path / "m").model.predict(test.features)["t"]
+    assert np.array_equal(again, fitted.model.predict(test.features)["t"])
+
+
+def test_inner_folds_use_val_too_and_never_show_a_post_to_its_judge() -> None:
+    pool = part(240, CLASSES)
+    pool.group = np.arange(240) // 2
+    settings = Train(lr=0.01, epochs=30, inner_folds=4, self_distil=0.5)
+    fitted = fit_with_folds(
+        pool,
+        student=SMALL,
+        targets={"t": CLASSES},
+        settings=settings,
+        checkpoint=None,
+        on_epoch=None,
+        new_towers=lambda: None,
+    )
+    assert fitted.inner["t"].shape == (240, 3)
+    assert np.allclose(fitted.inner["t"].sum(1), 1, atol=1e-4)
+    assert (fitted.inner["t"].argmax(1) == pool.values["t"]).mean() > 0.8
+    assert "val_loss" in fitted.curves[0]
+    test = part(200, CLASSES, 3)
+    assert (fitted.model.predict(test.features)["t"].argmax(1) == test.values["t"]).mean() > 0.85
+
+
+def test_a_killed_run_of_inner_folds_goes_on(tmp_path: Path) -> None:
+    pool, path = part(160, CLASSES), tmp_path / "run.pt"
+    settings = Train(lr=0.01, epochs=8, inner_folds=3)
+    common: Any = {"student": SMALL, "targets": {"t": CLASSES}, "settings": settings, "new_towers": lambda: None}
+    whole = fit_with_folds(pool, checkpoint=None, on_epoch=None, **common)
+
+    def kill(curve: dict[str, float]) -> None:
+        if curve["epoch"] == 1:
+            raise Killed
+
+    with pytest.raises(Killed):
+        fit_with_folds(pool, checkpoint=path, on_epoch=kill, **common)
+    assert len(list(tmp_path.glob("*.npz"))) == 3
+    resumed = fit_with_folds(pool, checkpoint=path, on_epoch=None, **common)
+    assert np.array_equal(resumed.model.predict(pool.features)["t"], whole.model.predict(pool.features)["t"])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_soft_targets_move_the_student_to_the_distribution() -> None:
+    """Hard labels say class 0 for all; distributions say 70 % class 1."""
+    train = made(part(200, CLASSES).features, np.zeros(200, np.int64))
+    train.soft = {"t": np.tile(np.array([0.2, 0.7, 0.1], np.float32), (200, 1))}
+    settings = Train(lr=0.02, epochs=30, soft_targets=1.0, patience=30)
+    fitted = fit(train, train, student=SMALL, targets={"t": CLASSES}, settings=settings)
+    mean = fitted.model.predict(train.features)["t"].mean(0)
+    assert mean == pytest.approx([0.2, 0.7, 0.1], abs=0.06)
+
+
+def test_two_tasks_learn_over_one_trunk_from_different_posts() -> None:
+    """Task s has labels for half of the posts, task t for the other half."""
+    train, test = part(400, CLASSES), part(200, CLASSES, 2)
+    score = part(400, SCORE).values["t"]
+    half = np.arange(400) % 2 == 0
+    train.values = {"t": np.where(half, train.values["t"], -1), "s": np.where(half, np.nan, score).astype(np.float32)}
+    targets: Any = {"t": CLASSES, "s": SCORE}
+    settings = Train(lr=0.01, epochs=40, uncertainty_weights=True, patience=40)
+    head = SMALL.model_copy(update={"head": Head(kind="multitask", hidden=[16], task_hidden=8)})
+    found = fit(train, train, student=head, targets=targets, settings=settings).model.predict(test.features)
+    assert (found["t"].argmax(1) == test.values["t"]).mean() > 0.8
+    assert np.abs(found["s"] - part(200, SCORE, 2).values["t"]).mean() < 1.5

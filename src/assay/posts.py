@@ -34,6 +34,7 @@ POST_FIELDS = [
     pa.field("likes", pa.int64()),
     pa.field("comments", pa.int64()),
     pa.field("language", pa.string()),
+    pa.field("split", pa.string()),  # the official split, where the corpus brings one
     pa.field("duplicate_of", pa.string()),  # the first post with the very same text and images
     pa.field("text_sig", pa.binary()),  # MinHash, see assay.text.signature
     pa.field("image_sig", _STRINGS, nullable=False),  # a perceptual hash an image, where decoded

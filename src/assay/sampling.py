@@ -25,7 +25,8 @@ from assay.posts import ShardWriter, gold_names, shards, stream
 from assay.progress import cores, progress
 
 SHARD_ROWS = 1000
-KEPT = ("post_id", "text", "author", "created_at", "brands", "sponsored", "language", "duplicate_of", "text_sig")
+KEPT = ("post_id", "text", "author", "created_at", "brands", "sponsored", "language", "split", "duplicate_of")
+SIGNED = ("text_sig",)
 
 
 class Draw(NamedTuple):
@@ -127,6 +128,7 @@ def sample_schema(gold: Sequence[str]) -> pa.Schema:
             pa.field("brands", pa.list_(pa.string()), nullable=False),
             pa.field("sponsored", pa.bool_()),
             pa.field("language", pa.string()),
+            pa.field("split", pa.string()),
             pa.field("duplicate_of", pa.string()),
             pa.field("text_sig", pa.binary()),
             pa.field("images", pa.list_(pa.binary()), nullable=False),  # packed, see images.pack
@@ -146,7 +148,7 @@ def write_sample(posts: Path, root: Path, out: Path, *, settings: Sample, max_pi
     drawn = draw(ids, strata, settings)
     gold = gold_names(pq.read_schema(shards(posts)[0]))
     arrow = sample_schema(gold)
-    columns = [*KEPT, "images", *(f"gold_{name}" for name in gold)]
+    columns = [*KEPT, *SIGNED, "images", *(f"gold_{name}" for name in gold)]
     writer = ShardWriter(out, arrow, SHARD_ROWS)
     counts = {"frame": drawn.frame, "posts": 0, "with_text": 0, "with_image": 0, "empty": 0}
     chosen = (row for batch in stream(posts, columns, 4096) for row in batch if row["post_id"] in drawn.inclusion_p)

@@ -7,7 +7,7 @@ least `text_similarity`).
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterator, Sequence
 from itertools import combinations, pairwise
 from typing import Any
@@ -18,6 +18,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from assay.config import Split, Target
 from assay.errors import DataError
+from assay.progress import say
 from assay.text import PERMUTATIONS, shingles, similarity
 
 NAMES = ("train", "val", "calibration", "test")
@@ -179,12 +180,54 @@ def _folds(strata: np.ndarray, group: np.ndarray, folds: int, seed: int) -> np.n
 
 
 def strata_of(values: Sequence[Any], target: Target) -> np.ndarray:
-    """What a split is stratified by: the class, or a score's band (quintile where there are no bands)."""
+    """What a split is stratified by: the class, a score's band (quintile where there are no bands), the rarest label.
+
+    A post with several labels counts for the one that fewest posts have, one with none for a stratum of its own.
+    """
+    if target.kind == "labels":
+        counts = Counter(name for value in values for name in value)
+        rarest = [min(value, key=lambda name: (counts[name], name), default=None) for value in values]
+        return np.array([-1 if name is None else target.names.index(name) for name in rarest])
     if target.kind == "classes":
         return np.array([target.names.index(value) for value in values])
     scores = np.asarray(values, dtype=float)
     edges = target.bands or np.unique(np.quantile(scores, [0.2, 0.4, 0.6, 0.8]))
     return np.asarray(np.digitize(scores, edges))
+
+
+def official(posts: Sequence[dict[str, Any]], settings: Split) -> np.ndarray | None:
+    """The split of each post by the corpus' own (empty where params leave its name out); None where it has none."""
+    if settings.official is None or not any(post["split"] for post in posts):
+        return None
+    of = {name: ours for ours, names in settings.official.items() for name in names}
+    return np.array([of.get(post["split"] or "", "") for post in posts], dtype=object)
+
+
+def complete(names: np.ndarray, strata: np.ndarray, group: np.ndarray, settings: Split) -> np.ndarray:
+    """Official splits with val and calibration cut from train where the corpus has none.
+
+    Whole groups are cut; a group that reaches into the official test or val is left in train.
+    """
+    wanted = [name for name in ("val", "calibration") if not (names == name).any() and getattr(settings, name) > 0]
+    train = np.flatnonzero(names == "train")
+    if not len(train) or not wanted:
+        return names
+    names = names.copy()
+    outside = set(group[names != "train"])
+    free = np.array([i for i in train if group[i] not in outside])
+    parts = min(_FOLDS, len(np.unique(group[free])))
+    if parts < 2:
+        raise DataError(
+            f"no {' and no '.join(wanted)} split can be cut from the official train split; label more posts"
+        )
+    folds = _folds(strata[free], group[free], parts, settings.seed)
+    share = settings.train + sum(getattr(settings, name) for name in wanted)
+    at = 0
+    for name in wanted:
+        count = max(1, round(parts * getattr(settings, name) / share))
+        names[free[(folds >= at) & (folds < at + count)]] = name
+        at += count
+    return names
 
 
 def split(
@@ -196,12 +239,55 @@ def split(
     if not posts:
         raise DataError("no labelled posts to split; see the reasons in the labels table")
     group = groups(posts, settings)
-    names = assign(strata_of([value[post["post_id"]] for post in posts], target), group, settings)
-    leaks = find_leaks(names, group)
-    if leaks:
-        raise DataError(f"{len(leaks)} leakage groups cross the split; please report this")
+    strata = strata_of([value[post["post_id"]] for post in posts], target)
+    given = official(posts, settings)
+    if given is None:
+        names = assign(strata, group, settings)
+        leaks = find_leaks(names, group)
+        if leaks:
+            raise DataError(f"{len(leaks)} leakage groups cross the split; please report this")
+    else:
+        names = complete(given, strata, group, settings)
+        _say_official(posts, names, group)
+        kept = np.flatnonzero(names != "")
+        posts, names, group = [posts[i] for i in kept], names[kept], group[kept]
     columns = {"post_id": [post["post_id"] for post in posts], "split": list(names), "group": group}
     return pa.table(columns, schema=SCHEMA)
+
+
+def _say_official(posts: Sequence[dict[str, Any]], names: np.ndarray, group: np.ndarray) -> None:
+    """What official splits leave out and what leaks across them; DataError where train, val or test is empty."""
+    missing = [name for name in ("train", "val", "test") if not (names == name).any()]
+    if missing:
+        there = ", ".join(sorted({str(post["split"]) for post in posts}))
+        raise DataError(
+            f"no labelled post is in the official {' and '.join(missing)} split (the corpus has: {there}); map its "
+            "names under split.official, or set it to null to split anew"
+        )
+    left = int((names == "").sum())
+    if left:
+        say(f"split: {left} labelled posts are in no official split that split.official names; they are left out")
+    used = names != ""
+    leaks = find_leaks(names[used], group[used])
+    across = int(np.isin(group[used], leaks)[names[used] == "test"].sum())
+    if leaks:
+        say(
+            f"split: the official splits leak: {len(leaks)} groups of posts that share an author or a near-duplicate "
+            f"image or text stand in more than one, {across} of {int((names == 'test').sum())} test posts are in them"
+        )
+
+
+def leak_figures(table: pa.Table) -> dict[str, Any]:
+    """How many posts each split has, and how many leakage groups and test posts cross splits."""
+    names = np.array(table["split"].to_pylist(), dtype=object)
+    group = np.array(table["group"].to_pylist())
+    leaks = find_leaks(names, group)
+    return {
+        "posts": {name: int((names == name).sum()) for name in NAMES},
+        "groups": len(np.unique(group)),
+        "leaking_groups": len(leaks),
+        "leaking_test_posts": int(np.isin(group, leaks)[names == "test"].sum()) if len(names) else 0,
+    }
 
 
 def find_leaks(names: np.ndarray, group: np.ndarray) -> list[int]:

@@ -8,18 +8,49 @@ from assay.config.corpora import (
     Corpus,
     Demo,
     DemoCorpus,
+    HatefulMemesCorpus,
+    HubCorpus,
     InstagramCorpus,
+    Mmhs150kCorpus,
     MvsaCorpus,
     TableCorpus,
 )
-from assay.config.params import Params, load
-from assay.config.students import Fusion, Head, ImageBranch, Student, TextBranch
-from assay.config.targets import ClassesTarget, ScoreTarget, Target
-from assay.config.tasks import Annotate, Infer, Report, Sample, Split, Task, Teacher, Train, ValMetric
+from assay.config.params import (
+    Params,
+    load,
+)
+from assay.config.students import (
+    Fusion,
+    Head,
+    ImageBranch,
+    LexicalBranch,
+    Lora,
+    Student,
+    TextBranch,
+)
+from assay.config.targets import (
+    ClassesTarget,
+    LabelsTarget,
+    ScoreTarget,
+    Target,
+)
+from assay.config.tasks import (
+    Annotate,
+    Asymmetric,
+    Evaluate,
+    Infer,
+    Report,
+    Sample,
+    Split,
+    Task,
+    Teacher,
+    Train,
+)
 
 __all__ = [
     "Annotate",
     "AnyCorpus",
+    "Asymmetric",
     "Brand",
     "CheckImages",
     "ClassesTarget",
@@ -27,11 +58,18 @@ __all__ = [
     "Corpus",
     "Demo",
     "DemoCorpus",
+    "Evaluate",
     "Fusion",
+    "HatefulMemesCorpus",
     "Head",
+    "HubCorpus",
     "ImageBranch",
     "Infer",
     "InstagramCorpus",
+    "LabelsTarget",
+    "LexicalBranch",
+    "Lora",
+    "Mmhs150kCorpus",
     "MvsaCorpus",
     "Params",
     "Report",
@@ -45,6 +83,5 @@ __all__ = [
     "Teacher",
     "TextBranch",
     "Train",
-    "ValMetric",
     "load",
 ]

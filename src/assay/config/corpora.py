@@ -59,6 +59,7 @@ class Columns(Section):
     language: str | None = None
     likes: str | None = None
     comments: str | None = None
+    split: str | None = None
     gold: dict[str, str] = {}
 
 
@@ -70,7 +71,32 @@ class TableCorpus(Corpus):
     columns: Columns = Columns()
 
 
-AnyCorpus = Annotated[DemoCorpus | InstagramCorpus | MvsaCorpus | TableCorpus, Field(discriminator="kind")]
+class Mmhs150kCorpus(Corpus):
+    """MMHS150K: the raw release, or the table form (`train.csv`, `val.csv`, `test.csv`, `images/`)."""
+
+    kind: Literal["mmhs150k"]
+    ocr: bool = False
+
+
+class HatefulMemesCorpus(Corpus):
+    """Hateful Memes, phase 1 or 2, or its fine-grained files."""
+
+    kind: Literal["hateful_memes"]
+
+
+class HubCorpus(Corpus):
+    """An image-text data set of the Hugging Face `datasets` library: a hub name, or a local folder."""
+
+    kind: Literal["hub"]
+    config: str | None = None
+    revision: str | None = None
+    columns: Columns = Columns()
+
+
+AnyCorpus = Annotated[
+    DemoCorpus | InstagramCorpus | MvsaCorpus | TableCorpus | Mmhs150kCorpus | HatefulMemesCorpus | HubCorpus,
+    Field(discriminator="kind"),
+]
 
 
 class Demo(Section):

@@ -25,12 +25,12 @@ class Params(Section):
     corpora: dict[str, AnyCorpus]
     tasks: dict[str, Task]
     students: dict[str, Student]
-    joint: dict[str, Any] = {}
+    joint: dict[str, list[str]] = {}
     audits: dict[str, Any] = {}
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        for name in [*self.corpora, *self.tasks, *self.students]:
+        for name in [*self.corpora, *self.tasks, *self.students, *self.joint]:
             if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
                 raise ValueError(f"name {name!r} must be made of letters, digits, _ and -")
         for name in self.tasks:
@@ -42,11 +42,30 @@ class Params(Section):
         for name, corpus in self.corpora.items():
             if corpus.kind == "demo" and name != "demo":
                 raise ValueError(f"corpora.{name}: kind demo is only for the corpus named demo")
+        for name, members in self.joint.items():
+            self._check_joint(name, members)
         for name in self.scan:
             check_known("scan", name, self.corpora)
             if self.corpora[name].kind == "demo":
                 raise ValueError(f"scan: {name} is the drawn corpus, which has its own stage; leave it out")
         return self
+
+    def _check_joint(self, name: str, members: list[str]) -> None:
+        key = f"joint.{name}"
+        if name in self.tasks:
+            raise ValueError(f"{key}: a task has this name; choose another")
+        if len(set(members)) < 2 or len(set(members)) != len(members):
+            raise ValueError(f"{key}: needs two or more different tasks, got {members}")
+        for task in members:
+            check_known(key, task, self.tasks)
+        first = self.tasks[members[0]]
+        for task in members[1:]:
+            for field in ("corpus", "student"):
+                if getattr(self.tasks[task], field) != getattr(first, field):
+                    raise ValueError(f"{key}: {task} and {members[0]} must have the same {field}")
+            for field in ("image_px", "max_images"):
+                if getattr(self.tasks[task].sample, field) != getattr(first.sample, field):
+                    raise ValueError(f"{key}: {task} and {members[0]} must have the same sample.{field}")
 
 
 def load(path: str | Path = "params.yaml") -> Params:

@@ -1,4 +1,4 @@
-"""What a task asks for: a score, one of several classes."""
+"""What a task asks for: a score, one of several classes, or any of several labels."""
 
 from __future__ import annotations
 
@@ -35,11 +35,10 @@ class ScoreTarget(Section):
         return self.band_names or [f"band {i + 1}" for i in range(len(self.bands) + 1)]
 
 
-class ClassesTarget(Section):
-    """Exactly one of the named classes."""
+class _Named(Section):
+    """A target with names, each of them a heading of the rubric."""
 
-    kind: Literal["classes"]
-    names: Annotated[list[str], Field(min_length=2)]
+    names: list[str]
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -48,4 +47,18 @@ class ClassesTarget(Section):
         return self
 
 
-Target = Annotated[ScoreTarget | ClassesTarget, Field(discriminator="kind")]
+class ClassesTarget(_Named):
+    """Exactly one of the named classes."""
+
+    kind: Literal["classes"]
+    names: Annotated[list[str], Field(min_length=2)]
+
+
+class LabelsTarget(_Named):
+    """Any number of the named labels, also none."""
+
+    kind: Literal["labels"]
+    names: Annotated[list[str], Field(min_length=1)]
+
+
+Target = Annotated[ScoreTarget | ClassesTarget | LabelsTarget, Field(discriminator="kind")]

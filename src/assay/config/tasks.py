@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal, Self, get_args
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -68,6 +68,14 @@ class Annotate(Section):
         return self
 
 
+OFFICIAL: dict[Literal["train", "val", "calibration", "test"], list[str]] = {
+    "train": ["train", "training"],
+    "val": ["val", "valid", "validation", "dev", "dev_seen", "dev_unseen"],
+    "calibration": ["calibration"],
+    "test": ["test", "test_seen", "test_unseen"],
+}
+
+
 class Split(Section):
     """How labelled posts are divided; groups never cross a split."""
 
@@ -81,6 +89,7 @@ class Split(Section):
     folds: Annotated[int, Field(ge=2)] | None = None
     fold: Annotated[int, Field(ge=0)] = 0
     seed: int = 1
+    official: dict[Literal["train", "val", "calibration", "test"], list[str]] | None = OFFICIAL
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -94,13 +103,32 @@ class Split(Section):
         return self
 
 
-ValMetric = Literal["loss", "mae", "rmse", "r2", "spearman", "accuracy", "f1_macro", "f1_weighted", "auroc"]
+class Asymmetric(Section):
+    """Asymmetric loss: how strongly easy positives and negatives count less, and from where negatives count nothing."""
+
+    gamma_pos: Annotated[float, Field(ge=0)] = 0.0
+    gamma_neg: Annotated[float, Field(ge=0)] = 4.0
+    clip: Annotated[float, Field(ge=0, lt=1)] = 0.05
+
+
+SCORE_METRICS = ("mae", "rmse", "r2", "spearman")
+CLASS_METRICS = ("accuracy", "f1_macro", "f1_weighted", "auroc")
+LABEL_METRICS = ("f1_macro", "f1_micro", "auroc_macro", "average_precision")
+METRICS = {"score": SCORE_METRICS, "classes": CLASS_METRICS, "labels": LABEL_METRICS}
+LOSSES = {
+    "score": ("auto", "mse", "huber", "ordinal"),
+    "classes": ("auto", "cross_entropy", "focal"),
+    "labels": ("auto", "bce", "focal", "asymmetric"),
+}
 
 
 class Train(Section):
     """How the student learns."""
 
     lr: Annotated[float, Field(gt=0)] = 0.001
+    lr_image: Annotated[float, Field(gt=0)] = 0.0001
+    lr_text: Annotated[float, Field(gt=0)] = 0.00003
+    lr_lexical: Annotated[float, Field(gt=0)] = 0.01
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     epochs: Positive = 40
     batch_size: Positive = 32
@@ -110,17 +138,50 @@ class Train(Section):
     schedule: Literal["cosine", "cosine_restarts", "constant"] = "cosine"
     restarts: Positive = 3
     patience: Positive = 3
-    metric: ValMetric = "loss"
-    loss: Literal["auto", "mse", "huber", "cross_entropy"] = "auto"
+    metric: str = "loss"
+    loss: str = "auto"
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     class_weights: Literal["none", "balanced"] = "none"
+    focal_gamma: Annotated[float, Field(ge=0)] = 2.0
+    asymmetric: Asymmetric = Asymmetric()
+    soft_targets: Share = 0.0
+    sampler: Literal["random", "weighted"] = "random"
+    logit_adjustment: Annotated[float, Field(ge=0)] = 0.0
+    uncertainty_weights: bool = False
+    text_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    modality_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    augment: Literal["none", "meme", "photo"] = "none"
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    grad_checkpointing: bool = False
+    compile: bool = False
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    inner_folds: Annotated[int, Field(ge=0, le=20)] = 0
+    self_distil: Share = 0.0
+    tensorboard: bool = False
     seed: int = 1
+    seeds: list[int] = []
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.inner_folds == 1:
+            raise ValueError("inner_folds 1 leaves nothing to learn from; allowed: 0 (off) or 2 to 20")
+        if self.self_distil and not self.inner_folds:
+            raise ValueError("self_distil needs inner_folds of 2 or more, whose students it learns from")
+        return self
 
 
 class Infer(Section):
     """How the whole corpus is scored."""
 
     batch_size: Positive = 64
+
+
+class Evaluate(Section):
+    """What the student is looked at by, beside the whole test split."""
+
+    slices: list[str] = ["language", "brand", "sponsored", "length", "images"]
+    min_slice: Positive = 20
 
 
 class Report(Section):
@@ -140,22 +201,15 @@ class Task(Section):
     annotate: Annotate
     split: Split
     train: Train
+    evaluate: Evaluate
     infer: Infer
     report: Report
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        scores = {"mae", "rmse", "r2", "spearman"}
-        wrong = scores if self.target.kind == "classes" else set(get_args(ValMetric)) - scores - {"loss"}
-        if self.train.metric in wrong:
-            allowed = ", ".join(sorted(set(get_args(ValMetric)) - wrong))
-            raise ValueError(
-                f"train.metric {self.train.metric} does not fit target kind {self.target.kind}; allowed: {allowed}"
-            )
-        losses = {"score": {"auto", "mse", "huber"}, "classes": {"auto", "cross_entropy"}}[self.target.kind]
-        if self.train.loss not in losses:
-            raise ValueError(
-                f"train.loss {self.train.loss} does not fit target kind {self.target.kind}; "
-                f"allowed: {', '.join(sorted(losses))}"
-            )
+        kind = self.target.kind
+        for name, allowed in (("metric", ("loss", *METRICS[kind])), ("loss", LOSSES[kind])):
+            value = getattr(self.train, name)
+            if value not in allowed:
+                raise ValueError(f"train.{name} {value} does not fit target kind {kind}; allowed: {', '.join(allowed)}")
         return self

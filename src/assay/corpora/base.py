@@ -36,6 +36,7 @@ class RawPost:
     likes: int | None = None
     comments: int | None = None
     language: str | None = None
+    split: str | None = None  # the official split, in the corpus' own words
     gold: dict[str, str | None] = field(default_factory=dict)
     lost: list[tuple[str, str]] = field(default_factory=list)  # (code, detail) of what was degraded
 

@@ -291,6 +291,7 @@ class _Mapper:
             "likes": raw.likes,
             "comments": raw.comments,
             "language": _printable(raw.language or "") or None,
+            "split": _printable(raw.split or "") or None,
             "duplicate_of": None,
             "text_sig": text.signature(clean) if clean else None,
             "image_sig": sigs,

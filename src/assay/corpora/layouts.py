@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from assay.config import AnyCorpus, Demo
 from assay.corpora.base import Layout
+from assay.corpora.hateful_memes import HatefulMemes
+from assay.corpora.hub import SPLIT, TABLE
 from assay.corpora.instagram import Instagram
+from assay.corpora.mmhs150k import open_mmhs150k
 from assay.corpora.mvsa import Mvsa
 from assay.corpora.table import Table
 from assay.corpora.where import ensure, places
@@ -16,4 +19,11 @@ def open_corpus(settings: AnyCorpus, demo: Demo) -> Layout:
     root, *rest = places(settings)
     if settings.kind == "table":
         return Table(root, rest[0] if rest else None, settings.columns)
+    if settings.kind == "hub":
+        split = settings.columns.split or SPLIT
+        return Table(root / TABLE, root, settings.columns.model_copy(update={"split": split}))
+    if settings.kind == "mmhs150k":
+        return open_mmhs150k(root, ocr=settings.ocr)
+    if settings.kind == "hateful_memes":
+        return HatefulMemes(root)
     return Mvsa(root) if settings.kind == "mvsa" else Instagram(root)  # demo has Instagram's layout

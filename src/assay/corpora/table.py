@@ -19,6 +19,7 @@ from assay.config import Columns
 from assay.corpora.base import RawPost, Row
 from assay.errors import CorpusError, RowError
 
+FILE = "(file)"  # as columns.split: the name of the file that a row stands in, without suffix
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
 
@@ -39,16 +40,18 @@ class Table:
     def rows(self) -> Iterator[Row]:
         """The rows of all files; a row that cannot be read carries its RowError."""
         for path in self.files:
-            reader = {".csv": _csv, ".tsv": _csv, ".parquet": _parquet}.get(path.suffix, _jsonl)
+            reader = {".csv": read_csv, ".tsv": read_csv, ".parquet": _parquet}.get(path.suffix, _jsonl)
             checked = False
             for number, data in reader(path):
                 if not checked and isinstance(data, dict):
                     self._check_columns(path, data)
                     checked = True
+                if self.columns.split == FILE and isinstance(data, dict):
+                    data[FILE] = path.stem
                 yield Row(f"{path.name}:{number}", data)
 
     def _check_columns(self, path: Path, row: dict[str, Any]) -> None:
-        named = {k: v for k, v in self.columns.model_dump(exclude={"gold"}).items() if v}
+        named = {k: v for k, v in self.columns.model_dump(exclude={"gold"}).items() if v and v != FILE}
         named |= {f"gold.{k}": v for k, v in self.columns.gold.items()}
         if path.suffix in (".jsonl", ".ndjson"):  # an object may leave out what it does not have, but not its id
             named = {"id": self.columns.id}
@@ -88,6 +91,7 @@ class Table:
             likes=_whole(get(c.likes)),
             comments=_whole(get(c.comments)),
             language=_text(get(c.language)),
+            split=_text(get(c.split)),
             gold={name: _label(get(column)) for name, column in c.gold.items()},
         )
 
@@ -106,7 +110,8 @@ def _lines(path: Path) -> Iterator[str]:
             yield decoded.replace("\0", "")
 
 
-def _csv(path: Path) -> Iterator[tuple[int, dict[str, Any] | RowError]]:
+def read_csv(path: Path) -> Iterator[tuple[int, dict[str, Any] | RowError]]:
+    """Line number and cells by column of each row, or the RowError of a row that cannot be read."""
     reader = csv.reader(_lines(path), delimiter="\t" if path.suffix == ".tsv" else ",")
     try:
         header = next(reader, None)

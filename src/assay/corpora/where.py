@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from assay.config import AnyCorpus, Demo, TableCorpus
+from assay.config import AnyCorpus, Demo, HubCorpus, TableCorpus
+from assay.corpora.hub import ensure_exported, export_folder
 from assay.errors import CorpusError
 from assay.places import corpus_root
 
 
 def places(settings: AnyCorpus) -> list[Path]:
     """The files and folders that a corpus is made of, absolute."""
+    if isinstance(settings, HubCorpus):
+        return [export_folder(settings)]
     found = [corpus_root(settings.path)]
     if isinstance(settings, TableCorpus) and settings.images_root:
         found.append(corpus_root(settings.images_root))
@@ -21,6 +24,8 @@ def images_root(settings: AnyCorpus, demo: Demo) -> Path:
     """The folder that image paths of this corpus count from; the demo corpus is drawn if absent."""
     ensure(settings, demo)
     *_, last = places(settings)
+    if settings.kind == "mmhs150k" and (last / "train.csv").is_file():
+        return last / "images"
     return last if last.is_dir() else last.parent
 
 
@@ -30,6 +35,8 @@ def ensure(settings: AnyCorpus, demo: Demo) -> None:
         from assay.corpora.demo import ensure_drawn
 
         ensure_drawn(corpus_root(settings.path), posts=demo.posts, seed=demo.seed)
+    if isinstance(settings, HubCorpus):
+        ensure_exported(settings)
     for place in places(settings):
         if not place.exists() or (place.is_dir() and not any(place.iterdir())):
             state = "empty" if place.exists() else "not there"

@@ -15,7 +15,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import StandardScaler
 
-from assay.config import ClassesTarget, Target
+from assay.config import ClassesTarget, LabelsTarget, ScoreTarget, Target
 
 PROBES = ("text", "image", "both")
 PROBE_C = (0.0003, 0.001, 0.003, 0.01, 0.1)
@@ -45,7 +45,7 @@ class Learning(NamedTuple):
 
 
 def predict_all(data: Learning, test: Inputs, target: Target) -> dict[str, np.ndarray]:
-    """Predictions of every baseline that can be made on the test posts: scores [n] or probabilities [n, K]."""
+    """Predictions of every baseline that can be made on the test posts: scores [n], probabilities [n, K] or [n, L]."""
     found = {"constant": constant(data.train_y, data.train_weights, len(test.words), target)}
     views: dict[str, Callable[[Inputs], np.ndarray]] = {
         "text": lambda i: i.text,
@@ -64,7 +64,9 @@ def predict_all(data: Learning, test: Inputs, target: Target) -> dict[str, np.nd
 
 
 def constant(y: np.ndarray, weights: np.ndarray, n: int, target: Target) -> np.ndarray:
-    """The weighted median of the training scores, or the weighted class shares (the majority wins)."""
+    """The weighted median of the training scores, or the weighted shares of classes (the majority wins) or labels."""
+    if isinstance(target, LabelsTarget):
+        return np.tile(weights @ y / weights.sum(), (n, 1))
     if isinstance(target, ClassesTarget):
         shares = np.bincount(y, weights=weights, minlength=len(target.names))
         return np.tile(shares / shares.sum(), (n, 1))
@@ -92,22 +94,46 @@ def _tfidf(data: Learning, test: Inputs, target: Target) -> np.ndarray:
 
 
 def _linear(parts: Sequence[Any], data: Learning, target: Target, strengths: Sequence[float]) -> np.ndarray:
-    """Ridge or logistic regression, its strength chosen by the loss on val."""
+    """Ridge or logistic regression (one a label), its strength chosen by the loss on val."""
     train, val, test = parts
+    if isinstance(target, LabelsTarget):  # one model a label, each with a strength of its own
+        columns = [
+            _best(train, val, test, data.train_y[:, k].astype(int), data.val_y[:, k].astype(int), 2, strengths)[:, 1]
+            for k in range(len(target.names))
+        ]
+        return np.stack(columns, axis=1)
+    if isinstance(target, ClassesTarget):
+        return _best(train, val, test, data.train_y, data.val_y, len(target.names), strengths)
+    return _best_ridge(train, val, test, data, target, strengths)
+
+
+def _best(
+    train: Any, val: Any, test: Any, y: np.ndarray, val_y: np.ndarray, classes: int, strengths: Sequence[float]
+) -> np.ndarray:
     best: tuple[float, np.ndarray] | None = None
     for strength in strengths:
-        if isinstance(target, ClassesTarget):
-            model = _Classifier(strength, len(target.names)).fit(train, data.train_y)
-            guess = model.predict(val)
-            loss = -float(np.mean(np.log(np.clip(guess[np.arange(len(data.val_y)), data.val_y], 1e-9, 1))))
-        else:
-            model = Ridge(alpha=1 / strength).fit(train, data.train_y)
-            loss = float(np.mean(np.abs(np.clip(model.predict(val), target.min, target.max) - data.val_y)))
+        model = _Classifier(strength, classes).fit(train, y)
+        guess = model.predict(val)
+        loss = -float(np.mean(np.log(np.clip(guess[np.arange(len(val_y)), val_y], 1e-9, 1))))
         if best is None or loss < best[0]:
             best = loss, model.predict(test)
     if best is None:
         raise ValueError("no strengths given")
-    return best[1] if isinstance(target, ClassesTarget) else np.clip(best[1], target.min, target.max)
+    return best[1]
+
+
+def _best_ridge(
+    train: Any, val: Any, test: Any, data: Learning, target: ScoreTarget, strengths: Sequence[float]
+) -> np.ndarray:
+    best: tuple[float, np.ndarray] | None = None
+    for strength in strengths:
+        model = Ridge(alpha=1 / strength).fit(train, data.train_y)
+        loss = float(np.mean(np.abs(np.clip(model.predict(val), target.min, target.max) - data.val_y)))
+        if best is None or loss < best[0]:
+            best = loss, model.predict(test)
+    if best is None:
+        raise ValueError("no strengths given")
+    return np.asarray(np.clip(best[1], target.min, target.max))
 
 
 class _Classifier:

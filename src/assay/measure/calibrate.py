@@ -25,6 +25,20 @@ def temperature(y: np.ndarray, probabilities: np.ndarray) -> float:
     return float(math.exp(minimize_scalar(loss, bounds=(math.log(0.05), math.log(20)), method="bounded").x))
 
 
+def label_temperature(y: np.ndarray, probabilities: np.ndarray) -> float:
+    """The temperature that minimises the log loss of labels y [n, L] and probabilities [n, L]; bounded as above."""
+    if not len(y):
+        return 1.0
+    clipped = np.clip(probabilities, 1e-7, 1 - 1e-7)
+    logits = np.log(clipped) - np.log1p(-clipped)
+
+    def loss(log_t: float) -> float:
+        scaled = logits / math.exp(log_t)
+        return float(np.mean(np.logaddexp(0, scaled) - y * scaled))
+
+    return float(math.exp(minimize_scalar(loss, bounds=(math.log(0.05), math.log(20)), method="bounded").x))
+
+
 def residual_quantile(y: np.ndarray, predicted: np.ndarray, coverage: float = 0.9) -> float | None:
     """Half the width of a split-conformal interval: the (1 + 1/n) coverage quantile of |y - predicted|.
 
@@ -38,13 +52,22 @@ def residual_quantile(y: np.ndarray, predicted: np.ndarray, coverage: float = 0.
 
 
 def expected_calibration_error(y: np.ndarray, probabilities: np.ndarray, weights: np.ndarray, bins: int = 10) -> float:
-    """The weighted mean distance of confidence and accuracy over equal-width bins of confidence."""
-    confidence, right = probabilities.max(1), probabilities.argmax(1) == y
+    """The weighted mean distance of confidence and accuracy over equal-width bins (Naeini et al., 2015).
+
+    Of classes y [n]: the confidence in the chosen class. Of labels y [n, L]: each label's probability
+    against how often it is true, averaged over labels.
+    """
+    if y.ndim == 2:
+        columns = range(y.shape[1])
+        return float(np.mean([_binned(probabilities[:, k], y[:, k] > 0.5, weights, bins) for k in columns]))
+    return _binned(probabilities.max(1), probabilities.argmax(1) == y, weights, bins)
+
+
+def _binned(confidence: np.ndarray, right: np.ndarray, weights: np.ndarray, bins: int) -> float:
     where = np.minimum((confidence * bins).astype(int), bins - 1)
     total = 0.0
     for number in range(bins):
         inside = where == number
         if inside.any():
-            w = weights[inside]
-            total += abs(float((w * (right[inside] - confidence[inside])).sum()))
+            total += abs(float((weights[inside] * (right[inside] - confidence[inside])).sum()))
     return total / float(weights.sum())

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from assay.config import ClassesTarget, ScoreTarget, Target
+from assay.config import ScoreTarget, Target
 
 UNCORRECTED = "uncorrected model means"
 BINS = 20
@@ -32,11 +32,16 @@ def findings(predictions: pa.Table, brands: list[list[str]], target: Target, *, 
     if isinstance(target, ScoreTarget):
         found |= _of_scores(np.array([v for v in values if v is not None], dtype=float), target)
     else:
-        shares = Counter(v for v in values if v is not None)
+        shares = Counter(name for v in values if v is not None for name in names_of(v))
         found["shares"] = {name: _share(shares[name], int(scored.sum())) for name in target.names}
     table = brand_table(values, brands, target, min_posts=min_posts)
     found["brands"] = {"named": len(table), "shown": sum(not row["too_few"] for row in table), "min_posts": min_posts}
     return found
+
+
+def names_of(value: Any) -> list[str]:
+    """The names that a prediction puts on a post: its class, or its labels."""
+    return list(value) if isinstance(value, list) else [value]
 
 
 def _share(count: int, total: int) -> float | None:
@@ -59,17 +64,17 @@ def _of_scores(scores: np.ndarray, target: ScoreTarget) -> dict[str, Any]:
 
 
 def histogram(values: list[Any], target: Target) -> list[tuple[str, int]]:
-    """Counts of scored posts: of score bins, or of classes, in order."""
+    """Counts of scored posts: of score bins, or of classes or labels, in order."""
     known = [value for value in values if value is not None]
-    if isinstance(target, ClassesTarget):
-        counts = Counter(known)
+    if not isinstance(target, ScoreTarget):
+        counts = Counter(name for value in known for name in names_of(value))
         return [(name, counts[name]) for name in target.names]
     edges = np.linspace(target.min, target.max, BINS + 1)
     return [(f"{low:.4g}", int(n)) for low, n in zip(edges, np.histogram(known, edges)[0], strict=False)]
 
 
 def brand_table(values: list[Any], brands: list[list[str]], target: Target, *, min_posts: int) -> list[dict[str, Any]]:
-    """A row a brand: posts, uncorrected mean score or class shares, and whether there are too few posts.
+    """A row a brand: posts, uncorrected mean score or shares of names, and whether there are too few posts.
 
     A post of several brands counts for each. Sorted by name; figures are null below `min_posts`.
     """
@@ -87,6 +92,8 @@ def brand_table(values: list[Any], brands: list[list[str]], target: Target, *, m
             row["sd"] = None if few else round(float(np.std(known)), 4)
         else:
             for label in target.names:
-                row[f"share_{label}_uncorrected"] = None if few else _share(known.count(label), len(known))
+                row[f"share_{label}_uncorrected"] = (
+                    None if few else _share(sum(label in names_of(v) for v in known), len(known))
+                )
         rows.append(row)
     return rows

@@ -1,4 +1,4 @@
-"""Weighted metrics of scores and classes, for many weightings at once, and bootstrap intervals by group.
+"""Weighted metrics for many weightings at once, and bootstrap intervals by group.
 
 Every metric takes weights W of shape [B, n] (rows: bootstrap replicates, or one row for the plain
 figure) and returns [B]. Weights are inverse inclusion probabilities times how often a group was drawn.
@@ -12,7 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from assay.config import ClassesTarget, Target
+from assay.config import ClassesTarget, LabelsTarget, Target
+from assay.measure.labels import label_metrics
+from assay.measure.rank import auroc, spearman
 
 Array = np.ndarray
 HIGHER_IS_BETTER = {
@@ -25,6 +27,15 @@ HIGHER_IS_BETTER = {
     "f1_macro",
     "f1_weighted",
     "auroc",
+    "f1_micro",
+    "f1_macro_at_half",
+    "f1_micro_at_half",
+    "auroc_macro",
+    "average_precision",
+    "exact_match",
+    "precision",
+    "recall",
+    "f1",
 }
 REPLICATES = 1000
 CHUNK = 4_000_000  # elements of W at a time
@@ -44,7 +55,7 @@ class Figure(NamedTuple):
 
 def headline(target: Target) -> str:
     """The figure that decides which of two predictors is better."""
-    return "mae" if target.kind == "score" else "f1_weighted"
+    return {"score": "mae", "classes": "f1_weighted", "labels": "f1_macro"}[target.kind]
 
 
 # ------------------------------------------------------------------------------------------ scores
@@ -68,31 +79,6 @@ def score_metrics(y: Array, p: Array, w: Array) -> dict[str, Array]:
         "within_1": w @ (distance <= 1 + 1e-9) / total,
         "within_2": w @ (distance <= 2 + 1e-9) / total,
     }
-
-
-def spearman(y: Array, p: Array, w: Array) -> Array:
-    """Weighted Spearman correlation: Pearson of weighted mid-ranks; nan where either is constant."""
-    total = w.sum(1, keepdims=True)
-    a, b = _midranks(y, w) / total, _midranks(p, w) / total  # in [0, 1], whatever the weights
-    a = a - (w * a).sum(1, keepdims=True) / total
-    b = b - (w * b).sum(1, keepdims=True) / total
-    both = (w * a * b).sum(1)
-    norm = np.sqrt((w * a * a).sum(1) * (w * b * b).sum(1))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(norm > 1e-9 * total[:, 0], both / norm, np.nan)
-
-
-def _midranks(values: Array, w: Array) -> Array:
-    """Weight below plus half the weight of ties, [B, n]."""
-    order = np.argsort(values, kind="stable")
-    ordered = values[order]
-    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
-    tied = np.add.reduceat(w[:, order], starts, axis=1)
-    middle = np.cumsum(tied, axis=1) - tied / 2
-    of = np.searchsorted(starts, np.arange(len(values)), side="right") - 1
-    ranks = np.empty(w.shape)
-    ranks[:, order] = middle[:, of]
-    return ranks
 
 
 # ----------------------------------------------------------------------------------------- classes
@@ -129,20 +115,6 @@ def per_class(y: Array, p: Array, w: Array) -> dict[str, Array]:
     return {"support": support, "precision": precision, "recall": recall, "f1": f1, "auroc": areas}
 
 
-def auroc(positive: Array, score: Array, w: Array) -> Array:
-    """Weighted area under the ROC curve, ties counted half; nan where a side is empty."""
-    order = np.argsort(score, kind="stable")
-    ordered = score[order]
-    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
-    weight, side = w[:, order], positive[order].astype(float)
-    above = np.add.reduceat(weight * side, starts, axis=1)
-    below = np.add.reduceat(weight * (1 - side), starts, axis=1)
-    beaten = np.cumsum(below, axis=1) - below / 2
-    with np.errstate(divide="ignore", invalid="ignore"):
-        pairs = above.sum(1) * below.sum(1)
-        return np.where(pairs > 0, (above * beaten).sum(1) / pairs, np.nan)
-
-
 def confusion(y: Array, predicted: Array, w: Array, classes: int) -> Array:
     """Weighted confusion matrix [K, K]: rows truth, columns prediction; w [n]."""
     table = np.zeros((classes, classes))
@@ -153,14 +125,17 @@ def confusion(y: Array, predicted: Array, w: Array, classes: int) -> Array:
 # --------------------------------------------------------------------------------------- intervals
 
 
-def metrics_of(target: Target) -> Callable[[Array, Array, Array], dict[str, Array]]:
-    """The metrics function of a target."""
+def metrics_of(target: Target, thresholds: Array | None = None) -> Callable[[Array, Array, Array], dict[str, Array]]:
+    """The metrics function of a target; `thresholds` [L] are those of labels."""
+    if isinstance(target, LabelsTarget):
+        return lambda y, p, w: label_metrics(y, p, w, thresholds)
     return class_metrics if isinstance(target, ClassesTarget) else score_metrics
 
 
-def point(y: Array, p: Array, weights: Array, target: Target) -> dict[str, float]:
+def point(y: Array, p: Array, weights: Array, target: Target, thresholds: Array | None = None) -> dict[str, float]:
     """The plain figures, without intervals; weights [n]."""
-    found = metrics_of(target)(np.asarray(y), np.asarray(p, dtype=float), np.asarray(weights, float)[None, :])
+    weigh = np.asarray(weights, float)[None, :]
+    found = metrics_of(target, thresholds)(np.asarray(y), np.asarray(p, dtype=float), weigh)
     return {name: float(value[0]) for name, value in found.items()}
 
 
@@ -178,9 +153,9 @@ def replicate_weights(weights: Array, group: Array, *, replicates: int = REPLICA
     return np.asarray(weights * drawn[:, index], dtype=float)
 
 
-def bootstrap(y: Array, p: Array, w: Array, target: Target) -> dict[str, Array]:
+def bootstrap(y: Array, p: Array, w: Array, target: Target, thresholds: Array | None = None) -> dict[str, Array]:
     """All metrics for every row of w, [1 + replicates] each; row 0 is the plain figure."""
-    metrics = metrics_of(target)
+    metrics = metrics_of(target, thresholds)
     rows = max(1, CHUNK // max(1, w.shape[1]))
     parts = [metrics(y, p, w[start : start + rows]) for start in range(0, len(w), rows)]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from assay import images
-from assay.config import ClassesTarget, Target
+from assay.config import Target
 from assay.errors import DataError
 from assay.places import home
 from assay.posts import shards, write_table
@@ -33,12 +33,12 @@ KEEP_S = 7 * 86_400
 
 def prediction_schema(target: Target) -> pa.Schema:
     """The predictions table: one row for every post of ingest, in the same order."""
-    classes = isinstance(target, ClassesTarget)
+    value = {"score": pa.float64(), "classes": pa.string(), "labels": pa.list_(pa.string())}[target.kind]
     return pa.schema(
         [
             pa.field("post_id", pa.string(), nullable=False),
             pa.field("status", pa.string(), nullable=False),  # ok | text_only | image_only | failed
-            pa.field("value", pa.string() if classes else pa.float64()),
+            pa.field("value", value),
             pa.field("probabilities", pa.list_(pa.float32())),  # in the order of the target's names
             pa.field("reason", pa.string()),
             pa.field("in_train", pa.bool_(), nullable=False),
@@ -47,14 +47,25 @@ def prediction_schema(target: Target) -> pa.Schema:
 
 
 def infer(
-    model: Path, posts: Path, root: Path, split: Path, out: Path, *, batch_size: int, max_pixels: int, manifest: Path
+    model: Path,
+    posts: Path,
+    root: Path,
+    split: Path,
+    outs: dict[str, Path],
+    *,
+    batch_size: int,
+    max_pixels: int,
+    manifest: Path,
 ) -> dict[str, Any]:
     """Score every post of `posts`, images read below `root`; returns the figures of infer.json.
 
+    `outs` names the folder of each task's predictions; a joint student answers all in one pass.
     `manifest` says which state the raw corpus is in: shards finished before an image changed are not
     taken over. Finished shards stay for a week, so that another run with the same inputs has them.
     """
     predictor = Predictor.load(model, max_pixels=max_pixels)
+    if set(outs) != set(predictor.targets):
+        raise DataError(f"{model} answers {', '.join(predictor.targets)}, not {', '.join(outs)}; train again")
     table = pq.read_table(split, columns=["post_id", "split"])
     learnt = {i for i, s in zip(*(table[c].to_pylist() for c in ("post_id", "split")), strict=True) if s == "train"}
     sources = shards(posts)
@@ -64,23 +75,26 @@ def infer(
     waiting = home() / "inference"
     waiting.mkdir(exist_ok=True)
     _forget_old(waiting)
-    finished = [waiting / f"{_key(stem, source)}.parquet" for source in sources]
-    resumed = sum(path.exists() for path in finished)
+    finished = [{task: waiting / f"{_key(stem + task, source)}.parquet" for task in outs} for source in sources]
+    resumed = sum(all(path.exists() for path in paths.values()) for paths in finished)
     if resumed:
         say(f"infer: {resumed} of {len(sources)} shards were finished before and are kept")
     total = sum(pq.read_metadata(source).num_rows for source in sources)
     with progress(what="infer", total=total) as bar:
-        for source, path in zip(sources, finished, strict=True):
-            if not path.exists():
-                write_table(_score_shard(predictor, source, root, learnt, batch_size), path)
-            bar.update(pq.read_metadata(path).num_rows)
-    out.mkdir(parents=True, exist_ok=True)
+        for source, paths in zip(sources, finished, strict=True):
+            if not all(path.exists() for path in paths.values()):
+                for task, scored in _score_shard(predictor, source, root, learnt, batch_size).items():
+                    write_table(scored, paths[task])
+            bar.update(pq.read_metadata(source).num_rows)
     status: Counter[str] = Counter()
-    for number, path in enumerate(finished):
-        status.update(pq.read_table(path, columns=["status"])["status"].to_pylist())
-        shutil.copyfile(path, out / f"part-{number:05d}.parquet")
-    if sum(status.values()) != total:
-        raise DataError(f"{total} posts but {sum(status.values())} predictions; please report this")
+    for task, out in outs.items():
+        out.mkdir(parents=True, exist_ok=True)
+        status = Counter()
+        for number, paths in enumerate(finished):
+            status.update(pq.read_table(paths[task], columns=["status"])["status"].to_pylist())
+            shutil.copyfile(paths[task], out / f"part-{number:05d}.parquet")
+        if sum(status.values()) != total:
+            raise DataError(f"{total} posts but {sum(status.values())} predictions; please report this")
     return {
         "posts": total,
         "scored": total - status["failed"],
@@ -90,19 +104,24 @@ def infer(
     }
 
 
-def _score_shard(predictor: Predictor, source: Path, root: Path, learnt: set[str], batch_size: int) -> pa.Table:
-    schema = prediction_schema(predictor.target)
-    rows: list[dict[str, Any]] = []
+def _score_shard(
+    predictor: Predictor, source: Path, root: Path, learnt: set[str], batch_size: int
+) -> dict[str, pa.Table]:
+    rows: dict[str, list[dict[str, Any]]] = {task: [] for task in predictor.targets}
     for batch in _batches(source, batch_size):
         loaded = [images.load(root, row["images"], limit=predictor.max_images) for row in batch]
         inputs = [
             PostInputs(row["text"], [(images.content_hash(data), data) for data in found.data])
             for row, found in zip(batch, loaded, strict=True)
         ]
-        for row, found, prediction in zip(batch, loaded, predictor.score(inputs), strict=True):
-            unread = "; ".join(f"{code}: {detail}" for code, detail in found.lost)
-            rows.append(_row(row["post_id"], prediction, unread, row["post_id"] in learnt))
-    return pa.Table.from_pylist(rows, schema=schema)
+        unread = ["; ".join(f"{code}: {detail}" for code, detail in found.lost) for found in loaded]
+        for task, predictions in predictor.score(inputs).items():
+            for row, lost, prediction in zip(batch, unread, predictions, strict=True):
+                rows[task].append(_row(row["post_id"], prediction, lost, row["post_id"] in learnt))
+    return {
+        task: pa.Table.from_pylist(found, schema=prediction_schema(predictor.targets[task]))
+        for task, found in rows.items()
+    }
 
 
 def _batches(source: Path, size: int) -> Iterator[list[dict[str, Any]]]:

@@ -1,71 +1,165 @@
-"""Gathers what evaluation needs from the run's files: truth, weights, groups, student and baselines."""
+"""Gathers what evaluation needs from the run's files: truth, weights, groups, student, baselines, slices."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from assay.config import ClassesTarget, Target
-from assay.errors import DataError
+from assay.config import ClassesTarget, LabelsTarget, Target
+from assay.errors import DataError, SettingsError
 from assay.measure.baselines import Inputs, Learning, predict_all
-from assay.measure.evaluate import Judged, errors
-from assay.posts import read, write_table
+from assay.measure.evaluate import Judged
+from assay.measure.labels import decide, fit_thresholds
+from assay.measure.tables import errors
+from assay.posts import read, shards, stream, write_table
+from assay.scoring.predict import Predictor
 from assay.student import features as feature_files
-from assay.student.features import Features
-from assay.student.learn import targets
-from assay.student.model import load_trained
+from assay.student.features import Features, sample_inputs
+from assay.student.model import Trained, load_trained
+from assay.student.parts import Part, parts_by_split
+
+SPEED_POSTS = 48
 
 
-def judge(model: Path, sample: Path, features: Path, labels: Path, split: Path) -> tuple[list[str], Judged]:
-    """The test posts' ids and everything that `measure.evaluate` compares on them."""
+def judge(
+    model: Path, sample: Path, features: Path, labels: Path, split: Path, *, task: str, slices: list[str]
+) -> tuple[list[str], Judged]:
+    """The test posts' ids and everything that `measure.evaluate` compares on them, of one task of a model."""
     trained = load_trained(model)
     ids, known, _ = feature_files.load(features)
-    words = dict(zip(*(read(sample, ["post_id", "text"])[c].to_pylist() for c in ("post_id", "text")), strict=True))
-    return compare(ids, known, [words[i] for i in ids], labels, split, trained.target, trained.model.predict)
+    target = trained.targets[task]
+    parts = parts_by_split(ids, known, {task: labels}, split, {task: target})
+    test_ids = split_ids(split, ids, known, "test")
+    at = {post_id: i for i, post_id in enumerate(ids)}
+    rows = np.array([at[post_id] for post_id in test_ids])
+    raw = {row["post_id"]: row for row in _of(sample, test_ids)} if trained.student.tuned else {}
+
+    def seen(one: Trained) -> Features:
+        """The features of the test posts as a student sees them."""
+        if not trained.student.tuned:
+            return known.take(rows)
+        extract = Predictor(one)._extract
+        found = [extract([sample_inputs(raw[i]) for i in test_ids[s : s + 64]])[0] for s in range(0, len(test_ids), 64)]
+        return Features.join(found)
+
+    test = compare(parts, target, task, lambda part: trained.model.predict(seen(trained))[task])
+    test.uncalibrated = trained.model.predict(seen(trained), calibrated=False)[task].astype(float)
+    _thresholds(test, "student", trained, task)
+    for folder in [model, *sorted(model.glob("seed-*"))]:
+        again = load_trained(folder) if folder != model else trained
+        seed = int(again.training["settings"]["seed"])
+        test.seeds[seed] = again.model.predict(seen(again))[task].astype(float)
+        at_seed = again.model.thresholds(task)
+        if at_seed is not None:
+            test.seed_thresholds[seed] = at_seed
+    test.seeds = test.seeds if len(test.seeds) > 1 else {}
+    test.slices = slice_columns(sample, test_ids, slices)
+    return test_ids, test
 
 
-def compare(
-    ids: list[str],
-    known: Features,
-    words: list[str],
-    labels: Path,
-    split: Path,
-    target: Target,
-    predict: Callable[[Features], np.ndarray],
-) -> tuple[list[str], Judged]:
-    """The same from arrays; `predict` maps Features to the student's predictions."""
-    rows = pq.read_table(split).to_pylist()
-    label = {
-        row["post_id"]: row for row in pq.read_table(labels, columns=["post_id", "value", "inclusion_p"]).to_pylist()
-    }
-    place = {post_id: i for i, post_id in enumerate(ids)}
-    usable = [r for r in rows if known.has_image[place[r["post_id"]]] or known.has_text[place[r["post_id"]]]]
-    inputs = Inputs(known.image, known.text, words)
-
-    def part(name: str) -> tuple[list[str], np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        chosen = [row for row in usable if row["split"] == name]
-        if not chosen:
+def compare(parts: dict[str, Part], target: Target, task: str, predict: Callable[[Part], np.ndarray]) -> Judged:
+    """The test posts with the student's predictions and those of all baselines, from arrays alone."""
+    for name in ("train", "val", "test"):
+        if name not in parts:
             raise DataError(f"the {name} split has no posts; label more posts or change the shares in split")
-        names = [row["post_id"] for row in chosen]
-        return (
-            names,
-            np.array([place[n] for n in names]),
-            targets([label[n]["value"] for n in names], target),
-            np.array([1 / label[n]["inclusion_p"] for n in names]),
-            np.array([row["group"] for row in chosen]),
-        )
+    train, val, test = (parts[name] for name in ("train", "val", "test"))
+    tune = parts.get("calibration", val)
+    data = Learning(_inputs(train), train.values[task], train.weights, _inputs(val), val.values[task])
+    guesses = predict_all(data, _inputs(Part.join([test, tune])), target)
+    y = test.values[task] if isinstance(target, ClassesTarget) else test.values[task].astype(float)
+    judged = Judged(
+        y,
+        test.weights,
+        test.group,
+        np.asarray(predict(test), dtype=float),
+        {name: guess[: len(test)] for name, guess in guesses.items()},
+    )
+    if isinstance(target, LabelsTarget):
+        for name, guess in guesses.items():
+            judged.thresholds[name] = fit_thresholds(tune.values[task], guess[len(test) :], tune.weights)
+    return judged
 
-    (_, train, train_y, train_w, _), (_, val, val_y, _, _) = part("train"), part("val")
-    names, test, test_y, test_w, group = part("test")
-    data = Learning(inputs.take(train), train_y, train_w, inputs.take(val), val_y)
-    baselines = predict_all(data, inputs.take(test), target)
-    student = predict(known.take(test))
-    y = test_y if isinstance(target, ClassesTarget) else test_y.astype(float)
-    return names, Judged(y, test_w, group, np.asarray(student, dtype=float), baselines)
+
+def _inputs(part: Part) -> Inputs:
+    return Inputs(part.features.image, part.features.text, part.features.words)
+
+
+def _thresholds(test: Judged, name: str, trained: Trained, task: str) -> None:
+    found = trained.model.thresholds(task)
+    if found is not None:
+        test.thresholds[name] = found
+
+
+def split_ids(split: Path, ids: list[str], known: Features, name: str) -> list[str]:
+    """The posts of a split that have content, in the order of `parts_by_split`."""
+    place = {post_id: i for i, post_id in enumerate(ids)}
+    rows = pq.read_table(split, columns=["post_id", "split"]).to_pylist()
+    chosen = [row["post_id"] for row in rows if row["split"] == name]
+    return [i for i in chosen if known.has_image[place[i]] or known.has_text[place[i]]]
+
+
+def _of(sample: Path, ids: list[str]) -> list[dict[str, Any]]:
+    wanted = set(ids)
+    columns = ["post_id", "text", "images", "image_hashes"]
+    return [row for batch in stream(sample, columns, 256) for row in batch if row["post_id"] in wanted]
+
+
+# ----------------------------------------------------------------------------------- slices, speed
+
+
+def slice_columns(sample: Path, ids: list[str], wanted: list[str]) -> dict[str, list[Any]]:
+    """The value of each slice column a post; `brand`, `length` (terciles) and `images` (count) are made here."""
+    made = {"brand": "brands", "length": "text", "images": "image_hashes"}
+    known = [name for name in pq.read_schema(shards(sample)[0]).names if name not in ("author", "text_sig")]
+    for name in wanted:
+        if made.get(name, name) not in known:
+            allowed = ", ".join(sorted({*made, *known} - {"brands", "text", "images", "image_hashes", "post_id"}))
+            raise SettingsError(f"evaluate.slices: no column {name!r}; allowed: {allowed}")
+    columns = list(dict.fromkeys(["post_id", *(made.get(name, name) for name in wanted)]))
+    rows = {row["post_id"]: row for row in read(sample, columns).to_pylist()}
+    found: dict[str, list[Any]] = {}
+    for name in wanted:
+        values = [rows[post_id][made.get(name, name)] for post_id in ids]
+        if name == "length":
+            edges = np.quantile([len(text) for text in values], [1 / 3, 2 / 3]) if values else [0, 0]
+            values = [("short", "medium", "long")[int(np.searchsorted(edges, len(text)))] for text in values]
+        elif name == "images":
+            values = ["3 or more" if len(found) > 2 else str(len(found)) for found in values]
+        found[name] = values
+    return found
+
+
+def speed_and_size(model: Path, sample: Path) -> dict[str, Any]:
+    """How fast a student scores posts of the sample end to end (decode, encoders, head; nothing cached), its size.
+
+    The best of three rounds over the same posts, after a first one that warms up.
+    """
+    predictor = Predictor.load(model, cached=False)
+    posts = [sample_inputs(row) for row in next(stream(sample, ["text", "images", "image_hashes"], SPEED_POSTS))]
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        predictor.score(posts)
+        times.append(time.perf_counter() - start)
+    return {
+        "posts_per_s": float(f"{len(posts) / min(times):.2g}"),
+        "device": "cuda" if _on_gpu() else "cpu",
+        "parameters": predictor.parameters(),
+        "parameters_trained": sum(p.numel() for p in predictor.trained.model.parameters()),
+        "folder_bytes": sum(path.stat().st_size for path in sorted(model.glob("*")) if path.is_file()),
+    }
+
+
+def _on_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def per_post(ids: list[str], test: Judged, target: Target, out: Path) -> None:
@@ -73,6 +167,10 @@ def per_post(ids: list[str], test: Judged, target: Target, out: Path) -> None:
     if isinstance(target, ClassesTarget):
         truth = [target.names[y] for y in test.y]
         said = [target.names[k] for k in test.student.argmax(1)]
+    elif isinstance(target, LabelsTarget):
+        chosen = decide(test.student, test.thresholds.get("student"))
+        truth = [_joined(row, target) for row in test.y > 0.5]
+        said = [_joined(row, target) for row in chosen]
     else:
         truth = [f"{y:g}" for y in test.y]
         said = [f"{p:.2f}" for p in test.student]
@@ -89,3 +187,7 @@ def per_post(ids: list[str], test: Judged, target: Target, out: Path) -> None:
         ),
         out,
     )
+
+
+def _joined(held: np.ndarray, target: LabelsTarget) -> str:
+    return ", ".join(name for name, one in zip(target.names, held, strict=True) if one) or "none"

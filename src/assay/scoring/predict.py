@@ -10,7 +10,8 @@ from typing import Any, Literal
 import numpy as np
 
 from assay import images, text
-from assay.config import ClassesTarget, Target
+from assay.config import ClassesTarget, LabelsTarget, Target
+from assay.errors import ModelError
 from assay.student.features import Extractor, PostInputs
 from assay.student.model import Trained, load_trained
 
@@ -21,12 +22,13 @@ Status = Literal["ok", "text_only", "image_only", "failed"]
 class Prediction:
     """What the student says of one post.
 
-    `value` is a score or a class name, None when the status is `failed`; `probabilities` has an
-    entry for each class (None for scores); `reason` says why a modality is missing.
+    `value` is a score, a class name or a list of labels, None when the status is `failed`;
+    `probabilities` has an entry for each class or label (None for scores); `reason` says why a
+    modality is missing.
     """
 
     status: Status
-    value: float | str | None
+    value: float | str | list[str] | None
     probabilities: dict[str, float] | None = None
     reason: str | None = None
 
@@ -34,65 +36,89 @@ class Prediction:
 class Predictor:
     """A trained student with its encoders, which are loaded when the first uncached post comes."""
 
-    def __init__(self, trained: Trained, *, max_pixels: int = images.MAX_PIXELS) -> None:
+    def __init__(self, trained: Trained, *, max_pixels: int = images.MAX_PIXELS, cached: bool = True) -> None:
         self.trained = trained
         made = trained.preprocessing
         self.max_images = made["max_images"]
         self._extract = Extractor(
-            trained.student, image_px=made["image_px"], max_pixels=max_pixels, known=trained.encoders
+            trained.student,
+            image_px=made["image_px"],
+            max_pixels=max_pixels,
+            known=trained.encoders,
+            folder=trained.folder,
+            cached=cached,
         )
 
     @classmethod
-    def load(cls, folder: str | Path, *, max_pixels: int = images.MAX_PIXELS) -> Predictor:
-        """Read a model folder; ModelError when it cannot be used."""
-        return cls(load_trained(Path(folder)), max_pixels=max_pixels)
+    def load(cls, folder: str | Path, *, max_pixels: int = images.MAX_PIXELS, cached: bool = True) -> Predictor:
+        """Read a model folder; ModelError when it cannot be used. `cached`: keep features for later runs."""
+        return cls(load_trained(Path(folder)), max_pixels=max_pixels, cached=cached)
 
     @property
-    def target(self) -> Target:
-        """What is predicted."""
-        return self.trained.target
+    def targets(self) -> dict[str, Target]:
+        """What is predicted, by task; a joint student has several."""
+        return self.trained.targets
 
-    def predict(self, *, text: str | None = None, image: str | Path | bytes | None = None) -> Prediction:
+    def parameters(self) -> int:
+        """How many parameters the student has with its encoders; loads these."""
+        return self._extract.parameters() + sum(p.numel() for p in self.trained.model.parameters())
+
+    def predict(
+        self, *, text: str | None = None, image: str | Path | bytes | None = None, task: str | None = None
+    ) -> Prediction:
         """Score one post from its caption, its picture (a file's path or bytes), or both."""
         files = [] if image is None else [image if isinstance(image, bytes) else Path(image).read_bytes()]
-        return self.predict_many([(text or "", files)])[0]
+        return self.predict_many([(text or "", files)], task=task)[0]
 
-    def predict_many(self, posts: Sequence[tuple[str, Sequence[bytes]]]) -> list[Prediction]:
+    def predict_many(
+        self, posts: Sequence[tuple[str, Sequence[bytes]]], *, task: str | None = None
+    ) -> list[Prediction]:
         """Score posts given as (text, image files); several images of a post are averaged."""
         cleaned = [
             PostInputs(text.normalise(body), [(images.content_hash(data), data) for data in files[: self.max_images]])
             for body, files in posts
         ]
-        return self.score(cleaned)
+        return self.score(cleaned)[self._task(task)]
 
-    def score(self, posts: Sequence[PostInputs]) -> list[Prediction]:
-        """Score posts whose text is normalised and whose images are hashed."""
+    def score(self, posts: Sequence[PostInputs]) -> dict[str, list[Prediction]]:
+        """Score posts whose text is normalised and whose images are hashed; predictions by task."""
         if not posts:
-            return []
+            return {task: [] for task in self.targets}
         features, lost = self._extract(posts)
         usable = np.flatnonzero(features.has_image | features.has_text)
-        found = self.trained.model.predict(features.take(usable)) if len(usable) else np.zeros(0)
-        result: list[Prediction] = []
-        rows: dict[int, Any] = dict(zip(usable.tolist(), found, strict=True))
+        found = self.trained.model.predict(features.take(usable)) if len(usable) else {}
+        place = {int(i): row for row, i in enumerate(usable)}
+        result: dict[str, list[Prediction]] = {task: [] for task in self.targets}
         for i, problems in enumerate(lost):
             reason = "; ".join(f"{code}: {detail}".strip(": ") for code, detail in problems) or None
-            if i not in rows:
-                result.append(Prediction("failed", None, reason=reason or self._nothing()))
-                continue
-            status: Status = "ok"
-            if not features.has_image[i]:
-                status = "text_only"
-            elif not features.has_text[i]:
-                status = "image_only"
-            result.append(self._prediction(status, rows[i], reason))
+            status: Status = "ok" if features.has_image[i] else "text_only"
+            status = status if features.has_text[i] else "image_only"
+            for task in self.targets:
+                if i not in place:
+                    result[task].append(Prediction("failed", None, reason=reason or self._nothing()))
+                else:
+                    result[task].append(self._prediction(task, status, found[task][place[i]], reason))
         return result
+
+    def _task(self, task: str | None) -> str:
+        if task is None:
+            return self.trained.task
+        if task not in self.targets:
+            raise ModelError(f"{self.trained.name} does not answer {task!r}; it answers {', '.join(self.targets)}")
+        return task
 
     def _nothing(self) -> str:
         wanted = [name for name in ("image", "text") if getattr(self.trained.student, name)]
         return f"no_content: the post has no {' and no '.join(wanted)}"
 
-    def _prediction(self, status: Status, row: Any, reason: str | None) -> Prediction:
-        if isinstance(self.target, ClassesTarget):
-            shares = {name: float(p) for name, p in zip(self.target.names, row, strict=True)}
+    def _prediction(self, task: str, status: Status, row: Any, reason: str | None) -> Prediction:
+        target = self.targets[task]
+        if isinstance(target, ClassesTarget):
+            shares = {name: float(p) for name, p in zip(target.names, row, strict=True)}
             return Prediction(status, max(shares, key=lambda name: shares[name]), shares, reason)
+        if isinstance(target, LabelsTarget):
+            shares = {name: float(p) for name, p in zip(target.names, row, strict=True)}
+            at = self.trained.model.thresholds(task)
+            held = [n for k, n in enumerate(target.names) if at is not None and row[k] >= at[k]]
+            return Prediction(status, held, shares, reason)
         return Prediction(status, float(row), None, reason)

@@ -2,46 +2,61 @@
 
 from __future__ import annotations
 
-from assay.config import ScoreTarget, Task
+from assay.config import ClassesTarget, ScoreTarget, Target, Task
 from assay.student.model import Trained
 
 
-def write_card(trained: Trained, task: Task) -> str:
+def write_card(trained: Trained, tasks: dict[str, Task]) -> str:
     """Markdown: what the student predicts, from what, how it was made, and what it is not for."""
-    target, training = trained.target, trained.training
-    if isinstance(target, ScoreTarget):
-        predicts = f"a score from {target.min:g} to {target.max:g}"
-    else:
-        predicts = f"one of the classes {', '.join(target.names)}"
-    labels = (
-        f"the gold column `{task.annotate.column}` of corpus `{task.corpus}`"
-        if task.annotate.source == "column"
-        else f"the teacher `{task.annotate.teacher.model}` with the rubric of the task"
+    training, head = trained.training, trained.student.head
+    predicts = "\n".join(
+        f"- `{name}`: {_predicts(trained.targets[name])}, as {_labels(task)} would" for name, task in tasks.items()
     )
+    corpus = next(iter(tasks.values())).corpus
     encoders = "\n".join(
-        f"- {name}: `{getattr(trained.student, name).encoder}`, frozen, {facts['dim']} features, "
+        f"- {name}: `{getattr(trained.student, name).encoder}`, "
+        f"{'fine-tuned' if name in trained.student.tuned else 'frozen'}, {facts['dim']} features, "
         f"identity `{facts['identity'][:16]}`"
         for name, facts in trained.encoders.items()
     )
     posts = ", ".join(f"{name} {n}" for name, n in training["posts"].items())
-    calibration = ", ".join(f"{name} {value:g}" for name, value in trained.calibration.items())
-    return f"""# Student `{trained.task}`
+    calibration = "; ".join(
+        f"{task}: " + ", ".join(f"{name} {value:g}" for name, value in found.items() if not isinstance(value, dict))
+        for task, found in trained.calibration.items()
+    )
+    return f"""# Student `{trained.name}`
 
-Predicts {predicts} for a post of image and text, as {labels} would.
+Predicts for a post of image and text:
+
+{predicts}
 
 ## Made from
 {encoders}
-- fusion: {trained.student.fusion.kind}; head: {trained.student.head.hidden}, dropout {trained.student.head.dropout:g}
+- n-grams beside the text encoder: {"yes" if trained.student.lexical else "no"}
+- fusion: {trained.student.fusion.kind}; {head.members} head(s): {head.kind} {head.hidden}, dropout {head.dropout:g}
 - posts: {posts}
 - best epoch {training["best_epoch"]} of {training["epochs"]} (ended by {training["stopped"]})
 - calibration: {calibration}
 
 ## How good it is
-See `metrics/{trained.task}/evaluate.json`: every figure there has its interval and stands beside its baselines.
+See `metrics/{trained.name}/evaluate.json`: every figure there has its interval and stands beside its baselines.
 
 ## Use and limits
-It measures the rubric as the labels express it, in posts like those of corpus `{task.corpus}`. It is made for
+It measures the rubric as the labels express it, in posts like those of corpus `{corpus}`. It is made for
 figures over many posts; a single prediction may be far off. It is not made to judge persons, and its errors on other
 platforms, languages and times are unknown until they are measured. A post without text or without a picture is scored
 from what it has, and says so in its status.
 """
+
+
+def _predicts(target: Target) -> str:
+    if isinstance(target, ScoreTarget):
+        return f"a score from {target.min:g} to {target.max:g}"
+    which = "one of the classes" if isinstance(target, ClassesTarget) else "any of the labels"
+    return f"{which} {', '.join(target.names)}"
+
+
+def _labels(task: Task) -> str:
+    if task.annotate.source == "column":
+        return f"the gold column `{task.annotate.column}` of corpus `{task.corpus}`"
+    return f"the teacher `{task.annotate.teacher.model}` with the rubric of the task"

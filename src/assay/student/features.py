@@ -28,8 +28,10 @@ from assay.errors import DataError, EncoderError, ImageProblem
 from assay.places import home
 from assay.posts import count, stream, write_table
 from assay.progress import cores, progress
-from assay.student import encoders
-from assay.student.encoders import Encoder, load_image_encoder, load_text_encoder
+from assay.student import encoders, image_encoders, text_encoders
+from assay.student.encoders import Encoder, apply_learnt
+from assay.student.image_encoders import load_image_encoder
+from assay.student.text_encoders import load_text_encoder
 
 ENCODE_BATCH = 32
 
@@ -57,13 +59,22 @@ class Features:
     text: np.ndarray  # float32 [n, text dim]
     has_image: np.ndarray  # bool [n]
     has_text: np.ndarray  # bool [n]
+    words: list[str]  # the texts themselves, for n-grams
 
     def __len__(self) -> int:
         return len(self.has_text)
 
     def take(self, rows: np.ndarray) -> Features:
         """The features of some rows."""
-        return Features(self.image[rows], self.text[rows], self.has_image[rows], self.has_text[rows])
+        words = [self.words[i] for i in rows]
+        return Features(self.image[rows], self.text[rows], self.has_image[rows], self.has_text[rows], words)
+
+    @classmethod
+    def join(cls, parts: Sequence[Features]) -> Features:
+        """The features of all rows of several parts."""
+        names = ("image", "text", "has_image", "has_text")
+        image, text, has_image, has_text = (np.concatenate([getattr(p, name) for p in parts]) for name in names)
+        return cls(image, text, has_image, has_text, [text for part in parts for text in part.words])
 
 
 @dataclass
@@ -81,7 +92,7 @@ def code_digest(*more: str) -> str:
     Values that older code computed are not mixed with new ones.
     """
     digest = hashlib.sha256()
-    for path in (images.__file__, encoders.__file__, __file__, *more):
+    for path in (images.__file__, encoders.__file__, image_encoders.__file__, text_encoders.__file__, __file__, *more):
         digest.update(Path(str(path)).read_bytes())
     return digest.hexdigest()[:16]
 
@@ -152,12 +163,16 @@ class Extractor:
         image_px: int,
         max_pixels: int = images.MAX_PIXELS,
         known: dict[str, EncoderFacts] | None = None,
+        folder: Path | None = None,
+        cached: bool = True,
     ) -> None:
+        """`known`: what a trained student's folder says of its encoders; `folder`: that folder, where they learnt."""
         known = known or {}
         self.image_px, self.max_pixels = image_px, max_pixels
         image, text = student.image, student.text
-        self._image = _Branch(lambda: load_image_encoder(image), known.get("image")) if image else None
-        self._text = _Branch(lambda: load_text_encoder(text), known.get("text")) if text else None
+        tuned = {name: folder / f"{name}.safetensors" for name in student.tuned} if folder else {}
+        self._image = _Branch(lambda: load_image_encoder(image), known, "image", tuned, cached) if image else None
+        self._text = _Branch(lambda: load_text_encoder(text), known, "text", tuned, cached) if text else None
 
     @property
     def facts(self) -> dict[str, EncoderFacts]:
@@ -165,12 +180,18 @@ class Extractor:
         named = {"image": self._image, "text": self._text}
         return {name: branch.facts for name, branch in named.items() if branch}
 
+    def parameters(self) -> int:
+        """How many parameters the encoders have; loads them."""
+        models = [branch.encoder.model for branch in (self._image, self._text) if branch]
+        return sum(p.numel() for model in models for p in model.parameters())
+
     def __call__(self, posts: Sequence[PostInputs]) -> tuple[Features, list[list[tuple[str, str]]]]:
         """Features, and for each post the (code, detail) of images that could not be decoded."""
         lost: list[list[tuple[str, str]]] = [[] for _ in posts]
         text, has_text = self._texts(posts)
         image, has_image = self._images(posts, lost)
-        return Features(image, text, has_image, has_text), lost
+        words = [post.text if self._text else "" for post in posts]
+        return Features(image, text, has_image, has_text, words), lost
 
     def _texts(self, posts: Sequence[PostInputs]) -> tuple[np.ndarray, np.ndarray]:
         has = np.array([bool(post.text) for post in posts], dtype=bool)
@@ -221,8 +242,16 @@ class Extractor:
 class _Branch:
     """An encoder that is loaded only when a vector is not in its cache, and that cache."""
 
-    def __init__(self, load: Callable[[], Encoder], known: EncoderFacts | None) -> None:
-        self._load, self._known = load, known
+    def __init__(
+        self,
+        load: Callable[[], Encoder],
+        known: dict[str, EncoderFacts],
+        name: str,
+        tuned: dict[str, Path],
+        cached: bool,
+    ) -> None:
+        self._load, self._known, self._learnt = load, known.get(name), tuned.get(name)
+        self._cached = cached
         self._encoder: Encoder | None = None
         self._cache: FeatureCache | None = None
 
@@ -230,6 +259,8 @@ class _Branch:
     def encoder(self) -> Encoder:
         if self._encoder is None:
             self._encoder = self._load()
+            if self._learnt:
+                apply_learnt(self._encoder, self._learnt)
             if self._known and self._known["identity"] != self._encoder.identity:
                 raise EncoderError(
                     "an encoder is not the one that the student learnt with (weights or preprocessing differ); "
@@ -249,9 +280,9 @@ class _Branch:
         self, wanted: dict[bytes, Any], prepare: Callable[[list[Any]], tuple[list[Any], dict[int, tuple[str, str]]]]
     ) -> tuple[dict[bytes, np.ndarray], dict[bytes, tuple[str, str]]]:
         """Vectors by key, from the cache or computed now, and the problems of those that cannot be."""
-        if self._cache is None:
+        if self._cache is None and self._cached:
             self._cache = FeatureCache(self.facts["identity"])
-        found = self._cache.get(list(wanted))
+        found = self._cache.get(list(wanted)) if self._cache else {}
         missing = [key for key in wanted if key not in found]
         problems: dict[bytes, tuple[str, str]] = {}
         for start in range(0, len(missing), ENCODE_BATCH):
@@ -262,7 +293,8 @@ class _Branch:
             if good:
                 vectors = self.encoder.encode([items[i] for i in good]).astype(np.float16)
                 fresh = {keys[i]: vector for i, vector in zip(good, vectors, strict=True)}
-                self._cache.put(fresh)
+                if self._cache:
+                    self._cache.put(fresh)
                 found |= fresh
         return found, problems
 
@@ -282,18 +314,23 @@ def save(folder: Path, post_ids: list[str], features: Features, made: Made) -> N
         "has_text": features.has_text,
     }
     save_file(arrays, folder / "features.safetensors")
-    write_table(pa.table({"post_id": pa.array(post_ids, pa.string())}), folder / "posts.parquet")
+    ids = {"post_id": pa.array(post_ids, pa.string()), "text": pa.array(features.words, pa.string())}
+    write_table(pa.table(ids), folder / "posts.parquet")
     (folder / "made.json").write_text(json.dumps(made, indent=1, sort_keys=True) + "\n")
 
 
 def load(folder: Path) -> tuple[list[str], Features, Made]:
     """Read what `save` wrote."""
     arrays = load_file(folder / "features.safetensors")
-    ids = pq.read_table(folder / "posts.parquet")["post_id"].to_pylist()
+    posts = pq.read_table(folder / "posts.parquet")
     features = Features(
-        arrays["image"].astype(np.float32), arrays["text"].astype(np.float32), arrays["has_image"], arrays["has_text"]
+        arrays["image"].astype(np.float32),
+        arrays["text"].astype(np.float32),
+        arrays["has_image"],
+        arrays["has_text"],
+        posts["text"].to_pylist(),
     )
-    return ids, features, json.loads((folder / "made.json").read_text())
+    return posts["post_id"].to_pylist(), features, json.loads((folder / "made.json").read_text())
 
 
 def embed(sample: Path, out: Path, *, student: Student, image_px: int, max_images: int) -> None:
@@ -309,7 +346,4 @@ def embed(sample: Path, out: Path, *, student: Student, image_px: int, max_image
             bar.update(len(rows))
     if not parts:
         raise DataError("the sample is empty; nothing to embed")
-    whole = Features(
-        *(np.concatenate([getattr(p, f) for p in parts]) for f in ("image", "text", "has_image", "has_text"))
-    )
-    save(out, ids, whole, {"encoders": extract.facts, "image_px": image_px, "max_images": max_images})
+    save(out, ids, Features.join(parts), {"encoders": extract.facts, "image_px": image_px, "max_images": max_images})

@@ -1,13 +1,9 @@
-"""Trains a student on frozen features: AdamW, warm-up, cosine, early stopping, resume after a kill."""
+"""Trains a student: AdamW, warm-up, cosine, early stopping, averaged weights, resume after a kill."""
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import json
 import math
-import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,25 +11,22 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from assay.config import Student, Target, Train
 from assay.errors import DataError
 from assay.measure.metrics import HIGHER_IS_BETTER, point
 from assay.progress import cores, progress
-from assay.student.features import Features
-from assay.student.losses import build_loss
-from assay.student.model import StudentModel, tensors
+from assay.student.augment import hide_modality
+from assay.student.losses import JointLoss, is_known
+from assay.student.model import Inputs, StudentModel
+from assay.student.parts import Part
+from assay.student.resume import Checkpoint, Curve, State
+from assay.student.sampler import post_weights
+from assay.student.schedule import build_optimizer, learning_rate
+from assay.student.towers import Towers
 
-Curve = dict[str, float]
-
-
-@dataclass
-class Part:
-    """Features and targets of one split; targets are scores or class numbers."""
-
-    features: Features
-    values: np.ndarray  # float32 [n] or int64 [n]
-    weights: np.ndarray  # inverse inclusion probabilities, float64 [n]
+EVAL_ROWS = 256
 
 
 @dataclass
@@ -45,17 +38,8 @@ class Fitted:
     best_epoch: int
     resumed_at: int = 0
     stopped: str = ""
-
-
-@dataclass
-class _State:
-    """What a resumed run needs."""
-
-    epoch: int = 0
-    best: float = math.inf
-    best_epoch: int = 0
-    waited: int = 0
-    curves: list[Curve] = field(default_factory=list)
+    towers: Towers | None = None
+    inner: dict[str, np.ndarray] = field(default_factory=dict)  # out-of-fold predictions by task, where folds were used
 
 
 def seed_everything(seed: int) -> None:
@@ -64,185 +48,254 @@ def seed_everything(seed: int) -> None:
     torch.set_num_threads(cores())
 
 
-def checkpoint_key(*parts: Any) -> str:
-    """A name for a run's resume files: a digest of all that it learns from."""
-    digest = hashlib.sha256()
-    for part in parts:
-        if isinstance(part, np.ndarray):
-            digest.update(np.ascontiguousarray(part).tobytes())
-        else:
-            digest.update(json.dumps(part, sort_keys=True, default=str).encode())
-    return digest.hexdigest()[:32]
-
-
 def fit(
     train: Part,
-    val: Part,
+    val: Part | None,
     *,
     student: Student,
-    target: Target,
+    targets: dict[str, Target],
     settings: Train,
     checkpoint: Path | None = None,
     on_epoch: Callable[[Curve], None] | None = None,
+    towers: Towers | None = None,
+    epochs: int | None = None,
+    what: str = "train",
 ) -> Fitted:
     """Train until the validation metric has not improved for `patience` epochs; the best epoch is kept.
 
+    Without `val`, training runs for `epochs` epochs of the schedule and the last one is kept.
     `checkpoint` is a file that a killed run goes on from; it is removed at the end. `on_epoch` gets
     the figures of every epoch, also of those before a resume.
     """
-    if not len(train.values) or not len(val.values):
+    if not len(train) or (val is not None and not len(val)):
         raise DataError("train or val has no labelled posts; label more posts or change the shares in split")
-    seed_everything(settings.seed)
-    model = StudentModel(student, target, train.features.image.shape[1], train.features.text.shape[1])
-    inputs, wanted = tensors(train.features), torch.from_numpy(train.values)
-    model.image.fit(inputs[0][inputs[2]])
-    model.text.fit(inputs[1][inputs[3]])
-    with torch.no_grad():
-        model.head.out.bias.copy_(model.output.start(wanted))
-    loss_of = build_loss(settings, target, model.output, wanted)
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    others = [p for p in model.parameters() if p.ndim <= 1]
-    optimizer = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}],
-        lr=settings.lr,
+    return _Run(train, val, student, targets, settings, checkpoint, towers, epochs or settings.epochs).go(
+        on_epoch, what
     )
-    steps = math.ceil(math.ceil(len(wanted) / settings.batch_size) / settings.grad_accumulation)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _schedule(settings, steps * settings.epochs))
-    state, best = _State(), {k: v.clone() for k, v in model.state_dict().items()}
-    if checkpoint and checkpoint.exists():
-        with contextlib.suppress(FileNotFoundError):  # a twin of this run has just ended
-            state, best = _resume(checkpoint, model, optimizer, schedule)
-    fitted = Fitted(model, state.curves, state.best_epoch, resumed_at=state.epoch, stopped="epochs")
-    for earlier in state.curves:
-        if on_epoch:
-            on_epoch(earlier)
-    sign = -1.0 if settings.metric in HIGHER_IS_BETTER else 1.0
-    with progress(what="train", total=settings.epochs, unit="epoch") as bar:
-        bar.update(state.epoch)
-        while state.epoch < settings.epochs:
-            if state.waited >= settings.patience:
-                fitted.stopped = "patience"
-                break
-            trained = _epoch(model, optimizer, schedule, loss_of, inputs, wanted, settings, state.epoch)
-            curve: Curve = {"epoch": state.epoch, "lr": float(schedule.get_last_lr()[0]), "train_loss": trained}
-            curve |= {f"val_{name}": value for name, value in evaluate(model, val, target, loss_of).items()}
-            score = sign * curve[f"val_{settings.metric}"]
-            if not math.isfinite(trained):
-                raise DataError(
-                    f"training diverged at epoch {state.epoch} (loss {trained}); lower train.lr {settings.lr:g}"
-                )
-            state.epoch += 1
-            if score < state.best - 1e-6:
-                state.best, state.best_epoch, state.waited = score, state.epoch - 1, 0
-                best = {k: v.clone() for k, v in model.state_dict().items()}
-            else:
-                state.waited += 1
-            state.curves.append(curve)
+
+
+class _Run:
+    """One training run."""
+
+    def __init__(
+        self,
+        train: Part,
+        val: Part | None,
+        student: Student,
+        targets: dict[str, Target],
+        settings: Train,
+        checkpoint: Path | None,
+        towers: Towers | None,
+        epochs: int,
+    ) -> None:
+        seed_everything(settings.seed)
+        self.train_part, self.val, self.settings, self.targets, self.epochs = train, val, settings, targets, epochs
+        self.device = device_of(settings)
+        self.precision = precision_of(settings, self.device)
+        self.model = StudentModel(student, targets, train.features.image.shape[1], train.features.text.shape[1])
+        self.inputs = Inputs(train.features, self.model)
+        self.val_inputs = Inputs(val.features, self.model) if val is not None else None
+        self.towers = towers
+        values = {name: torch.from_numpy(v) for name, v in train.values.items()}
+        self._begin(values)
+        self.model.to(self.device)
+        self.wanted = {name: v.to(self.device) for name, v in values.items()}
+        self.soft = {name: torch.from_numpy(v).to(self.device) for name, v in train.soft.items()}
+        self.soft_share = settings.soft_targets
+        known = {name: v[is_known(v)] for name, v in values.items()}
+        outputs = {name: self.model.output(name) for name in targets}
+        self.loss = JointLoss(settings, targets, outputs, known).to(self.device)
+        self.optimizer = build_optimizer(self.model, self.loss, towers, student, settings)
+        self.steps = math.ceil(math.ceil(len(train) / settings.batch_size) / settings.grad_accumulation)
+        factor = learning_rate(settings, self.steps * settings.epochs)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, factor)
+        self.learner = _Learner(self.model, towers)
+        self.forward: Callable[..., Tensor] = torch.compile(self.model) if settings.compile else self.model
+        average = get_ema_multi_avg_fn(settings.ema)  # type: ignore[no-untyped-call]
+        self.averaged = AveragedModel(self.learner, multi_avg_fn=average, use_buffers=False) if settings.ema else None
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision is torch.float16)
+        self.draw_weights = post_weights(train.values, targets) if settings.sampler == "weighted" else None
+        parts: dict[str, Any] = {"learner": self.learner, "loss": self.loss}
+        parts |= {"optimizer": self.optimizer, "schedule": self.schedule}
+        parts |= {"averaged": self.averaged} if self.averaged is not None else {}
+        self.checkpoint = Checkpoint(checkpoint, parts)
+
+    def _begin(self, values: dict[str, Tensor]) -> None:
+        """Standardise by the training posts, and start from their mean answer."""
+        model, inputs = self.model, self.inputs
+        model.image.fit(inputs.image[inputs.has_image])
+        model.text.fit(inputs.text[inputs.has_text])
+        if model.lexical is not None and inputs.table is not None:
+            model.lexical.fit(inputs.table)
+        start = [model.output(name).start(v[is_known(v)]) for name, v in values.items()]
+        model.heads.start(torch.cat(start))
+
+    def go(self, on_epoch: Callable[[Curve], None] | None, what: str) -> Fitted:
+        state, best = self.checkpoint.load() or (State(), self._weights())
+        fitted = Fitted(self.model, state.curves, state.best_epoch, resumed_at=state.epoch, towers=self.towers)
+        for earlier in state.curves:
             if on_epoch:
-                on_epoch(curve)
-            if checkpoint:
-                _keep(checkpoint, model, optimizer, schedule, state, best)
-            bar.update()
-    if not math.isfinite(state.best):
-        raise DataError(
-            f"train.metric {settings.metric} is undefined on the val split ({len(val.values)} posts, too much alike); "
-            "choose loss, or label more posts"
-        )
-    model.load_state_dict(best)
-    fitted.best_epoch = state.best_epoch
-    if checkpoint:
-        checkpoint.unlink(missing_ok=True)
-    return fitted
+                on_epoch(earlier)
+        fitted.stopped = "epochs"
+        with progress(what=what, total=self.epochs, unit="epoch") as bar:
+            bar.update(state.epoch)
+            while state.epoch < self.epochs:
+                if self.val is not None and state.waited >= self.settings.patience:
+                    fitted.stopped = "patience"
+                    break
+                curve = self._one_epoch(state.epoch)
+                improved = self._judge(curve, state)
+                if improved:
+                    best = self._weights()
+                state.curves.append(curve)
+                if on_epoch:
+                    on_epoch(curve)
+                self.checkpoint.keep(state, best)
+                bar.update()
+        if self.val is not None and not math.isfinite(state.best):
+            raise DataError(
+                f"train.metric {self.settings.metric} is undefined on the val split ({len(self.val)} posts, too much "
+                "alike); choose loss, or label more posts"
+            )
+        self.learner.load_state_dict(best)
+        self.model.to("cpu").eval()
+        fitted.best_epoch = state.best_epoch
+        self.checkpoint.remove()
+        return fitted
+
+    def _one_epoch(self, epoch: int) -> Curve:
+        trained = self._pass(epoch)
+        if not math.isfinite(trained):
+            raise DataError(f"training diverged at epoch {epoch} (loss {trained}); lower train.lr {self.settings.lr:g}")
+        curve: Curve = {"epoch": epoch, "lr": float(self.schedule.get_last_lr()[0]), "train_loss": trained}
+        if self.val is not None and self.val_inputs is not None:
+            found = self._evaluate(self.val, self.val_inputs)
+            curve |= {f"val_{name}": value for name, value in found.items()}
+        return curve
+
+    def _judge(self, curve: Curve, state: State) -> bool:
+        """Count the epoch; True when its weights are the best so far."""
+        state.epoch += 1
+        if self.val is None:
+            state.best_epoch = state.epoch - 1
+            return True
+        sign = -1.0 if self.settings.metric in HIGHER_IS_BETTER else 1.0
+        score = sign * curve[f"val_{self.settings.metric}"]
+        if score < state.best - 1e-6:
+            state.best, state.best_epoch, state.waited = score, state.epoch - 1, 0
+            return True
+        state.waited += 1
+        return False
+
+    def _weights(self) -> dict[str, Tensor]:
+        """The weights that count: averaged ones where there are, of all that learns."""
+        source = self.averaged.module if self.averaged is not None else self.learner
+        return {name: v.detach().cpu().clone() for name, v in source.state_dict().items()}
+
+    def _pass(self, epoch: int) -> float:
+        """One pass in an order that depends on seed and epoch alone, so that a resumed run is the same run."""
+        self.learner.train()
+        torch.manual_seed(self.settings.seed * 100_003 + epoch)
+        total, count = torch.zeros((), device=self.device), 0
+        batches = list(self._batches())
+        for number, rows in enumerate(batches, 1):
+            loss = self._loss(rows)
+            self.scaler.scale(loss / self.settings.grad_accumulation).backward()  # type: ignore[no-untyped-call]
+            total += loss.detach() * len(rows)
+            count += len(rows)
+            if number % self.settings.grad_accumulation == 0 or number == len(batches):
+                self._step()
+        return float(total) / count
+
+    def _batches(self) -> Iterator[Tensor]:
+        n, size = len(self.train_part), self.settings.batch_size
+        if self.draw_weights is not None:
+            order = torch.multinomial(self.draw_weights, n, replacement=True)
+        else:
+            order = torch.randperm(n)
+        batches = list(torch.split(order, size))
+        if len(batches) > 1 and len(batches[-1]) == 1:  # batch norm cannot take a single row
+            batches[-2:] = [torch.cat(batches[-2:])]
+        yield from batches
+
+    def _loss(self, rows: Tensor) -> Tensor:
+        batch = hide_modality(self.inputs.rows(rows).to(self.device), self.settings)
+        with torch.autocast(self.device.type, self.precision, enabled=self.precision is not torch.float32):
+            if self.towers is not None:
+                batch = self.towers.fill(batch, [self.train_part.posts[i] for i in rows.tolist()])
+            raw = self.forward(batch)
+        rows = rows.to(self.device)
+        wanted = {name: v[rows] for name, v in self.wanted.items()}
+        soft = {name: v[rows] for name, v in self.soft.items()} if self.soft_share else None
+        found: Tensor = self.loss(raw, wanted, soft, self.soft_share)
+        return found
+
+    def _step(self) -> None:
+        if self.settings.clip_norm:
+            self.scaler.unscale_(self.optimizer)
+            torch.nn.utils.clip_grad_norm_(
+                [p for group in self.optimizer.param_groups for p in group["params"]], self.settings.clip_norm
+            )
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.schedule.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.averaged is not None:
+            self.averaged.update_parameters(self.learner)
+
+    def _evaluate(self, part: Part, inputs: Inputs) -> dict[str, float]:
+        """Loss and metrics of a split, weighted by inverse inclusion probability (the loss is not).
+
+        Of a joint student the metrics are means over its tasks.
+        """
+        learner: _Learner = self.averaged.module if self.averaged is not None else self.learner  # type: ignore[assignment]
+        raw = raw_outputs(learner.model, part, inputs, learner.towers, self.device)
+        wanted = {name: torch.from_numpy(v).to(self.device) for name, v in part.values.items()}
+        with torch.inference_mode():
+            found = {"loss": float(self.loss(raw, wanted))}
+        figures: dict[str, list[float]] = {}
+        for name, predicted in learner.model.answers(raw).items():
+            known = is_known(torch.from_numpy(part.values[name])).numpy()
+            if known.any():
+                y, w = part.values[name][known], part.weights[known]
+                for figure, value in point(y, predicted[known], w, self.targets[name]).items():
+                    figures.setdefault(figure, []).append(value)
+        return found | {figure: float(np.mean(values)) for figure, values in figures.items()}
 
 
-def _epoch(
-    model: StudentModel,
-    optimizer: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LRScheduler,
-    loss_of: Callable[[Tensor, Tensor], Tensor],
-    inputs: tuple[Tensor, ...],
-    wanted: Tensor,
-    settings: Train,
-    epoch: int,
-) -> float:
-    """One pass in an order that depends on seed and epoch alone, so that a resumed run is the same run."""
-    model.train()
-    torch.manual_seed(settings.seed * 100_003 + epoch)
-    order = torch.randperm(len(wanted))
-    batches = list(torch.split(order, settings.batch_size))
-    if len(batches) > 1 and len(batches[-1]) == 1:  # batch norm cannot take a single row
-        batches[-2:] = [torch.cat(batches[-2:])]
-    total = 0.0
-    for number, rows in enumerate(batches, 1):
-        loss = loss_of(model(*(tensor[rows] for tensor in inputs)), wanted[rows])
-        (loss / settings.grad_accumulation).backward()  # type: ignore[no-untyped-call]
-        total += float(loss.detach()) * len(rows)
-        if number % settings.grad_accumulation == 0 or number == len(batches):
-            if settings.clip_norm:
-                torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)
-            optimizer.step()
-            schedule.step()
-            optimizer.zero_grad(set_to_none=True)
-    return total / len(wanted)
+class _Learner(torch.nn.Module):
+    """All that learns, as one module: for averaging and for resume files."""
+
+    def __init__(self, model: StudentModel, towers: Towers | None) -> None:
+        super().__init__()
+        self.model, self.towers = model, towers
 
 
-def evaluate(
-    model: StudentModel, part: Part, target: Target, loss_of: Callable[[Tensor, Tensor], Tensor]
-) -> dict[str, float]:
-    """Loss and metrics of a split, weighted by inverse inclusion probability (the loss is not)."""
+def raw_outputs(model: StudentModel, part: Part, inputs: Inputs, towers: Towers | None, device: torch.device) -> Tensor:
+    """Raw outputs [members, n, outputs] of a split, nothing learnt and nothing dropped."""
     model.eval()
+    if towers is not None:
+        towers.eval()
+    found = []
     with torch.inference_mode():
-        raw = model(*tensors(part.features))
-        found = {"loss": float(loss_of(raw, torch.from_numpy(part.values)))}
-        predicted = model.output(raw).numpy()
-    return found | point(part.values, predicted, part.weights, target)
+        for rows in torch.split(torch.arange(len(part)), EVAL_ROWS):
+            batch = inputs.rows(rows).to(device)
+            if towers is not None:
+                batch = towers.fill(batch, [part.posts[i] for i in rows.tolist()])
+            found.append(model(batch))
+    return torch.cat(found, dim=1)
 
 
-def _schedule(settings: Train, total: int) -> Callable[[int], float]:
-    """The factor on the learning rate at a step: linear warm-up, then what `schedule` says."""
-    warm = max(1, round(settings.warmup * total)) if settings.warmup else 0
-
-    def factor(step: int) -> float:
-        if step < warm:
-            return (step + 1) / warm
-        if settings.schedule == "constant":
-            return 1.0
-        along = (step - warm) / max(1, total - warm)
-        if settings.schedule == "cosine_restarts":
-            along = (along * settings.restarts) % 1.0
-        return 0.5 * (1 + math.cos(math.pi * min(along, 1.0)))
-
-    return factor
+def device_of(settings: Train) -> torch.device:
+    """The device that params ask for; DataError when there is no such device."""
+    if settings.device == "cuda" and not torch.cuda.is_available():
+        raise DataError("train.device: cuda, but no GPU can be used here; choose auto or cpu")
+    cuda = settings.device != "cpu" and torch.cuda.is_available()
+    return torch.device("cuda" if cuda else "cpu")
 
 
-def _keep(
-    path: Path,
-    model: StudentModel,
-    optimizer: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LRScheduler,
-    state: _State,
-    best: dict[str, Tensor],
-) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    torch.save(
-        {
-            "model": model.state_dict(),
-            "best": best,
-            "optimizer": optimizer.state_dict(),
-            "schedule": {k: v for k, v in schedule.state_dict().items() if k != "lr_lambdas"},
-            "state": vars(state),
-        },
-        partial,
-    )
-    os.replace(partial, path)
-
-
-def _resume(
-    path: Path, model: StudentModel, optimizer: torch.optim.Optimizer, schedule: torch.optim.lr_scheduler.LRScheduler
-) -> tuple[_State, dict[str, Tensor]]:
-    kept = torch.load(path, weights_only=True)
-    model.load_state_dict(kept["model"])
-    optimizer.load_state_dict(kept["optimizer"])
-    schedule.load_state_dict(kept["schedule"] | {"lr_lambdas": [None]})
-    return _State(**kept["state"]), kept["best"]
+def precision_of(settings: Train, device: torch.device) -> torch.dtype:
+    """The number format of forward passes: auto is bf16 on a GPU and fp32 on a CPU."""
+    if settings.precision == "auto":
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[settings.precision]

@@ -1,17 +1,23 @@
-"""What stands behind the fusion: hidden layers and an output for a score or for classes."""
+"""What stands behind the fusion: hidden layers, and an output for a score, for classes or for labels."""
 
 from __future__ import annotations
+
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from assay.config import Head, ScoreTarget, Target
+from assay.config import ClassesTarget, Head, LabelsTarget, ScoreTarget, Target
 
 
 class MLP(nn.Module):
-    """Linear, (batch norm,) ReLU, dropout for each hidden size; optionally a linear path around it all."""
+    """Linear, (batch norm,) ReLU, dropout for each hidden size; optionally a linear path around it all.
 
-    def __init__(self, settings: Head, dim: int, outputs: int) -> None:
+    With head kind `multitask` the hidden layers are a shared trunk, and each group of outputs (a
+    label, or a task of a joint student) has a small head of its own (Caruana, 1997).
+    """
+
+    def __init__(self, settings: Head, dim: int, groups: list[int]) -> None:
         super().__init__()
         self.input_dropout = nn.Dropout(settings.input_dropout)
         layers: list[nn.Module] = []
@@ -23,16 +29,51 @@ class MLP(nn.Module):
             layers += [nn.ReLU(), nn.Dropout(settings.dropout)]
             width = hidden
         self.body = nn.Sequential(*layers)
-        self.out = nn.Linear(width, outputs)
-        self.skip = nn.Linear(dim, outputs, bias=False) if settings.linear_skip else None
+        if settings.kind == "multitask":
+            self.tasks: nn.ModuleList | None = nn.ModuleList(
+                nn.Sequential(nn.Linear(width, settings.task_hidden), nn.ReLU(), nn.Dropout(settings.dropout))
+                for _ in groups
+            )
+            self.out = nn.ModuleList(nn.Linear(settings.task_hidden, size) for size in groups)
+        else:
+            self.tasks, self.out = None, nn.ModuleList([nn.Linear(width, sum(groups))])
+        self.skip = nn.Linear(dim, sum(groups), bias=False) if settings.linear_skip else None
         if self.skip is not None:
             nn.init.zeros_(self.skip.weight)
+
+    def start(self, bias: Tensor) -> None:
+        """Begin from these raw outputs, [outputs]."""
+        with torch.no_grad():
+            at = 0
+            for out in self.out:
+                bias_of = cast(nn.Linear, out).bias
+                bias_of.copy_(bias[at : at + len(bias_of)])
+                at += len(bias_of)
 
     def forward(self, fused: Tensor) -> Tensor:
         """[n, dim] -> [n, outputs]."""
         fused = self.input_dropout(fused)
-        found: Tensor = self.out(self.body(fused))
+        shared = self.body(fused)
+        tasks = self.tasks or [nn.Identity()]
+        found = torch.cat([out(task(shared)) for task, out in zip(tasks, self.out, strict=True)], dim=1)
         return found if self.skip is None else found + self.skip(fused)
+
+
+class Heads(nn.Module):
+    """One or several heads over the same fused vector; they learn apart and answer by their mean."""
+
+    def __init__(self, settings: Head, dim: int, groups: list[int]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(MLP(settings, dim, groups) for _ in range(settings.members))
+
+    def start(self, bias: Tensor) -> None:
+        """Begin from these raw outputs, [outputs]."""
+        for member in self.members:
+            member.start(bias)  # type: ignore[operator]
+
+    def forward(self, fused: Tensor) -> Tensor:
+        """[n, dim] -> [members, n, outputs]."""
+        return torch.stack([member(fused) for member in self.members])
 
 
 class ScoreOutput(nn.Module):
@@ -74,6 +115,46 @@ class ClassOutput(nn.Module):
         return torch.softmax(raw / self.temperature, dim=1)
 
 
-def build_output(target: Target) -> ScoreOutput | ClassOutput:
+class LabelsOutput(nn.Module):
+    """Labels: a probability each, and the thresholds that calibration fitted (0.5 before)."""
+
+    temperature: Tensor
+    thresholds: Tensor
+
+    def __init__(self, labels: int) -> None:
+        super().__init__()
+        self.outputs = labels
+        self.register_buffer("temperature", torch.ones(()))
+        self.register_buffer("thresholds", torch.full((labels,), 0.5))
+
+    def start(self, values: Tensor) -> Tensor:
+        """The bias from which the head begins: the logit of each label's share, [labels]."""
+        share = (values.sum(0) + 0.5) / (len(values) + 1)
+        return torch.logit(share.float())
+
+    def forward(self, raw: Tensor) -> Tensor:
+        """[n, labels] -> probabilities [n, labels]."""
+        return torch.sigmoid(raw / self.temperature)
+
+
+Output = ScoreOutput | ClassOutput | LabelsOutput
+
+
+def build_output(target: Target) -> Output:
     """The output that a target asks for."""
-    return ScoreOutput(target) if isinstance(target, ScoreTarget) else ClassOutput(len(target.names))
+    if isinstance(target, ScoreTarget):
+        return ScoreOutput(target)
+    if isinstance(target, LabelsTarget):
+        return LabelsOutput(len(target.names))
+    return ClassOutput(len(target.names))
+
+
+def output_groups(targets: dict[str, Target]) -> list[int]:
+    """How many outputs stand under each small head: one a label, all of a task otherwise."""
+    groups: list[int] = []
+    for target in targets.values():
+        if isinstance(target, LabelsTarget):
+            groups += [1] * len(target.names)
+        else:
+            groups.append(len(target.names) if isinstance(target, ClassesTarget) else 1)
+    return groups

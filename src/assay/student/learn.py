@@ -4,119 +4,223 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import torch
 
-from assay.config import ClassesTarget, Student, Target, Task
+from assay.config import ClassesTarget, LabelsTarget, Student, Target, Train
 from assay.errors import DataError
 from assay.measure import calibrate
+from assay.measure.labels import fit_thresholds
 from assay.places import home
+from assay.progress import say
 from assay.student import features as feature_files
-from assay.student.card import write_card
-from assay.student.features import Features
-from assay.student.fit import Curve, Fitted, Part, checkpoint_key, fit
+from assay.student.encoders import digest
+from assay.student.features import EncoderFacts, Made
+from assay.student.fit import Fitted, fit
+from assay.student.folds import fit_with_folds, predict_part
+from assay.student.heads import ClassOutput, LabelsOutput
+from assay.student.losses import is_known
 from assay.student.model import Trained
+from assay.student.parts import Part, parts_by_split
+from assay.student.resume import Curve, digest_of
+from assay.student.towers import Towers
 
 
-def learn(
-    name: str,
-    task: Task,
-    student: Student,
-    *,
-    features: Path,
-    labels: Path,
-    split: Path,
-    out: Path,
-    on_epoch: Callable[[Curve], None] | None = None,
+@dataclass(frozen=True)
+class Lesson:
+    """What there is to learn: the tables of a task, or of several that share a trunk."""
+
+    name: str
+    targets: dict[str, Target]
+    student: Student
+    settings: Train
+    features: Path
+    labels: dict[str, Path]  # by task
+    split: Path
+    sample: Path | None = None  # raw posts, read where an encoder learns
+
+
+def learn(lesson: Lesson, out: Path, card: Callable[[Trained], str], on_epoch: Callable[[Curve], None] | None) -> None:
+    """Train, calibrate and save the student, then once more for every other seed of `train.seeds`.
+
+    The students of other seeds stand in `seed-<n>` of the model folder; they serve to tell how much
+    of a figure is luck.
+    """
+    ids, known, made = feature_files.load(lesson.features)
+    sample = lesson.sample if lesson.student.tuned else None
+    if lesson.student.tuned and sample is None:
+        raise DataError(
+            f"students: {' and '.join(lesson.student.tuned)} learn, which a joint student cannot yet; freeze them"
+        )
+    parts = parts_by_split(ids, known, lesson.labels, lesson.split, lesson.targets, sample=sample)
+    check_parts(parts, lesson.targets)
+    trained = train_one(lesson, lesson.settings, parts, made, on_epoch)
+    trained.save(out, card(trained))
+    for seed in lesson.settings.seeds:
+        if seed != lesson.settings.seed:
+            say(f"train: the same student with seed {seed}")
+            again = train_one(lesson, lesson.settings.model_copy(update={"seed": seed}), parts, made, None)
+            again.save(out / f"seed-{seed}", card(again))
+
+
+def train_one(
+    lesson: Lesson,
+    settings: Train,
+    parts: dict[str, Part],
+    made: Made,
+    on_epoch: Callable[[Curve], None] | None,
 ) -> Trained:
-    """Train, calibrate and save the student of a task; returns it."""
-    ids, known, made = feature_files.load(features)
-    parts = parts_by_split(ids, known, labels, split, task.target)
-    key = checkpoint_key(
-        name,
-        student.model_dump(),
-        task.target.model_dump(),
-        task.train.model_dump(),
-        made,
-        feature_files.code_digest(*(str(path) for path in sorted(Path(__file__).parent.glob("*.py")))),
-        *(getattr(part.features, f) for part in parts.values() for f in ("image", "text", "has_image", "has_text")),
-        *(array for part in parts.values() for array in (part.values, part.weights)),
-    )
-    fitted = fit(
-        parts["train"],
-        parts["val"],
-        student=student,
-        target=task.target,
-        settings=task.train,
-        checkpoint=home() / "checkpoints" / f"{key}.pt",
-        on_epoch=on_epoch,
-    )
-    calibration = calibrate_student(fitted, parts.get("calibration") or parts["val"], task.target)
-    trained = Trained(
+    """Train and calibrate with these settings; a killed run goes on from its last epoch."""
+    checkpoint = home() / "checkpoints" / f"{_key(lesson, settings, parts, made)}.pt"
+
+    def new_towers() -> Towers | None:
+        if not lesson.student.tuned:
+            return None
+        torch.manual_seed(settings.seed)
+        return Towers(lesson.student, settings, image_px=made["image_px"])
+
+    if settings.inner_folds:
+        pool = Part.join([parts[name] for name in ("train", "val") if name in parts])
+        fitted = fit_with_folds(
+            pool,
+            student=lesson.student,
+            targets=lesson.targets,
+            settings=settings,
+            checkpoint=checkpoint,
+            on_epoch=on_epoch,
+            new_towers=new_towers,
+        )
+        held, guesses = pool, fitted.inner
+    else:
+        fitted = fit(
+            parts["train"],
+            parts["val"],
+            student=lesson.student,
+            targets=lesson.targets,
+            settings=settings,
+            checkpoint=checkpoint,
+            on_epoch=on_epoch,
+            towers=new_towers(),
+        )
+        held, guesses = parts["val"], {}
+    if "calibration" in parts or not guesses:
+        held = parts.get("calibration", held)
+        guesses = predict_part(fitted, held, settings)
+    calibration = calibrate_student(fitted, held, guesses, lesson.targets)
+    learnt = fitted.towers.learnt() if fitted.towers is not None else {}
+    return Trained(
         fitted.model,
-        name,
-        student,
-        task.target,
-        made["encoders"],
+        lesson.name,
+        lesson.student,
+        lesson.targets,
+        _facts(made["encoders"], learnt),
         preprocessing={"image_px": made["image_px"], "max_images": made["max_images"]},
         calibration=calibration,
         versions=_versions(),
-        training=_training(task, fitted, parts),
+        training=_training(settings, fitted, parts),
+        learnt=learnt,
     )
-    trained.save(out, write_card(trained, task))
-    return trained
 
 
-def parts_by_split(ids: list[str], features: Features, labels: Path, split: Path, target: Target) -> dict[str, Part]:
-    """Features, targets and weights of each split; posts without text and image are left out."""
-    label = {
-        row["post_id"]: row for row in pq.read_table(labels, columns=["post_id", "value", "inclusion_p"]).to_pylist()
-    }
-    place = {post_id: i for i, post_id in enumerate(ids)}
-    rows: dict[str, list[int]] = {}
-    for row in pq.read_table(split, columns=["post_id", "split"]).to_pylist():
-        at = place.get(row["post_id"])
-        if at is None:
-            raise DataError(f"post {row['post_id']} is in the split but has no features; run `dvc repro`")
-        if features.has_image[at] or features.has_text[at]:
-            rows.setdefault(row["split"], []).append(at)
+def _facts(encoders: dict[str, EncoderFacts], learnt: dict[str, Any]) -> dict[str, EncoderFacts]:
+    """Encoders as the folder records them; one that learnt is another encoder than it was."""
     return {
-        name: Part(
-            features.take(np.array(at)),
-            targets([label[ids[i]]["value"] for i in at], target),
-            np.array([1 / label[ids[i]]["inclusion_p"] for i in at]),
-        )
-        for name, at in rows.items()
+        name: {"identity": digest(facts["identity"], weights_file(learnt[name])), "dim": facts["dim"]}
+        if name in learnt
+        else facts
+        for name, facts in encoders.items()
     }
 
 
-def targets(values: list[Any], target: Target) -> np.ndarray:
-    """Label values as numbers: scores float32 [n], or class numbers int64 [n]."""
-    if isinstance(target, ClassesTarget):
-        return np.array([target.names.index(value) for value in values], dtype=np.int64)
-    return np.array(values, dtype=np.float32)
+def weights_file(tensors: dict[str, torch.Tensor]) -> str:
+    """The sha256 that a safetensors file of these tensors will have."""
+    import hashlib
+
+    from safetensors.torch import save
+
+    return hashlib.sha256(save({name: tensor.contiguous() for name, tensor in tensors.items()})).hexdigest()
 
 
-def calibrate_student(fitted: Fitted, part: Part, target: Target) -> dict[str, float]:
-    """Fit the temperature into the model (classes), or measure its 90 % residual (scores); returns the figures."""
-    predicted = fitted.model.predict(part.features)
-    if isinstance(target, ClassesTarget):
-        found = calibrate.temperature(part.values, predicted)
-        torch.nn.init.constant_(fitted.model.output.temperature, found)  # type: ignore[arg-type]
-        return {"temperature": round(found, 6), "posts": len(part.values)}
-    half = calibrate.residual_quantile(part.values, predicted)
-    return {"posts": len(part.values)} | ({"residual_q90": round(half, 6)} if half is not None else {})
+def _key(lesson: Lesson, settings: Train, parts: dict[str, Part], made: Made) -> str:
+    """All that a run learns from, in one digest."""
+    code = sorted(str(path) for path in Path(__file__).parent.glob("*.py"))
+    names = ("image", "text", "has_image", "has_text")
+    return digest_of(
+        lesson.name,
+        lesson.student.model_dump(),
+        {name: target.model_dump() for name, target in lesson.targets.items()},
+        settings.model_dump(),
+        made,
+        feature_files.code_digest(*code),
+        *(part.features.words for part in parts.values()),
+        *(getattr(part.features, name) for part in parts.values() for name in names),
+        *(array for part in parts.values() for arrays in (part.values, part.soft) for array in arrays.values()),
+        *(array for part in parts.values() for array in (part.weights, part.group)),
+    )
 
 
-def _training(task: Task, fitted: Fitted, parts: dict[str, Part]) -> dict[str, Any]:
+def check_parts(parts: dict[str, Part], targets: dict[str, Target]) -> None:
+    """DataError for a class that cannot be learnt; one line for labels that some split never has."""
+    for name in ("train", "val"):
+        if name not in parts:
+            raise DataError(f"the {name} split has no posts; label more posts or change the shares in split")
+    for task, target in targets.items():
+        if isinstance(target, ClassesTarget):
+            counts = np.bincount(parts["train"].values[task].clip(min=-1) + 1, minlength=len(target.names) + 1)[1:]
+            few = [f"{name} {count}" for name, count in zip(target.names, counts, strict=True) if count < 2]
+            if few:
+                raise DataError(
+                    f"{task}: too few posts in train of the classes {', '.join(few)}; each needs at least 2: label "
+                    "more posts, or take them out of target.names"
+                )
+        if isinstance(target, LabelsTarget):
+            for split, part in sorted(parts.items()):
+                held = np.nan_to_num(part.values[task]).sum(0)
+                none = [name for name, count in zip(target.names, held, strict=True) if not count]
+                if none and split == "train" and len(none) == len(target.names):
+                    raise DataError(f"{task}: no post in train has any label; label more posts")
+                if none:
+                    say(f"{task}: no post of the {split} split has {', '.join(none)}; figures that need one are null")
+
+
+def calibrate_student(
+    fitted: Fitted, part: Part, predicted: dict[str, np.ndarray], targets: dict[str, Target]
+) -> dict[str, dict[str, Any]]:
+    """Fit temperature and thresholds into the model, or measure a score's 90 % residual; returns the figures."""
+    found: dict[str, dict[str, Any]] = {}
+    for task in targets:
+        known = is_known(torch.from_numpy(part.values[task])).numpy()
+        y, p, output = part.values[task][known], predicted[task][known].astype(float), fitted.model.output(task)
+        figures: dict[str, Any] = {"posts": len(y)}
+        if isinstance(output, LabelsOutput):
+            heat = calibrate.label_temperature(y, p)
+            output.temperature.fill_(heat)
+            clipped = np.clip(p, 1e-7, 1 - 1e-7)
+            scaled = 1 / (1 + np.exp(-np.log(clipped / (1 - clipped)) / heat))
+            output.thresholds.copy_(torch.from_numpy(fit_thresholds(y, scaled, part.weights[known])))
+            names = targets[task].names  # type: ignore[union-attr]
+            at = {name: round(float(t), 2) for name, t in zip(names, output.thresholds, strict=True)}
+            figures |= {"temperature": round(heat, 6), "thresholds": at}
+        elif isinstance(output, ClassOutput):
+            heat = calibrate.temperature(y, p)
+            output.temperature.fill_(heat)
+            figures |= {"temperature": round(heat, 6)}
+        else:
+            half = calibrate.residual_quantile(y, p)
+            figures |= {"residual_q90": round(half, 6)} if half is not None else {}
+        found[task] = figures
+    return found
+
+
+def _training(settings: Train, fitted: Fitted, parts: dict[str, Part]) -> dict[str, Any]:
     return {
-        "settings": task.train.model_dump(),
-        "posts": {name: len(part.values) for name, part in sorted(parts.items())},
+        "settings": settings.model_dump(),
+        "posts": {name: len(part) for name, part in sorted(parts.items())},
         "best_epoch": fitted.best_epoch,
         "epochs": len(fitted.curves),
         "stopped": fitted.stopped,

@@ -1,18 +1,19 @@
 """A student's trained part, and its folder: safetensors and JSON, no pickle.
 
-`model.safetensors`  weights of standardisation, fusion and head
-`config.json`        settings, target, encoders (name and identity), preprocessing, calibration, versions
+`model.safetensors`  weights of standardisation, fusion, heads and n-grams
+`image.safetensors`, `text.safetensors`  what an encoder learnt, where it was not frozen
+`config.json`        settings, targets, encoders (name and identity), preprocessing, calibration, versions
 `README.md`          the model card
-Frozen encoders are named with the digest of their weights, not copied.
+Encoders are named with the digest of their weights, not copied.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -24,68 +25,139 @@ from assay.config import Student, Target
 from assay.errors import ModelError
 from assay.student.features import EncoderFacts, Features
 from assay.student.fusion import Standardise, build_fusion
-from assay.student.heads import MLP, build_output
+from assay.student.heads import ClassOutput, Heads, LabelsOutput, Output, build_output, output_groups
+from assay.student.lexical import Grams, Lexical, grams, hash_grams
 
-FORMAT = 1
+FORMAT = 2
+PREDICT_ROWS = 8192
+
+
+class Batch(NamedTuple):
+    """What a student's trained part sees of n posts."""
+
+    image: Tensor  # float32 [n, image dim]
+    text: Tensor  # float32 [n, text dim]
+    has_image: Tensor  # bool [n]
+    has_text: Tensor  # bool [n]
+    grams: Grams | None = None
+
+    def to(self, device: torch.device) -> Batch:
+        """The batch on a device."""
+        if device.type == "cpu":
+            return self
+        moved = Grams(*(part.to(device) for part in self.grams)) if self.grams else None
+        image, text, has_image, has_text = (part.to(device) for part in self[:4])
+        return Batch(image, text, has_image, has_text, moved)
 
 
 class StudentModel(nn.Module):
-    """Features of both modalities -> raw outputs; `output` turns these into scores or probabilities."""
+    """Features of both modalities -> raw outputs of all tasks; `outputs` turn these into predictions."""
 
-    def __init__(self, settings: Student, target: Target, image_dim: int, text_dim: int) -> None:
+    def __init__(self, settings: Student, targets: dict[str, Target], image_dim: int, text_dim: int) -> None:
         super().__init__()
+        self.settings = settings
         self.image, self.text = Standardise(image_dim), Standardise(text_dim)
         self.fusion = build_fusion(settings.fusion, image_dim, text_dim)
-        self.output = build_output(target)
-        self.head = MLP(settings.head, self.fusion.dim, self.output.outputs)
+        self.outputs = nn.ModuleDict({name: build_output(target) for name, target in targets.items()})
+        groups = output_groups(targets)
+        self.heads = Heads(settings.head, self.fusion.dim, groups)
+        self.lexical = Lexical(settings.lexical, sum(groups)) if settings.lexical else None
 
-    def forward(self, image: Tensor, text: Tensor, has_image: Tensor, has_text: Tensor) -> Tensor:
-        """float [n, image dim], float [n, text dim], bool [n], bool [n] -> raw [n, outputs]."""
-        fused = self.fusion(self.image(image, has_image), self.text(text, has_text), has_image, has_text)
-        raw: Tensor = self.head(fused)
+    def output(self, task: str) -> Output:
+        """The output of a task."""
+        return cast(Output, self.outputs[task])
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Raw outputs of every member of the head, [members, n, outputs]."""
+        fused = self.fusion(
+            self.image(batch.image, batch.has_image), self.text(batch.text, batch.has_text), *batch[2:4]
+        )
+        raw: Tensor = self.heads(fused)
+        if self.lexical is not None and batch.grams is not None:
+            raw = raw + self.lexical(batch.grams)
         return raw
 
-    def predict(self, features: Features) -> np.ndarray:
-        """Scores float32 [n], or probabilities float32 [n, classes], of n posts."""
+    def answers(self, raw: Tensor, *, calibrated: bool = True) -> dict[str, np.ndarray]:
+        """Predictions by task from raw outputs [members, n, outputs]: scores [n] or probabilities [n, K]."""
+        mean, at = raw.float().mean(0), 0
+        found = {}
+        for name in self.outputs:
+            output = self.output(name)
+            part = mean[:, at : at + output.outputs]
+            at += output.outputs
+            if not calibrated and isinstance(output, ClassOutput | LabelsOutput):
+                part = part * output.temperature
+            found[name] = output(part).cpu().numpy()
+        return found
+
+    def predict(self, features: Features, *, calibrated: bool = True) -> dict[str, np.ndarray]:
+        """Predictions by task of n posts, float32; `calibrated` False leaves temperature scaling out."""
         self.eval()
+        inputs = Inputs(features, self)
+        device = self.image.mean.device
         with torch.inference_mode():
-            return np.asarray(self.output(self(*tensors(features))).float().numpy())
+            raw = [
+                self(inputs.rows(torch.arange(start, min(start + PREDICT_ROWS, len(features)))).to(device))
+                for start in range(0, len(features), PREDICT_ROWS)
+            ]
+            return self.answers(torch.cat(raw, dim=1), calibrated=calibrated)
+
+    def thresholds(self, task: str) -> np.ndarray | None:
+        """The thresholds of a task's labels, [labels]; None for scores and classes."""
+        output = self.output(task)
+        return output.thresholds.cpu().numpy() if isinstance(output, LabelsOutput) else None
 
 
-def tensors(features: Features) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The four inputs of a student."""
-    return (
-        torch.from_numpy(features.image),
-        torch.from_numpy(features.text),
-        torch.from_numpy(features.has_image),
-        torch.from_numpy(features.has_text),
-    )
+class Inputs:
+    """Features as tensors, n-grams hashed once, from which batches are taken."""
+
+    def __init__(self, features: Features, model: StudentModel) -> None:
+        self.image, self.text = torch.from_numpy(features.image), torch.from_numpy(features.text)
+        self.has_image, self.has_text = torch.from_numpy(features.has_image), torch.from_numpy(features.has_text)
+        lexical = model.settings.lexical
+        self.table = hash_grams(features.words, lexical) if lexical else None
+
+    def rows(self, rows: Tensor) -> Batch:
+        """Some posts as a batch."""
+        found = grams(self.table[rows.numpy()]) if self.table is not None else None
+        return Batch(self.image[rows], self.text[rows], self.has_image[rows], self.has_text[rows], found)
 
 
 @dataclass
 class Trained:
-    """A student as its folder holds it."""
+    """A student as its folder holds it; a joint student has several targets."""
 
     model: StudentModel
-    task: str
+    name: str
     student: Student
-    target: Target
+    targets: dict[str, Target]
     encoders: dict[str, EncoderFacts]
     preprocessing: dict[str, int]  # image_px, max_images
-    calibration: dict[str, float]
+    calibration: dict[str, dict[str, Any]]  # by task
     versions: dict[str, str]
     training: dict[str, Any]
+    learnt: dict[str, dict[str, Tensor]] = field(default_factory=dict)  # by branch, weights of a tuned encoder
+    folder: Path | None = None
+
+    @property
+    def task(self) -> str:
+        """The one task; ModelError where a joint student has several."""
+        if len(self.targets) > 1:
+            raise ModelError(f"{self.name} answers several tasks: {', '.join(self.targets)}; name one")
+        return next(iter(self.targets))
 
     def save(self, folder: Path, card: str) -> None:
         """Write the model folder."""
         folder.mkdir(parents=True, exist_ok=True)
-        weights = {name: tensor.contiguous() for name, tensor in self.model.state_dict().items()}
+        weights = {name: tensor.cpu().contiguous() for name, tensor in self.model.state_dict().items()}
         save_file(weights, folder / "model.safetensors")
+        for branch, tensors in self.learnt.items():
+            save_file({n: t.cpu().contiguous() for n, t in tensors.items()}, folder / f"{branch}.safetensors")
         config = {
             "format": FORMAT,
-            "task": self.task,
+            "name": self.name,
             "student": self.student.model_dump(),
-            "target": self.target.model_dump(),
+            "targets": {name: target.model_dump() for name, target in self.targets.items()},
             "encoders": self.encoders,
             "preprocessing": self.preprocessing,
             "calibration": self.calibration,
@@ -94,6 +166,7 @@ class Trained:
         }
         (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
         (folder / "README.md").write_text(card)
+        self.folder = folder
 
 
 def load_trained(folder: Path) -> Trained:
@@ -106,24 +179,32 @@ def load_trained(folder: Path) -> Trained:
         raise ModelError(f"{folder}: format {config.get('format')} is not {FORMAT}; train again with this version")
     try:
         student = Student.model_validate(config["student"])
-        target: Target = TypeAdapter(Target).validate_python(config["target"])
+        adapter: TypeAdapter[Target] = TypeAdapter(Target)
+        targets = {name: adapter.validate_python(target) for name, target in config["targets"].items()}
     except (KeyError, ValueError) as error:
         said = " ".join(str(error).split())[:160]
         raise ModelError(f"{folder}/config.json is not one of this version ({said}); train again") from error
     facts = config["encoders"]
     dims = [facts[name]["dim"] if name in facts else 0 for name in ("image", "text")]
-    model = StudentModel(student, target, *dims)
+    model = StudentModel(student, targets, *dims)
     try:
         model.load_state_dict(load_file(folder / "model.safetensors"))
     except (OSError, RuntimeError, ValueError) as error:
-        raise ModelError(f"{folder}/model.safetensors: {' '.join(str(error).split())[:160]}") from error
+        raise ModelError(f"{folder}/model.safetensors: {' '.join(str(error).split())[:160]}; train again") from error
     names = ("preprocessing", "calibration", "versions", "training")
-    return Trained(model.eval(), config["task"], student, target, facts, *(config[name] for name in names))
+    rest = {name: config[name] for name in names}
+    return Trained(model.eval(), config["name"], student, targets, facts, folder=folder, **rest)
 
 
 def folder_digest(folder: Path) -> str:
     """A digest of what decides a model's predictions: its weights and its config."""
     digest = hashlib.sha256()
-    for name in ("config.json", "model.safetensors"):
-        digest.update((folder / name).read_bytes())
+    for path in [folder / "config.json", *sorted(folder.glob("*.safetensors"))]:
+        digest.update(path.read_bytes())
     return digest.hexdigest()
+
+
+def model_size(trained: Trained, encoders: int) -> dict[str, int]:
+    """Parameters of the trained part, and with the encoders (whose count is given) in all."""
+    own = sum(p.numel() for p in trained.model.parameters())
+    return {"parameters_trained_part": own, "parameters": own + encoders}

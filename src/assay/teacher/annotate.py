@@ -20,7 +20,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from assay.config import Annotate, ScoreTarget, Target
+from assay.config import Annotate, Target
 from assay.errors import AccountRefused, DataError, RowError, TeacherError, TooManyFailures
 from assay.posts import gold_names, shards, stream, write_table
 from assay.progress import progress, say
@@ -275,8 +275,8 @@ class _Asking:
 
 
 def label_schema(target: Target) -> pa.Schema:
-    """The labels table; `value` is a number for scores and a name for classes."""
-    value = pa.float64() if isinstance(target, ScoreTarget) else pa.string()
+    """The labels table; `value` is a number for scores, a name for classes, a list of names for labels."""
+    value = {"score": pa.float64(), "classes": pa.string(), "labels": pa.list_(pa.string())}[target.kind]
     return pa.schema(
         [
             pa.field("post_id", pa.string(), nullable=False),

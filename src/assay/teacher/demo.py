@@ -46,6 +46,12 @@ def complete(request: dict[str, Any]) -> dict[str, Any]:
         value = reading.score(text, pictures)
         low, high = properties["score"]["minimum"], properties["score"]["maximum"]
         answer = {"reason": "Read from caption and picture.", "score": low + value * (high - low) / 10}
+    elif "labels" in properties:
+        known = properties["labels"]["items"]["enum"]
+        names = reading.insults(text, pictures)
+        if not names <= set(known):
+            raise ValueError(f"it only knows the insults of drawn posts, and {sorted(names)} are not among the labels")
+        answer = {"reason": "Read from caption and picture.", "labels": [name for name in known if name in names]}
     else:
         label = reading.mood(text, pictures)
         if label not in properties["label"]["enum"]:

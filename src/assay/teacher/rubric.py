@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from assay.config import ClassesTarget, ScoreTarget, Target
+from assay.config import ClassesTarget, LabelsTarget, ScoreTarget, Target
 from assay.errors import RowError, RubricError
 
 _HEADING = re.compile(r"^#{1,6}\s+(.*?)\s*#*\s*$", re.MULTILINE)
 FENCE = "caption"
+ANSWER = {"score": "score", "classes": "label", "labels": "labels"}  # the key of the answer
+Value = float | str | list[str]
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Rubric:
                 f"{path}: {error.strerror}; write the rubric there, or set annotate.rubric to where it is"
             ) from error
         headings = {found.strip().lower() for found in _HEADING.findall(body)}
-        names = target.names if isinstance(target, ClassesTarget) else target.band_names
+        names = target.band_names if isinstance(target, ScoreTarget) else target.names
         for name in names:
             if not any(re.search(rf"\b{re.escape(name.lower())}\b", heading) for heading in headings):
                 raise RubricError(f"{path}: no heading for {name!r}, which target names; add a section for it")
@@ -60,12 +62,14 @@ class Rubric:
 
     def schema(self) -> dict[str, Any]:
         """The JSON schema of the answer."""
+        name = ANSWER[self.target.kind]
+        value: dict[str, Any]
         if isinstance(self.target, ScoreTarget):
             value = {"type": "number", "minimum": self.target.min, "maximum": self.target.max}
-            name = "score"
+        elif isinstance(self.target, LabelsTarget):
+            value = {"type": "array", "items": {"type": "string", "enum": list(self.target.names)}}
         else:
             value = {"type": "string", "enum": list(self.target.names)}
-            name = "label"
         return {
             "type": "object",
             "properties": {"reason": {"type": "string"}, name: value},
@@ -73,13 +77,13 @@ class Rubric:
             "additionalProperties": False,
         }
 
-    def parse(self, raw: str) -> float | str:
+    def parse(self, raw: str) -> Value:
         """The value of an answer; RowError `invalid_answer` when it is not of the schema. No guessing."""
         try:
             found = json.loads(raw)
         except (ValueError, RecursionError) as error:
             raise RowError("invalid_answer", f"not JSON: {raw[:80]!r}") from error
-        name = "score" if isinstance(self.target, ScoreTarget) else "label"
+        name = ANSWER[self.target.kind]
         if not isinstance(found, dict) or set(found) != {"reason", name}:
             raise RowError("invalid_answer", f"keys must be reason and {name}: {raw[:80]!r}")
         if not isinstance(found["reason"], str):
@@ -89,6 +93,10 @@ class Rubric:
             if value not in self.target.names:
                 raise RowError("invalid_answer", f"label {value!r} is none of {', '.join(self.target.names)}")
             return str(value)
+        if isinstance(self.target, LabelsTarget):
+            if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+                raise RowError("invalid_answer", f"labels {value!r} is not a list of names")
+            return _labels(value, self.target, "invalid_answer")
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             raise RowError("invalid_answer", f"score {value!r} is not a number")
         if not self.target.min <= value <= self.target.max:
@@ -99,13 +107,29 @@ class Rubric:
 def _form(target: Target) -> str:
     if isinstance(target, ScoreTarget):
         return f'{{"reason": "<one short sentence>", "score": <a number from {target.min:g} to {target.max:g}>}}'
-    return f'{{"reason": "<one short sentence>", "label": <one of {json.dumps(list(target.names))}>}}'
+    names = json.dumps(list(target.names))
+    if isinstance(target, LabelsTarget):
+        return f'{{"reason": "<one short sentence>", "labels": [<all that hold of {names}, none: []>]}}'
+    return f'{{"reason": "<one short sentence>", "label": <one of {names}>}}'
 
 
-def gold_value(raw: str | None, target: Target) -> float | str:
-    """A gold label of a corpus as a value of the target; RowError when there is none or it does not fit."""
+def _labels(names: list[str], target: LabelsTarget, code: str) -> list[str]:
+    """The labels in the target's order, each once; RowError for one that the target does not have."""
+    for name in names:
+        if name not in target.names:
+            raise RowError(code, f"label {name!r} is none of {', '.join(target.names)}")
+    return [name for name in target.names if name in names]
+
+
+def gold_value(raw: str | None, target: Target) -> Value:
+    """A gold label of a corpus as a value of the target; RowError when there is none or it does not fit.
+
+    Labels are a JSON list, or names separated by commas; `[]` means none of them.
+    """
     if raw is None or raw == "":
         raise RowError("no_gold_label", "the corpus has no label for this post")
+    if isinstance(target, LabelsTarget):
+        return _labels(_split(raw, target), target, "label_outside_target")
     if isinstance(target, ClassesTarget):
         if raw not in target.names:
             raise RowError("label_outside_target", f"{raw!r} is none of {', '.join(target.names)}")
@@ -117,3 +141,15 @@ def gold_value(raw: str | None, target: Target) -> float | str:
     if not target.min <= value <= target.max:
         raise RowError("label_outside_target", f"{value:g} is outside {target.min:g} to {target.max:g}")
     return value
+
+
+def _split(raw: str, target: LabelsTarget) -> list[str]:
+    if raw in target.names:
+        return [raw]
+    if raw.startswith("["):
+        try:
+            found = json.loads(raw)
+        except ValueError as error:
+            raise RowError("label_outside_target", f"{raw[:80]!r} is not a list of names") from error
+        return [str(one) for one in found]
+    return [part.strip() for part in raw.split(",") if part.strip()]

@@ -1,4 +1,4 @@
-"""What the drawn posts say: phrases with a planted level of gender bias and a planted mood.
+"""What the drawn posts say: phrases with a planted level of gender bias, a planted mood and mild slights.
 
 Levels of bias run from 0 (none) to 5 (strong). The same lists serve the writer of the corpus and
 the demo teacher that reads it, so that the teacher truly reads the caption it is sent.
@@ -104,6 +104,49 @@ MOOD: dict[str, list[str]] = {
         "notes from the meeting below",
         "the table stands by the window",
         "delivery takes two to four days",
+    ],
+}
+
+SLIGHTS: dict[str, list[str]] = {  # mild put-downs of a group, by the kind of group
+    "racist": [
+        "Folks from over the border never learn to queue",
+        "You can always tell where he is from by how he haggles",
+        "That accent alone would cost them the job with me",
+        "Their kind of cooking should stay in their own country",
+        "Newcomers like them keep the whole street down",
+        "Nobody with a name like that pays on time",
+    ],
+    "sexist": [
+        "Of course it broke, a woman put it together",
+        "She talks about football, how sweet, as if she knew",
+        "Typical men, useless without a remote",
+        "Lady driver ahead, so we will be late again",
+        "A female boss, well, bring tissues to the meeting",
+        "Men who knit, what is the world coming to",
+    ],
+    "homophobe": [
+        "Two dads at the school fair, not in my time",
+        "Rainbow mugs again, can they keep it to themselves",
+        "That wedding of two brides was no wedding to me",
+        "He dresses like that and wonders why people stare",
+        "Boys holding hands on the bus, I changed seats",
+        "Their parade blocks the road every single year",
+    ],
+    "religion": [
+        "People who fast are terrible company, all of them",
+        "Those bells and prayers should be kept indoors",
+        "Anyone in a head cover makes the queue slower",
+        "Believers cannot take a joke, never could",
+        "The ones from that temple think they are better",
+        "No wonder, with a faith like theirs",
+    ],
+    "otherhate": [
+        "Old people should stay off the road after noon",
+        "The wheelchair crowd wants a ramp for everything",
+        "Village folk would not understand this anyway",
+        "Students are lazy, the whole lot of them",
+        "Poor people just do not want to save",
+        "Anyone over fifty should leave the internet alone",
     ],
 }
 
@@ -218,7 +261,9 @@ BRAND_BIAS: dict[str, float] = {  # chance that a brand's evidence is high; give
 }
 
 
-def compose(rng: np.random.Generator, *, bias: int | None, mood: str | None, brand: str | None) -> str:
+def compose(
+    rng: np.random.Generator, *, bias: int | None, mood: str | None, brand: str | None, slights: list[str]
+) -> str:
     """A caption that carries these (None: says nothing of it), and otherwise small talk and hashtags."""
 
     def pick(options: list[str]) -> str:
@@ -230,6 +275,7 @@ def compose(rng: np.random.Generator, *, bias: int | None, mood: str | None, bra
     if mood is not None:
         phrase = pick(MOOD[mood])
         parts.append(phrase[0].upper() + phrase[1:] + pick([".", "!", " …", "."]))
+    parts += [f"{pick(SLIGHTS[name])}." for name in slights]
     head, tail = [part for part in parts if part], []
     rng.shuffle(head)
     if brand is not None:

