@@ -8,35 +8,39 @@ from dvclive.live import Live
 from assay import config
 from assay.errors import run_main
 from assay.student.card import write_card
-from assay.student.learn import Lesson, learn
+from assay.student.learn import Lesson, joint_settings, learn
 from assay.student.log import curve_log
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--task", required=True)
-    parser.add_argument("--sample", type=Path, required=True, help="read where an encoder learns")
+    parser.add_argument("--task", required=True, help="a task, or a joint student of several")
+    parser.add_argument("--sample", type=Path, help="read where an encoder learns")
     parser.add_argument("--features", type=Path, required=True)
-    parser.add_argument("--labels", type=Path, required=True)
+    parser.add_argument("--labels", type=Path, required=True, help="a table, or a folder with one a task")
     parser.add_argument("--split", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--live", type=Path, required=True)
     args = parser.parse_args()
     params = config.load()
-    task = params.tasks[args.task]
-    with Live(str(args.live), report=None, dvcyaml=None, save_dvc_exp=False, monitor_system=False) as live:
-        lesson = Lesson(
-            args.task,
-            {args.task: task.target},
-            params.students[task.student],
-            task.train,
-            args.features,
-            {args.task: args.labels},
-            args.split,
-            args.sample,
-        )
-        with curve_log(live, args.live / "tensorboard" if task.train.tensorboard else None) as on_epoch:
-            learn(lesson, args.out, lambda trained: write_card(trained, {args.task: task}), on_epoch)
+    tasks = params.members(args.task)
+    first = next(iter(tasks.values()))
+    lesson = Lesson(
+        name=args.task,
+        targets={name: task.target for name, task in tasks.items()},
+        student=params.students[first.student],
+        settings=joint_settings(first.train) if len(tasks) > 1 else first.train,
+        features=args.features,
+        labels={name: args.labels / f"{name}.parquet" if args.labels.is_dir() else args.labels for name in tasks},
+        split=args.split,
+        sample=args.sample,
+    )
+    tensorboard = args.live / "tensorboard" if first.train.tensorboard else None
+    with (
+        Live(str(args.live), report=None, dvcyaml=None, save_dvc_exp=False, monitor_system=False) as live,
+        curve_log(live, tensorboard) as on_epoch,
+    ):
+        learn(lesson, args.out, lambda trained: write_card(trained, tasks), on_epoch)
 
 
 if __name__ == "__main__":

@@ -124,7 +124,7 @@ def test_layers_stand_side_by_side_and_views_are_averaged() -> None:
     ],
 )
 def test_encoders_that_cannot_be_had(load: Any, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(EncoderError, match=message) as caught:
         load()
     assert "\n" not in str(caught.value)

@@ -50,6 +50,14 @@ class Params(Section):
                 raise ValueError(f"scan: {name} is the drawn corpus, which has its own stage; leave it out")
         return self
 
+    def members(self, name: str) -> dict[str, Task]:
+        """The tasks behind a name: of a joint student all of its own, else the one; SettingsError if unknown."""
+        if name in self.joint:
+            return {member: self.tasks[member] for member in self.joint[name]}
+        if name not in self.tasks:
+            raise SettingsError(f"no task {name!r}; allowed: {', '.join([*self.tasks, *self.joint])}")
+        return {name: self.tasks[name]}
+
     def _check_joint(self, name: str, members: list[str]) -> None:
         key = f"joint.{name}"
         if name in self.tasks:

@@ -45,6 +45,11 @@ class Lesson:
     sample: Path | None = None  # raw posts, read where an encoder learns
 
 
+def joint_settings(first: Train) -> Train:
+    """The training of a joint student: the first task's, stopped by the loss, which all tasks share."""
+    return first.model_copy(update={"metric": "loss", "loss": "auto"})
+
+
 def learn(lesson: Lesson, out: Path, card: Callable[[Trained], str], on_epoch: Callable[[Curve], None] | None) -> None:
     """Train, calibrate and save the student, then once more for every other seed of `train.seeds`.
 

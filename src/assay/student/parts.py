@@ -64,14 +64,17 @@ def parts_by_split(
     *,
     sample: Path | None = None,
 ) -> dict[str, Part]:
-    """Features and targets of each split; posts without text and image are left out.
+    """Features and targets of each split; posts without content or without a label of these tasks are left out.
 
     `labels` and `targets` are by task; `sample` is read where an encoder learns from raw posts.
     """
     known = {name: _labels(path) for name, path in labels.items()}
     place = {post_id: i for i, post_id in enumerate(ids)}
     rows: dict[str, list[tuple[str, int, int]]] = {}
+    labelled = {post_id for rows in known.values() for post_id in rows}
     for row in pq.read_table(split, columns=["post_id", "split", "group"]).to_pylist():
+        if row["post_id"] not in labelled:  # of a joint split, posts that only another task labels
+            continue
         at = place.get(row["post_id"])
         if at is None:
             raise DataError(f"post {row['post_id']} is in the split but has no features; run `dvc repro`")

@@ -1,0 +1,26 @@
+"""Tables of several tasks -> what a joint student learns from: python stages/join.py --help"""
+
+import argparse
+from pathlib import Path
+
+from assay import config
+from assay.errors import run_main
+from assay.progress import say
+from assay.student.join import join
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--joint", required=True)
+    parser.add_argument("--samples", type=Path, required=True)
+    parser.add_argument("--labels", type=Path, required=True)
+    parser.add_argument("--features", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    tasks = config.load().members(args.joint)
+    found = join(tasks, samples=args.samples, labels=args.labels, features=args.features, out=args.out)
+    say(f"join: {found['posts']} posts, {found['labelled']} of them labelled for one or more of {', '.join(tasks)}")
+
+
+if __name__ == "__main__":
+    run_main(main)
