@@ -35,7 +35,7 @@ def main() -> None:
         slices=task.evaluate.slices,
     )
     found = evaluate(test, task.target, min_slice=task.evaluate.min_slice)
-    write_json(found | {"student": speed_and_size(args.model, args.sample)}, args.metrics)
+    write_json(found | {"speed": speed_and_size(args.model, args.sample)}, args.metrics)
     for name, rows in plot_tables(test, task.target).items():
         write_csv(rows, args.plots / f"{name}.csv")
     per_post(ids, test, task.target, args.errors)

@@ -31,7 +31,7 @@ def main() -> None:
         )
         found[name] = evaluate(test, task.target, min_slice=task.evaluate.min_slice)
         sample = args.samples / name
-    write_json(found | {"student": speed_and_size(args.model, sample)}, args.metrics)
+    write_json(found | {"speed": speed_and_size(args.model, sample)}, args.metrics)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The command line: assay check | doctor | predict | answers."""
+"""The command line: assay check | doctor | predict | explain | ablate | answers."""
 
 from __future__ import annotations
 
@@ -42,7 +42,24 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("--image", type=Path, action="append", default=[], help="a picture of it; may be repeated")
     predict.add_argument("--table", type=Path, help="a CSV or JSONL file instead, with columns id, text, image")
     predict.add_argument("--images-root", type=Path, default=Path(), help="the folder that its image paths count from")
+    predict.add_argument("--task", help="which task, of a joint student")
     predict.set_defaults(run=_predict)
+
+    explain = commands.add_parser("explain", help="draw which words and parts of the picture an answer rests on")
+    explain.add_argument("--model", type=Path, required=True, help="a model folder, such as models/sentiment")
+    explain.add_argument("--text", default="", help="the caption of the post")
+    explain.add_argument("--image", type=Path, help="its picture")
+    explain.add_argument("--task", help="which task, of a joint student")
+    explain.add_argument("--answer", help="the class or label to explain; default: the likeliest")
+    explain.add_argument("--steps", type=int, default=32, help="steps of the integral; more are more exact")
+    explain.add_argument("--out", type=Path, default=Path("explain.html"), help="the page to write")
+    explain.set_defaults(run=_explain)
+
+    ablate = commands.add_parser("ablate", help="compare a task's student with its text-only and image-only twins")
+    ablate.add_argument("--task", required=True, help="a task whose features, labels and split stand in data/")
+    ablate.add_argument("--seeds", type=int, nargs="+", help="default: train.seed and train.seeds of the task")
+    ablate.add_argument("--out", type=Path, help="where the figures go; default: metrics/<task>/ablation.json")
+    ablate.set_defaults(run=_ablate)
 
     answers = commands.add_parser("answers", help="say what the answer store holds")
     answers.add_argument("--forget-failed", action="store_true", help="delete lasting failures: they are asked again")
@@ -104,16 +121,49 @@ def _predict(args: argparse.Namespace) -> None:
         for row in _table(args.table, args.images_root):
             batch.append(row)
             if len(batch) == 64:
-                _score(predictor, batch)
+                _score(predictor, batch, args.task)
                 batch = []
-        _score(predictor, batch)
+        _score(predictor, batch, args.task)
         return
     if args.text is None and not args.image:
         raise CorpusError("nothing to score: give --text, --image or --table")
-    _score(predictor, [("", args.text or "", args.image)])
+    _score(predictor, [("", args.text or "", args.image)], args.task)
 
 
-def _score(predictor: Any, posts: list[tuple[str, str, list[Path]]]) -> None:
+def _explain(args: argparse.Namespace) -> None:
+    """The page, and the figures as one JSON line."""
+    from assay.scoring.explain import explain, page
+    from assay.scoring.predict import Predictor
+
+    if args.steps < 2:
+        raise SettingsError(f"--steps {args.steps}: at least 2 are needed")
+    try:
+        image = args.image.read_bytes() if args.image else None
+    except OSError as error:
+        raise CorpusError(f"{args.image}: {error.strerror}") from error
+    found = explain(
+        Predictor.load(args.model), text=args.text, image=image, task=args.task, answer=args.answer, steps=args.steps
+    )
+    args.out.write_text(page(found), encoding="utf-8")
+    print(json.dumps(found.figures(), ensure_ascii=False))
+    say(f"written to {args.out}")
+
+
+def _ablate(args: argparse.Namespace) -> None:
+    from assay.posts import write_json
+    from assay.scoring.ablate import ablate, as_table
+
+    params = config.load()
+    task = params.members(args.task).get(args.task)
+    if task is None:
+        raise SettingsError(f"ablate: {args.task} is a joint student; name one task")
+    seeds = args.seeds or list(dict.fromkeys([task.train.seed, *task.train.seeds]))
+    found = ablate(args.task, task, params.students[task.student], Path("data"), seeds)
+    write_json(found, args.out or Path("metrics") / args.task / "ablation.json")
+    print(as_table(found))
+
+
+def _score(predictor: Any, posts: list[tuple[str, str, list[Path]]], task: str | None) -> None:
     files, unread = [], []
     for _, _, paths in posts:
         found, lost = [], []
@@ -125,7 +175,7 @@ def _score(predictor: Any, posts: list[tuple[str, str, list[Path]]]) -> None:
         files.append(found)
         unread.append(lost)
     inputs = [(text, data) for (_, text, _), data in zip(posts, files, strict=True)]
-    for (post_id, _, _), lost, result in zip(posts, unread, predictor.predict_many(inputs), strict=True):
+    for (post_id, _, _), lost, result in zip(posts, unread, predictor.predict_many(inputs, task=task), strict=True):
         row = {k: v for k, v in asdict(result).items() if v is not None}
         if lost:
             row["reason"] = "; ".join([*lost, *([result.reason] if result.reason else [])])

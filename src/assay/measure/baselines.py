@@ -140,12 +140,15 @@ class _Classifier:
     """Logistic regression whose probabilities have a column for every class, also for one never seen."""
 
     def __init__(self, strength: float, classes: int) -> None:
-        self.model = LogisticRegression(C=strength, max_iter=300, tol=1e-3)
-        self.classes = classes
+        self.strength, self.classes = strength, classes
 
     def fit(self, x: Any, y: np.ndarray) -> _Classifier:
         self.only = int(y[0]) if len(np.unique(y)) == 1 else None
         if self.only is None:
+            quick = self.classes == 2 and sparse.issparse(x)  # many labels, each on many n-grams
+            self.model = LogisticRegression(
+                C=self.strength, max_iter=300, tol=1e-3, solver="liblinear" if quick else "lbfgs", intercept_scaling=10
+            )
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 self.model.fit(x, y)

@@ -76,7 +76,7 @@ def distribution(bars: Sequence[tuple[str, int]], *, title: str, edges: Sequence
 
 
 def against_teacher(rows: Sequence[dict[str, str]], *, scores: bool) -> str:
-    """Student against teacher on the test split; for classes, the probability of the teacher's class."""
+    """Student against teacher on the test split; else the probability of the teacher's class or label."""
     figure, axis = plt.subplots(figsize=(3.6, 3.2))
     student = [float(row["student"]) for row in rows]
     if scores:
@@ -93,7 +93,7 @@ def against_teacher(rows: Sequence[dict[str, str]], *, scores: bool) -> str:
             tick_labels=names,
             medianprops={"color": WARM},
         )
-        axis.set_ylabel("probability of the teacher's class")
+        axis.set_ylabel("probability of what the teacher says")
     axis.set_title("Student against teacher (test)", loc="left")
     return svg(figure)
 

@@ -12,7 +12,7 @@ import jinja2
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from assay.config import ClassesTarget, ScoreTarget, Task
+from assay.config import ScoreTarget, Task
 from assay.measure import plots
 from assay.measure.findings import BINS, brand_table, findings, histogram
 from assay.measure.metrics import HIGHER_IS_BETTER, headline
@@ -90,7 +90,7 @@ def _pictures(task: Task, values: list[Any], evaluated: dict[str, Any], metrics:
             figures, title=f"{main}: student and baselines, 95 % intervals", higher_is_better=main in HIGHER_IS_BETTER
         ),
         "against": plots.against_teacher(
-            read_csv(metrics / "plots" / "predicted.csv"), scores=not isinstance(target, ClassesTarget)
+            read_csv(metrics / "plots" / "predicted.csv"), scores=isinstance(target, ScoreTarget)
         ),
         "calibration": plots.calibration(read_csv(metrics / "plots" / "calibration.csv")),
         "curves": plots.curves(_curve(live / "train_loss.tsv"), _curve(live / "val_loss.tsv")),

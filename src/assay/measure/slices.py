@@ -28,8 +28,8 @@ def by_slice(test: Judged, target: Target, w: np.ndarray, *, smallest: int) -> d
     thresholds = test.thresholds.get("student")
     metric = metrics.metrics_of(target, thresholds)
 
-    def figure(rows: pd.Series, _: Any) -> metrics.Figure:
-        at = rows.to_numpy()
+    def figure(rows: Any, _: Any) -> metrics.Figure:
+        at = np.asarray(rows)
         return metrics.interval(metric(test.y[at], test.student[at], w[:, at])[main])
 
     for column, values in test.slices.items():

@@ -35,32 +35,34 @@ def judge(
     ids, known, _ = feature_files.load(features)
     target = trained.targets[task]
     parts = parts_by_split(ids, known, {task: labels}, split, {task: target})
-    test_ids = split_ids(split, ids, known, "test")
-    at = {post_id: i for i, post_id in enumerate(ids)}
-    rows = np.array([at[post_id] for post_id in test_ids])
-    raw = {row["post_id"]: row for row in _of(sample, test_ids)} if trained.student.tuned else {}
-
-    def seen(one: Trained) -> Features:
-        """The features of the test posts as a student sees them."""
-        if not trained.student.tuned:
-            return known.take(rows)
-        extract = Predictor(one)._extract
-        found = [extract([sample_inputs(raw[i]) for i in test_ids[s : s + 64]])[0] for s in range(0, len(test_ids), 64)]
-        return Features.join(found)
-
-    test = compare(parts, target, task, lambda part: trained.model.predict(seen(trained))[task])
-    test.uncalibrated = trained.model.predict(seen(trained), calibrated=False)[task].astype(float)
+    if "test" not in parts:
+        raise DataError("the test split has no posts; label more posts or change the shares in split")
+    frozen, test_ids = parts["test"].features, parts["test"].ids
+    mine = seen_by(trained, frozen, sample, test_ids)
+    test = compare(parts, target, task, lambda part: trained.model.predict(mine)[task])
+    test.uncalibrated = trained.model.predict(mine, calibrated=False)[task].astype(float)
     _thresholds(test, "student", trained, task)
     for folder in [model, *sorted(model.glob("seed-*"))]:
         again = load_trained(folder) if folder != model else trained
         seed = int(again.training["settings"]["seed"])
-        test.seeds[seed] = again.model.predict(seen(again))[task].astype(float)
+        seen = seen_by(again, frozen, sample, test_ids)
+        test.seeds[seed] = again.model.predict(seen)[task].astype(float)
         at_seed = again.model.thresholds(task)
         if at_seed is not None:
             test.seed_thresholds[seed] = at_seed
     test.seeds = test.seeds if len(test.seeds) > 1 else {}
     test.slices = slice_columns(sample, test_ids, slices)
     return test_ids, test
+
+
+def seen_by(trained: Trained, frozen: Features, sample: Path, ids: list[str]) -> Features:
+    """The features of posts as a student sees them: the frozen ones, or by its own encoders where these learnt."""
+    if not trained.student.tuned:
+        return frozen
+    raw = {row["post_id"]: sample_inputs(row) for row in _of(sample, ids)}
+    predictor = Predictor(trained)
+    found = [predictor.features([raw[i] for i in ids[at : at + 64]])[0] for at in range(0, len(ids), 64)]
+    return Features.join(found)
 
 
 def compare(parts: dict[str, Part], target: Target, task: str, predict: Callable[[Part], np.ndarray]) -> Judged:
@@ -94,14 +96,6 @@ def _thresholds(test: Judged, name: str, trained: Trained, task: str) -> None:
     found = trained.model.thresholds(task)
     if found is not None:
         test.thresholds[name] = found
-
-
-def split_ids(split: Path, ids: list[str], known: Features, name: str) -> list[str]:
-    """The posts of a split that have content, in the order of `parts_by_split`."""
-    place = {post_id: i for i, post_id in enumerate(ids)}
-    rows = pq.read_table(split, columns=["post_id", "split"]).to_pylist()
-    chosen = [row["post_id"] for row in rows if row["split"] == name]
-    return [i for i in chosen if known.has_image[place[i]] or known.has_text[place[i]]]
 
 
 def _of(sample: Path, ids: list[str]) -> list[dict[str, Any]]:

@@ -12,7 +12,8 @@ import numpy as np
 from assay import images, text
 from assay.config import ClassesTarget, LabelsTarget, Target
 from assay.errors import ModelError
-from assay.student.features import Extractor, PostInputs
+from assay.student.encoders import Encoder
+from assay.student.features import Extractor, Features, PostInputs
 from assay.student.model import Trained, load_trained
 
 Status = Literal["ok", "text_only", "image_only", "failed"]
@@ -78,13 +79,13 @@ class Predictor:
             PostInputs(text.normalise(body), [(images.content_hash(data), data) for data in files[: self.max_images]])
             for body, files in posts
         ]
-        return self.score(cleaned)[self._task(task)]
+        return self.score(cleaned)[self.check_task(task)]
 
     def score(self, posts: Sequence[PostInputs]) -> dict[str, list[Prediction]]:
         """Score posts whose text is normalised and whose images are hashed; predictions by task."""
         if not posts:
             return {task: [] for task in self.targets}
-        features, lost = self._extract(posts)
+        features, lost = self.features(posts)
         usable = np.flatnonzero(features.has_image | features.has_text)
         found = self.trained.model.predict(features.take(usable)) if len(usable) else {}
         place = {int(i): row for row, i in enumerate(usable)}
@@ -100,7 +101,16 @@ class Predictor:
                     result[task].append(self._prediction(task, status, found[task][place[i]], reason))
         return result
 
-    def _task(self, task: str | None) -> str:
+    def features(self, posts: Sequence[PostInputs]) -> tuple[Features, list[list[tuple[str, str]]]]:
+        """What the trained part sees of posts, and the problems of their images."""
+        return self._extract(posts)
+
+    def encoders(self) -> tuple[Encoder | None, Encoder | None]:
+        """The image and the text encoder; loads them."""
+        return self._extract.encoders()
+
+    def check_task(self, task: str | None) -> str:
+        """The task asked for, or the only one; ModelError where it cannot be answered."""
         if task is None:
             return self.trained.task
         if task not in self.targets:

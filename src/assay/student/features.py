@@ -180,10 +180,13 @@ class Extractor:
         named = {"image": self._image, "text": self._text}
         return {name: branch.facts for name, branch in named.items() if branch}
 
+    def encoders(self) -> tuple[Encoder | None, Encoder | None]:
+        """The image and the text encoder; loads them."""
+        return (self._image.encoder if self._image else None, self._text.encoder if self._text else None)
+
     def parameters(self) -> int:
         """How many parameters the encoders have; loads them."""
-        models = [branch.encoder.model for branch in (self._image, self._text) if branch]
-        return sum(p.numel() for model in models for p in model.parameters())
+        return sum(p.numel() for encoder in self.encoders() if encoder for p in encoder.model.parameters())
 
     def __call__(self, posts: Sequence[PostInputs]) -> tuple[Features, list[list[tuple[str, str]]]]:
         """Features, and for each post the (code, detail) of images that could not be decoded."""

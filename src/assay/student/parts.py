@@ -26,6 +26,7 @@ class Part:
     group: np.ndarray  # leakage group, int64 [n]
     soft: dict[str, np.ndarray] = field(default_factory=dict)  # by task: distributions [n, outputs], nan: none
     posts: list[PostInputs] = field(default_factory=list)  # only where an encoder learns
+    ids: list[str] = field(default_factory=list)  # the posts' ids
 
     def __len__(self) -> int:
         return len(self.weights)
@@ -39,6 +40,7 @@ class Part:
             self.group[rows],
             {name: soft[rows] for name, soft in self.soft.items()},
             [self.posts[i] for i in rows] if self.posts else [],
+            [self.ids[i] for i in rows] if self.ids else [],
         )
 
     @classmethod
@@ -52,6 +54,7 @@ class Part:
             np.concatenate([part.group for part in parts]),
             {name: np.concatenate([part.soft[name] for part in parts]) for name in first.soft},
             [post for part in parts for post in part.posts],
+            [post_id for part in parts for post_id in part.ids],
         )
 
 
@@ -95,6 +98,7 @@ def parts_by_split(
                 for task, target in targets.items()
             },
             [raw[post_id] for post_id, _, _ in found] if sample else [],
+            [post_id for post_id, _, _ in found],
         )
         for name, found in rows.items()
     }

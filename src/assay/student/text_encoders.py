@@ -29,8 +29,15 @@ class TextEncoder:
     """
 
     def __init__(
-        self, model: nn.Module, tokenize: Callable[[list[str]], Tokens], *, identity: str, settings: TextBranch
+        self,
+        model: nn.Module,
+        tokenize: Callable[[list[str]], Tokens],
+        spans: Callable[[str], list[tuple[int, int]]],
+        *,
+        identity: str,
+        settings: TextBranch,
     ) -> None:
+        """`spans`: where each token of a text stands in it; (n, n) for a token that is no part of it."""
         config: Any = model.config
         longest = getattr(config, "max_position_embeddings", None)
         if isinstance(longest, int) and settings.max_tokens > longest:
@@ -42,7 +49,8 @@ class TextEncoder:
             raise EncoderError("text.layers cannot be pooled by the model's own pooler; choose mean, max or cls")
         self.device = default_device()
         self.model = model.eval().requires_grad_(False).to(self.device)
-        self.tokenize, self._pooling, self._layers = tokenize, settings.pooling, settings.layers
+        self.tokenize, self.spans = tokenize, spans
+        self._pooling, self._layers = settings.pooling, settings.layers
         self.dim = int(config.hidden_size) * len(settings.layers or [0])
         self.identity = digest(identity, settings.max_tokens, settings.pooling, settings.layers)
 
@@ -58,6 +66,12 @@ class TextEncoder:
         layers = [output.hidden_states[i] for i in self._layers] if self._layers else [output.last_hidden_state]
         mask = tokens.get("attention_mask", torch.ones_like(tokens["input_ids"]))
         return torch.cat([self._pool(hidden, mask) for hidden in layers], dim=1)
+
+    def blank(self, ids: Tensor, spans: Sequence[tuple[int, int]]) -> Tensor:
+        """The same ids with padding in place of every token that is part of the text, [1, tokens]."""
+        config: Any = self.model.config
+        inside = torch.tensor([a < b for a, b in spans] + [False] * (ids.shape[1] - len(spans)))
+        return torch.where(inside[None, :], torch.full_like(ids, int(getattr(config, "pad_token_id", 0) or 0)), ids)
 
     def encode(self, items: Sequence[str]) -> np.ndarray:
         order = sorted(range(len(items)), key=lambda i: len(items[i]))  # like lengths together: little padding
@@ -103,7 +117,11 @@ def load_text_encoder(settings: TextBranch) -> TextEncoder:
         keys = ("input_ids",) if fixed else ("input_ids", "attention_mask")
         return {key: found[key] for key in keys}
 
-    return TextEncoder(model, tokenize, identity=weights_digest(model), settings=settings)
+    def spans(text: str) -> list[tuple[int, int]]:
+        found = tokenizer(text, truncation=True, max_length=settings.max_tokens, return_offsets_mapping=True)
+        return [tuple(span) for span in found["offset_mapping"]]
+
+    return TextEncoder(model, tokenize, spans, identity=weights_digest(model), settings=settings)
 
 
 def _minilm(settings: TextBranch) -> TextEncoder:
@@ -130,4 +148,7 @@ def _minilm(settings: TextBranch) -> TextEncoder:
             "attention_mask": torch.tensor([one.attention_mask for one in found]),
         }
 
-    return TextEncoder(model, tokenize, identity=MINILM_SHA256, settings=settings)
+    def spans(text: str) -> list[tuple[int, int]]:
+        return list(tokenizer.encode(text).offsets)
+
+    return TextEncoder(model, tokenize, spans, identity=MINILM_SHA256, settings=settings)
