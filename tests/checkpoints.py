@@ -100,3 +100,10 @@ def save_distilbert(folder: Path) -> None:
         folder
     )
     save_tokenizer(folder)
+
+
+def save_timm_vit(folder: Path) -> None:
+    import timm
+    from timm.models import save_for_hf
+
+    save_for_hf(timm.create_model("test_vit", num_classes=0), folder)

@@ -104,6 +104,32 @@ CASES: dict[str, tuple[Callable[[dict[str, Any]], Any], list[str]]] = {
         lambda r: r["tasks"].update(corpora=r["tasks"]["sentiment"]),
         ["tasks.corpora", "choose another"],
     ),
+    "loss of another kind": (
+        lambda r: r["tasks"]["hateful"]["train"].update(loss="mse"),
+        ["train.loss mse", "labels", "allowed: auto, bce, focal, asymmetric"],
+    ),
+    "lora on frozen layers": (
+        lambda r: r["students"]["packaged"]["text"].update(lora={"rank": 4}),
+        ["students.packaged.text", "frozen: false"],
+    ),
+    "distilled from nobody": (
+        lambda r: r["tasks"]["hateful"]["train"].update(self_distil=0.5),
+        ["hateful.train", "inner_folds"],
+    ),
+    "joint of one": (lambda r: r.update(joint={"j": ["hateful"]}), ["joint.j", "two or more"]),
+    "joint of strangers": (
+        lambda r: (r["tasks"]["hateful"].update(student="text_only"), r.update(joint={"j": ["hateful", "sentiment"]})),
+        ["joint.j", "same student"],
+    ),
+    "joint named like a task": (lambda r: r.update(joint={"hateful": ["hateful", "sentiment"]}), ["joint.hateful"]),
+    "lexical without text": (
+        lambda r: r["students"]["image_only"].update(lexical={}),
+        ["students.image_only", "lexical reads the text"],
+    ),
+    "augmented but frozen": (
+        lambda r: r["tasks"]["hateful"]["train"].update(augment="meme"),
+        ["tasks.hateful.train.augment", "frozen"],
+    ),
     "column without a name": (
         lambda r: r["tasks"]["sentiment"].update(annotate={"from": "column"}),
         ["annotate", "column is missing"],

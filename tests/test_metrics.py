@@ -7,6 +7,7 @@ import pytest
 from scipy.stats import spearmanr
 from sklearn.metrics import (
     accuracy_score,
+    average_precision_score,
     f1_score,
     mean_absolute_error,
     mean_squared_error,
@@ -15,12 +16,13 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from assay.config import ClassesTarget, ScoreTarget
+from assay.config import ClassesTarget, LabelsTarget, ScoreTarget
 from assay.measure import metrics
 from assay.measure.baselines import Inputs, Learning, constant, predict_all
-from assay.measure.calibrate import expected_calibration_error, residual_quantile, temperature
+from assay.measure.calibrate import expected_calibration_error, label_temperature, residual_quantile, temperature
 from assay.measure.evaluate import Judged, evaluate
 from assay.measure.findings import brand_table, findings, histogram
+from assay.measure.labels import decide, fit_thresholds, label_metrics, per_label
 from assay.measure.tables import plot_tables
 
 SCORE = ScoreTarget(kind="score", bands=[3.5, 6.5], band_names=["low", "moderate", "high"])
@@ -210,3 +212,103 @@ def test_findings_and_brands_by_hand() -> None:
     assert rows[0] == {"brand": "A", "posts": 2, "scored": 2, "too_few": True, "mean_uncorrected": None, "sd": None}
     assert brand_table(values, brands, SCORE, min_posts=2)[1]["mean_uncorrected"] == 7.0
     assert histogram(["a", None, "a", "c"], CLASSES) == [("a", 2), ("b", 0), ("c", 1)]
+
+
+# ------------------------------------------------------------------------------------------- labels
+
+LABELS = LabelsTarget(kind="labels", names=["x", "y", "z"])
+
+
+def test_labels_agree_with_scikit_learn_under_weights() -> None:
+    rng = np.random.default_rng(4)
+    y = (rng.random((300, 3)) < [0.5, 0.2, 0.05]).astype(float)
+    p = np.clip(0.3 * y + 0.7 * rng.random((300, 3)), 0, 1).round(2)
+    w, at = rng.random(300) + 0.2, np.array([0.5, 0.4, 0.3])
+    found = metrics.point(y, p, w, LABELS, at)
+    chosen = p >= at
+    assert found["f1_macro"] == pytest.approx(f1_score(y, chosen, average="macro", sample_weight=w))
+    assert found["f1_micro"] == pytest.approx(f1_score(y, chosen, average="micro", sample_weight=w))
+    assert found["f1_macro_at_half"] == pytest.approx(f1_score(y, p >= 0.5, average="macro", sample_weight=w))
+    assert found["auroc_macro"] == pytest.approx(roc_auc_score(y, p, average="macro", sample_weight=w))
+    assert found["average_precision"] == pytest.approx(average_precision_score(y, p, average="macro", sample_weight=w))
+    assert found["exact_match"] == pytest.approx(accuracy_score(y, chosen, sample_weight=w))
+    per = per_label(y, p, w[None, :], at)
+    wanted = precision_recall_fscore_support(y, chosen, sample_weight=w)
+    for name, values in zip(("precision", "recall", "f1"), wanted, strict=False):
+        assert per[name][0] == pytest.approx(values)
+
+
+def test_a_label_that_nobody_has_is_no_figure_and_no_crash() -> None:
+    y, p = np.array([[1.0, 0.0], [0.0, 0.0], [1.0, 0.0]]), np.array([[0.9, 0.1], [0.2, 0.1], [0.8, 0.3]])
+    found = label_metrics(y, p, np.ones((1, 3)))
+    assert found["f1_macro"] == found["auroc_macro"] == found["average_precision"] == pytest.approx(1.0)
+    assert np.isnan(per_label(y, p, np.ones((1, 3)))["f1"][0, 1])
+
+
+def test_thresholds_find_the_best_f1_on_the_grid() -> None:
+    y = np.array([[1.0], [1.0], [0.0], [0.0], [0.0]])
+    p = np.array([[0.42], [0.31], [0.22], [0.1], [0.05]])
+    found = fit_thresholds(y, p, np.ones(5))
+    assert 0.22 < found[0] <= 0.31
+    assert decide(p, found).ravel().tolist() == [True, True, False, False, False]
+    assert fit_thresholds(np.zeros((5, 1)), p, np.ones(5)).tolist() == [0.5]
+
+
+def test_label_temperature_undoes_a_known_overconfidence() -> None:
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 1.2, (4000, 2))
+    y = (rng.random((4000, 2)) < 1 / (1 + np.exp(-logits))).astype(float)
+    sharp = 1 / (1 + np.exp(-3 * logits))
+    assert label_temperature(y, sharp) == pytest.approx(3, rel=0.1)
+    weights = np.ones(4000)
+    cooled = 1 / (1 + np.exp(-logits))
+    assert expected_calibration_error(y, cooled, weights) < 0.03 < expected_calibration_error(y, sharp, weights)
+
+
+def test_evaluation_of_labels_seeds_and_slices() -> None:
+    rng = np.random.default_rng(1)
+    n = 400
+    y = (rng.random((n, 3)) < 0.3).astype(float)
+    good = np.clip(0.5 * y + 0.5 * rng.random((n, 3)), 0, 1)
+    bad = rng.random((n, 3))
+    brand = [["A"] if i % 4 == 0 else ["A", "B"] if i % 4 == 1 else [] for i in range(n)]
+    spoiled = np.array(["B" in names for names in brand])
+    good[spoiled] = bad[spoiled]  # the student is no good where B is named
+    test = Judged(
+        y,
+        np.ones(n),
+        np.arange(n),
+        good,
+        {"constant": np.full((n, 3), 0.3), "text": bad},
+        thresholds={"student": np.full(3, 0.5)},
+        uncalibrated=good,
+        seeds={1: good, 2: np.clip(good + 0.01, 0, 1)},
+        slices={"brand": brand, "language": ["en" if i else "xx" for i in range(n)]},
+    )
+    found = evaluate(test, LABELS, replicates=200)
+    assert set(found["classes"]) == {"x", "y", "z"}
+    assert found["gaps"]["text"]["f1_macro"]["low"] > 0
+    assert found["seeds"]["seeds"] == [1, 2]
+    assert found["seeds"]["f1_macro"]["sd"] >= 0
+    by = found["slices"]["by"]["brand"]
+    assert (by["A"]["n"], by["B"]["n"], by["none"]["n"]) == (200, 100, 200)
+    assert by["B"]["value"] < by["none"]["low"]
+    assert found["slices"]["worst"]["slice"] == "B"
+    assert found["slices"]["by"]["language"]["(too few)"] == {"n": 1}
+    tables = plot_tables(test, LABELS)
+    assert {row["actual"] for row in tables["confusion"]} == {"x", "y", "z", "none"}
+    assert sum(row["posts"] for row in tables["calibration"]) == 3 * n
+
+
+def test_baselines_of_labels() -> None:
+    rng = np.random.default_rng(2)
+    n = 200
+    image, text = rng.normal(size=(n, 4)).astype(np.float32), rng.normal(size=(n, 4)).astype(np.float32)
+    y = np.stack([image[:, 0] > 0, text[:, 0] > 0, np.zeros(n)], axis=1).astype(np.float32)
+    words = [f"{'plus' if row[1] else 'minus'} word{i % 9}" for i, row in enumerate(y)]
+    inputs = Inputs(image, text, words)
+    guess = predict_all(Learning(inputs, y, np.ones(n), inputs, y), inputs, LABELS)
+    assert set(guess) == {"constant", "text", "image", "both", "tfidf"}
+    assert ((guess["both"][:, :2] >= 0.5) == (y[:, :2] > 0.5)).mean() > 0.9
+    assert ((guess["tfidf"][:, 1] >= 0.5) == (y[:, 1] > 0.5)).mean() == 1.0
+    assert not guess["both"][:, 2].any()  # never seen: never said

@@ -42,10 +42,10 @@ def answers(repository: Repository) -> int:
 
 
 def test_first_run_makes_everything_and_a_second_runs_nothing(repository: Repository) -> None:
-    assert len(repository.ran) == 2 + 8 * 2  # type: ignore[attr-defined]
+    assert len(repository.ran) == 2 + 8 * 3  # type: ignore[attr-defined]
     assert repository.repro() == []
     assert repository.run("git", "status", "--porcelain").stdout == ""
-    for task in ("gender_bias", "sentiment"):
+    for task in ("gender_bias", "sentiment", "hateful"):
         for name in ("evaluate.json", "findings.json", "brands.csv"):
             assert repository.run("git", "ls-files", f"metrics/{task}/{name}").stdout
         assert "<svg" in (repository.folder / f"metrics/{task}/report.html").read_text()
@@ -59,7 +59,7 @@ def test_every_row_is_accounted_for(repository: Repository) -> None:
     lines = (repository.folder / "data/raw/demo/post_info.txt").read_text().splitlines()
     dropped = sum(p["severity"] == "dropped" for p in problems)
     assert len(lines) == accounting["source_rows"] == posts.num_rows + dropped
-    for task in ("gender_bias", "sentiment"):
+    for task in ("gender_bias", "sentiment", "hateful"):
         predictions = read(repository.folder / f"data/predictions/{task}")
         assert predictions["post_id"].to_pylist() == posts["post_id"].to_pylist()
         assert set(predictions["status"].to_pylist()) <= {"ok", "text_only", "image_only", "failed"}
@@ -72,12 +72,17 @@ def test_figures_stand_beside_their_baselines_and_intervals(repository: Reposito
     for task, names in (
         ("gender_bias", {"mae", "rmse", "r2", "spearman", "within_0_5", "within_1", "within_2"}),
         ("sentiment", {"accuracy", "f1_macro", "f1_weighted", "auroc"}),
+        ("hateful", {"f1_macro", "f1_micro", "auroc_macro", "average_precision", "f1_macro_at_half", "exact_match"}),
     ):
         found = repository.json(f"metrics/{task}/evaluate.json")
         assert all(set(found[name]) == figure for name in names)
         assert set(found["baselines"]) == {"constant", "text", "image", "both", "tfidf"}
-        assert all(set(b) == names for b in found["baselines"].values())
+        assert all(set(b) >= names for b in found["baselines"].values())
         assert {"value", "low", "high", "against"} == set(found["gap"]) == set(found["gap_probe"])
+        assert set(found["gaps"]) == set(found["baselines"])
+        assert found["slices"]["by"]["length"]["short"]["n"] > 0
+        assert found["speed"]["posts_per_s"] > 0
+    assert repository.json("metrics/hateful/split.json")["leaking_groups"] == 0
 
 
 def test_dvc_answers_metrics_and_plots(repository: Repository) -> None:
@@ -114,6 +119,28 @@ def test_a_learning_rate_reruns_train_and_later(repository: Repository) -> None:
     assert repository.repro() == [f"{name}@sentiment" for name in AFTER]
     diff = json.loads(repository.run("dvc", "metrics", "diff", "--json").stdout)
     assert "metrics/sentiment/train/metrics.json" in diff
+    restored(repository)
+
+
+def test_a_joint_student_answers_two_tasks_in_one_pass(repository: Repository) -> None:
+    repository.params(lambda raw: raw.update(joint={"both": ["gender_bias", "hateful"]}))
+    ran = repository.repro()
+    assert ran == [f"{name}@both" for name in ("join", "joint_train", "joint_evaluate", "joint_infer", "joint_report")]
+    posts = read(repository.folder / "data/corpora/demo/posts", ["post_id"])["post_id"].to_pylist()
+    for task in ("gender_bias", "hateful"):
+        table = read(repository.folder / f"data/predictions/both/{task}")
+        assert table["post_id"].to_pylist() == posts
+        assert repository.json("metrics/joint/both/evaluate.json")[task]["n"] > 10
+        assert repository.json("metrics/joint/both/findings.json")[task]["scored"] > 100
+    post = ["--text", "Old people should stay off the road", "--task", "hateful"]
+    said = repository.run("assay", "predict", "--model", "models/both", *post).stdout
+    assert set(json.loads(said)["probabilities"]) == {"racist", "sexist", "homophobe", "religion", "otherhate"}
+    refused = repository.run("assay", "predict", "--model", "models/both", "--text", "x", check=False)
+    assert "answers several tasks: gender_bias, hateful; name one" in refused.stderr
+    repository.params(lambda raw: raw["tasks"]["sentiment"]["train"].update(lr=0.002))
+    ran = repository.repro()
+    assert "join@both" in ran  # looks at all tasks
+    assert "joint_train@both" not in ran  # but nothing of its own changed
     restored(repository)
 
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from assay.config import ClassesTarget, ScoreTarget, Split
+from assay.config import ClassesTarget, LabelsTarget, ScoreTarget, Split
 from assay.errors import DataError
-from assay.splits import NAMES, assign, find_leaks, groups, near_images, split
+from assay.splits import NAMES, assign, find_leaks, groups, leak_figures, near_images, split, strata_of
 from assay.text import shingles, signature, similarity
 
 CLASSES = ClassesTarget(kind="classes", names=["a", "b"])
@@ -25,6 +25,7 @@ def post(number: int, text: str = "", author: str | None = None, sig: str | None
         "author": author,
         "text_sig": signature(text),
         "image_sig": [sig] if sig else [],
+        "split": None,
     }
 
 
@@ -130,3 +131,55 @@ def test_rare_classes_and_unlabelled_posts() -> None:
     assert table.num_rows == 59
     scores = [{"post_id": p["post_id"], "status": "ok", "value": float(i % 7)} for i, p in enumerate(posts)]
     assert set(split(posts, scores, Split(), ScoreTarget(kind="score"))["split"].to_pylist()) == set(NAMES)
+
+
+# ----------------------------------------------------------------------------------- official splits
+
+
+def official(sizes: dict[str, int]) -> list[dict[str, Any]]:
+    names = [name for name, size in sizes.items() for _ in range(size)]
+    return [post(i) | {"split": name} for i, name in enumerate(names)]
+
+
+def test_official_splits_are_kept_and_what_lacks_is_cut_from_train() -> None:
+    posts = official({"train": 200, "dev": 30, "test_unseen": 50, "extra": 10})
+    table = split(posts, labels(posts, np.random.default_rng(0)), Split(), CLASSES).to_pylist()
+    where = {row["post_id"]: row["split"] for row in table}
+    assert all(where[p["post_id"]] == "val" for p in posts if p["split"] == "dev")
+    assert all(where[p["post_id"]] == "test" for p in posts if p["split"] == "test_unseen")
+    assert not any(p["post_id"] in where for p in posts if p["split"] == "extra")
+    cut = [p for p in posts if where.get(p["post_id"]) == "calibration"]
+    assert {p["split"] for p in cut} == {"train"}
+    assert 15 <= len(cut) <= 50
+
+
+def test_official_splits_that_leak_are_kept_and_reported(capsys: pytest.CaptureFixture[str]) -> None:
+    posts = official({"train": 100, "val": 20, "test": 20})
+    for i in (3, 125, 130):
+        posts[i]["author"] = "same"
+    table = split(posts, labels(posts, np.random.default_rng(0)), Split(), CLASSES)
+    found = leak_figures(table)
+    assert found["leaking_groups"] == 1
+    assert found["leaking_test_posts"] == 2
+    assert found["posts"]["test"] == 20
+    assert "the official splits leak: 1 groups" in capsys.readouterr().err
+    where = {row["post_id"]: row["split"] for row in table.to_pylist()}
+    assert where["3"] == "train"  # never cut away into val or calibration
+
+
+def test_official_splits_can_be_mapped_or_ignored() -> None:
+    posts = official({"a": 100, "b": 40})
+    with pytest.raises(DataError, match=r"official train and val and test split \(the corpus has: a, b\)"):
+        split(posts, labels(posts, np.random.default_rng(0)), Split(), CLASSES)
+    mapped = Split(official={"train": ["a"], "test": ["b"]})
+    table = split(posts, labels(posts, np.random.default_rng(0)), mapped, CLASSES).to_pylist()
+    assert {row["split"] for row in table} == set(NAMES)
+    assert sum(row["split"] == "test" for row in table) == 40
+    anew = split(posts, labels(posts, np.random.default_rng(0)), Split(official=None), CLASSES).to_pylist()
+    assert sum(row["split"] == "test" for row in anew) == pytest.approx(28, abs=4)
+
+
+def test_labels_are_stratified_by_the_rarest_one() -> None:
+    target = LabelsTarget(kind="labels", names=["often", "rare"])
+    values = [["often"], ["often", "rare"], [], ["often"]]
+    assert strata_of(values, target).tolist() == [0, 1, -1, 0]

@@ -18,17 +18,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from assay.config import Annotate, ClassesTarget, ScoreTarget, Target, Teacher
+from assay.config import Annotate, ClassesTarget, LabelsTarget, ScoreTarget, Target, Teacher
 from assay.errors import AccountRefused, DataError, RowError, RubricError, SettingsError, TooManyFailures
 from assay.posts import write_table
 from assay.sampling import sample_schema
 from assay.teacher.annotate import annotate
 from assay.teacher.answers import Answer, AnswerStore, process_start
 from assay.teacher.demo import complete
-from assay.teacher.rubric import Rubric, gold_value
+from assay.teacher.rubric import Rubric, Value, gold_value
 from tests.conftest import ROOT, StubTeacher, completion, picture, valid_answer
 
 SCORE = ScoreTarget(kind="score", bands=[3.5, 6.5], band_names=["low", "moderate", "high"])
+LABELS = LabelsTarget(kind="labels", names=["racist", "sexist", "homophobe", "religion", "otherhate"])
 CLASSES = ClassesTarget(kind="classes", names=["positive", "neutral", "negative"])
 RUBRIC = ROOT / "rubrics" / "gender_bias.md"
 
@@ -81,7 +82,7 @@ def sample(tmp_path: Path) -> Path:
 # ------------------------------------------------------------------------------------------ rubric
 
 
-@pytest.mark.parametrize(("name", "target"), [("gender_bias", SCORE), ("sentiment", CLASSES)])
+@pytest.mark.parametrize(("name", "target"), [("gender_bias", SCORE), ("sentiment", CLASSES), ("hateful", LABELS)])
 def test_shipped_rubrics_fit_their_targets(name: str, target: Target) -> None:
     rubric = Rubric.load(ROOT / "rubrics" / f"{name}.md", target)
     assert rubric.schema()["additionalProperties"] is False
@@ -96,7 +97,7 @@ def test_a_name_without_a_heading(tmp_path: Path) -> None:
         Rubric.load(tmp_path / "none.md", CLASSES)
 
 
-ANSWERS: list[tuple[Target, str, float | str | None]] = [
+ANSWERS: list[tuple[Target, str, Value | None]] = [
     (SCORE, '{"reason": "x", "score": 7.5}', 7.5),
     (SCORE, ' {"score": 0, "reason": ""}\n', 0.0),
     (SCORE, '{"reason": "x", "score": 10.5}', None),
@@ -113,14 +114,20 @@ ANSWERS: list[tuple[Target, str, float | str | None]] = [
     (CLASSES, '{"reason": "x", "label": "neutral"}', "neutral"),
     (CLASSES, '{"reason": "x", "label": "Neutral"}', None),
     (CLASSES, '{"reason": "x", "label": ["neutral"]}', None),
+    (LABELS, '{"reason": "x", "labels": ["religion", "racist", "racist"]}', ["racist", "religion"]),
+    (LABELS, '{"reason": "x", "labels": []}', []),
+    (LABELS, '{"reason": "x", "labels": "racist"}', None),
+    (LABELS, '{"reason": "x", "labels": ["Racist"]}', None),
+    (LABELS, '{"reason": "x", "labels": [1]}', None),
+    (LABELS, '{"reason": "x", "label": "racist"}', None),
 ]
 
 
 @pytest.mark.parametrize(("target", "raw", "wanted"), ANSWERS)
-def test_parser_is_strict_and_agrees_with_the_schema(target: Target, raw: str, wanted: float | str | None) -> None:
+def test_parser_is_strict_and_agrees_with_the_schema(target: Target, raw: str, wanted: Value | None) -> None:
     rubric, code = Rubric("", target), ""
     try:
-        parsed: float | str | None = rubric.parse(raw)
+        parsed: Value | None = rubric.parse(raw)
     except RowError as error:
         parsed, code = None, error.code
     assert parsed == wanted

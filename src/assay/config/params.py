@@ -39,6 +39,7 @@ class Params(Section):
         for name, task in self.tasks.items():
             check_known(f"tasks.{name}.corpus", task.corpus, self.corpora)
             check_known(f"tasks.{name}.student", task.student, self.students)
+            self._check_learning(name, task)
         for name, corpus in self.corpora.items():
             if corpus.kind == "demo" and name != "demo":
                 raise ValueError(f"corpora.{name}: kind demo is only for the corpus named demo")
@@ -49,6 +50,21 @@ class Params(Section):
             if self.corpora[name].kind == "demo":
                 raise ValueError(f"scan: {name} is the drawn corpus, which has its own stage; leave it out")
         return self
+
+    def _check_learning(self, name: str, task: Task) -> None:
+        """What only an encoder that learns can do must not be asked of a frozen one."""
+        tuned, train = self.students[task.student].tuned, task.train
+        wishes = {"augment": (train.augment != "none", "image"), "text_dropout": (train.text_dropout > 0, "text")}
+        for key, (wished, branch) in wishes.items():
+            if wished and branch not in tuned:
+                raise ValueError(
+                    f"tasks.{name}.train.{key}: the {branch} encoder of student {task.student} is frozen; "
+                    f"set students.{task.student}.{branch}.frozen to false, or leave {key} out"
+                )
+        if train.grad_checkpointing and not tuned:
+            raise ValueError(
+                f"tasks.{name}.train.grad_checkpointing: student {task.student} is frozen; set it to false"
+            )
 
     def members(self, name: str) -> dict[str, Task]:
         """The tasks behind a name: of a joint student all of its own, else the one; SettingsError if unknown."""

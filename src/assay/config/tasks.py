@@ -128,7 +128,7 @@ class Train(Section):
     lr: Annotated[float, Field(gt=0)] = 0.001
     lr_image: Annotated[float, Field(gt=0)] = 0.0001
     lr_text: Annotated[float, Field(gt=0)] = 0.00003
-    lr_lexical: Annotated[float, Field(gt=0)] = 0.01
+    lr_lexical: Annotated[float, Field(gt=0)] = 0.001
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     epochs: Positive = 40
     batch_size: Positive = 32

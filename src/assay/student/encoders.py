@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -34,6 +35,14 @@ class Encoder(Protocol):
     def encode(self, items: Sequence[Any]) -> np.ndarray:
         """float32 [n, dim] of n RGB images or n texts."""
         ...
+
+
+def quiet_transformers() -> None:
+    """No bars of transformers where nobody watches a terminal."""
+    from transformers.utils import logging
+
+    if not sys.stderr.isatty():
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def default_device() -> torch.device:

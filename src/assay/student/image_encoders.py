@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from assay.config import ImageBranch
 from assay.errors import EncoderError
-from assay.student.encoders import check_hash, default_device, digest, unreachable, weights_digest
+from assay.student.encoders import check_hash, default_device, digest, quiet_transformers, unreachable, weights_digest
 
 EFFICIENTNET = "packaged/efficientnet-lite0"
 EFFICIENTNET_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
@@ -152,6 +152,7 @@ def _timm(settings: ImageBranch) -> ImageEncoder:
 def _transformers_image(settings: ImageBranch) -> ImageEncoder:
     from transformers import AutoImageProcessor, AutoModel
 
+    quiet_transformers()
     source = settings.encoder.removeprefix("transformers/")
     try:
         model = AutoModel.from_pretrained(source, dtype=torch.float32)

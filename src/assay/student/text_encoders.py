@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from assay.config import TextBranch
 from assay.errors import EncoderError
-from assay.student.encoders import check_hash, default_device, digest, unreachable, weights_digest
+from assay.student.encoders import check_hash, default_device, digest, quiet_transformers, unreachable, weights_digest
 
 MINILM = "packaged/minilm-l6"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -102,6 +102,7 @@ def load_text_encoder(settings: TextBranch) -> TextEncoder:
         raise EncoderError(f"text.encoder: {name!r} is unknown; allowed: {MINILM}, transformers/…, a folder")
     from transformers import AutoModel, AutoTokenizer
 
+    quiet_transformers()
     source = name.removeprefix("transformers/")
     try:
         whole = AutoModel.from_pretrained(source, dtype=torch.float32)
