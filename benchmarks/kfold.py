@@ -1,8 +1,10 @@
-"""Grouped k-fold of one student and its baselines on a labelled corpus, over several seeds.
+"""Grouped k-fold (or the official split) of one student and its baselines on a labelled corpus, over several seeds.
 
     python benchmarks/kfold.py --path /data/mvsa_single --kind mvsa --column sentiment
+    python benchmarks/kfold.py --path /data/memes --kind table --official --target labels --column labels \\
+        --columns '{id: id, text: text, image: image, split: (file), gold: {labels: labels}}'
 
-Every post is predicted once, by models that saw no post of its leakage group. Figures are of these
+In a k-fold every post is predicted once, by models that saw no post of its leakage group. Figures are of these
 out-of-fold predictions, pooled; intervals are 95 % bootstrap intervals by group. For the student they
 are of the first seed, with the mean and the spread over seeds beside them. Prints one JSON object as
 its last line. `--random` adds a leaking random split, to show what it would have claimed.
@@ -26,7 +28,7 @@ from assay.config import Params, Task
 from assay.corpora.ingest import Rules, ingest
 from assay.corpora.layouts import open_corpus
 from assay.corpora.where import images_root
-from assay.errors import run_main
+from assay.errors import RowError, run_main
 from assay.measure import metrics
 from assay.measure.evaluate import Judged, evaluate
 from assay.posts import read, write_table
@@ -109,12 +111,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--path", required=True, help="the corpus")
     parser.add_argument("--kind", default="mvsa", help="its kind, as in params.yaml")
+    parser.add_argument("--columns", help="the column map of a table, as YAML")
     parser.add_argument("--column", default="sentiment", help="its gold column")
+    parser.add_argument("--target", choices=["classes", "labels"], help="default: the target of the task")
+    parser.add_argument("--names", nargs="*", help="of classes or labels; default: those that the gold column has")
     parser.add_argument("--task", default="sentiment", help="the task of params.yaml whose settings are used")
+    parser.add_argument("--official", action="store_true", help="the corpus' own split instead of folds")
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--random", action="store_true", help="also a random split that lets duplicates leak")
-    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="train settings to change")
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="train.*, head.*, text.* … to change")
     parser.add_argument("--quick", action="store_true", help="2 folds, 1 seed, 400 posts")
     args = parser.parse_args()
     params = _params(args)
@@ -122,16 +128,17 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="assay-kfold-") as work:
         data = Prepared(params, args.task, Path(work))
         folds, seeds = (2, 1) if args.quick else (args.folds, args.seeds)
-        tests = [pooled(data, folds, seed) for seed in range(1, seeds + 1)]
-        found = summary(tests, data.task)
+
+        def run(seed: int) -> Judged:
+            return one_fold(data, data.task, seed) if args.official else pooled(data, folds, seed)
+
+        found = summary([run(seed) for seed in range(1, seeds + 1)], data.task)
         if args.random:
             data.task = data.task.model_copy(update={"split": data.task.split.model_copy(update={"group_by": []})})
-            found["leaking_random_split"] = summary(
-                [pooled(data, folds, seed) for seed in range(1, seeds + 1)], data.task
-            )
+            found["leaking_random_split"] = summary([run(seed) for seed in range(1, seeds + 1)], data.task)
         found |= {
             "accounting": data.accounting,
-            "folds": folds,
+            "folds": None if args.official else folds,
             "seeds": seeds,
             "seconds": round(time.perf_counter() - started, 1),
         }
@@ -142,7 +149,7 @@ def summary(tests: list[Judged], task: Task) -> dict[str, Any]:
     """Figures of the first seed with intervals, and mean and deviation over the seeds."""
     found = evaluate(tests[0], task.target)
     names = [n for n, f in found.items() if isinstance(f, dict) and set(f) == {"value", "low", "high"}]
-    by_seed = [metrics.point(t.y, t.student, t.weights, task.target) for t in tests]
+    by_seed = [metrics.point(t.y, t.student, t.weights, task.target, t.thresholds.get("student")) for t in tests]
     for name in names:
         values = [figures[name] for figures in by_seed]
         found[name] |= {"mean": round(float(np.mean(values)), 4), "sd": round(float(np.std(values)), 4)}
@@ -152,15 +159,42 @@ def summary(tests: list[Judged], task: Task) -> dict[str, Any]:
 
 def _params(args: argparse.Namespace) -> Params:
     raw = yaml.safe_load(Path("params.yaml").read_text())
-    raw["corpora"]["benchmark"] = {"kind": args.kind, "path": str(Path(args.path).resolve()), "check_images": "header"}
+    corpus = {"kind": args.kind, "path": str(Path(args.path).resolve()), "check_images": "header"}
+    if args.columns:
+        corpus["columns"] = yaml.safe_load(args.columns)
+    raw["corpora"]["benchmark"] = corpus
     task = raw["tasks"][args.task]
     task |= {"corpus": "benchmark", "annotate": {"from": "column", "column": args.column}}
+    if args.target:
+        task["target"] = {"kind": args.target, "names": args.names or _names(raw, args)}
+        task["train"]["metric"] = "loss"
     task["sample"] |= {"design": "random" if args.quick else "all", "size": 400}
     for pair in args.set:
         key, value = pair.split("=", 1)
         section, name = key.split(".", 1) if "." in key else ("train", key)
-        place = raw["students"][task["student"]]["head"] if section == "head" else task[section]
+        student = raw["students"][task["student"]]
+        place = task[section] if section in task else student[section]
         place[name] = yaml.safe_load(value)
+    return _load(raw)
+
+
+def _names(raw: dict[str, Any], args: argparse.Namespace) -> list[str]:
+    """The classes or labels that the gold column has."""
+    raw = raw | {"tasks": {}}
+    params = _load(raw)
+    layout = open_corpus(params.corpora["benchmark"], params.demo)
+    found: set[str] = set()
+    for row in layout.rows():
+        try:
+            gold = layout.parse(row).gold.get(args.column)
+        except RowError:
+            continue
+        if gold:
+            found |= set(json.loads(gold)) if args.target == "labels" else {gold}
+    return sorted(found)
+
+
+def _load(raw: dict[str, Any]) -> Params:
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
         file.write(yaml.safe_dump(raw))
         file.flush()
