@@ -38,7 +38,7 @@ from assay.splits import split
 from assay.student import features as feature_files
 from assay.student.features import embed
 from assay.student.learn import Lesson, train_one
-from assay.student.parts import parts_by_split
+from assay.student.parts import Part, parts_by_split
 from assay.teacher.annotate import annotate
 
 
@@ -84,7 +84,11 @@ def one_fold(data: Prepared, task: Task, seed: int) -> Judged:
     parts = parts_by_split(data.ids, data.features, labels, path, targets)
     lesson = Lesson(data.name, targets, data.student, settings, data.work / "features", labels, path)
     trained = train_one(lesson, settings, parts, data.made, None)
-    test = compare(parts, task.target, data.name, lambda part: trained.model.predict(part.features)[data.name])
+
+    def predict(part: Part) -> np.ndarray:
+        return trained.model.predict(part.features)[data.name]
+
+    test = compare(parts, task.target, data.name, predict, baselines=seed == 1)  # which depend on no seed
     at = trained.model.thresholds(data.name)
     if at is not None:
         test.thresholds["student"] = at

@@ -65,15 +65,17 @@ def seen_by(trained: Trained, frozen: Features, sample: Path, ids: list[str]) ->
     return Features.join(found)
 
 
-def compare(parts: dict[str, Part], target: Target, task: str, predict: Callable[[Part], np.ndarray]) -> Judged:
-    """The test posts with the student's predictions and those of all baselines, from arrays alone."""
+def compare(
+    parts: dict[str, Part], target: Target, task: str, predict: Callable[[Part], np.ndarray], *, baselines: bool = True
+) -> Judged:
+    """The test posts with the student's predictions and (unless told) those of all baselines, from arrays alone."""
     for name in ("train", "val", "test"):
         if name not in parts:
             raise DataError(f"the {name} split has no posts; label more posts or change the shares in split")
     train, val, test = (parts[name] for name in ("train", "val", "test"))
     tune = parts.get("calibration", val)
     data = Learning(_inputs(train), train.values[task], train.weights, _inputs(val), val.values[task])
-    guesses = predict_all(data, _inputs(Part.join([test, tune])), target)
+    guesses = predict_all(data, _inputs(Part.join([test, tune])), target) if baselines else {}
     y = test.values[task] if isinstance(target, ClassesTarget) else test.values[task].astype(float)
     judged = Judged(
         y,
