@@ -3,8 +3,6 @@
 import argparse
 from pathlib import Path
 
-from dvclive.live import Live
-
 from assay import config
 from assay.errors import run_main
 from assay.student.card import write_card
@@ -35,11 +33,7 @@ def main() -> None:
         split=args.split,
         sample=args.sample,
     )
-    tensorboard = args.live / "tensorboard" if first.train.tensorboard else None
-    with (
-        Live(str(args.live), report=None, dvcyaml=None, save_dvc_exp=False, monitor_system=False) as live,
-        curve_log(live, tensorboard) as on_epoch,
-    ):
+    with curve_log(args.live, tensorboard=first.train.tensorboard) as on_epoch:
         learn(lesson, args.out, lambda trained: write_card(trained, tasks), on_epoch)
 
 

@@ -18,12 +18,14 @@ from assay.errors import DataError
 from assay.measure.metrics import HIGHER_IS_BETTER, point
 from assay.progress import cores, progress
 from assay.student.augment import hide_modality
+from assay.student.features import PostInputs
 from assay.student.losses import JointLoss, is_known
-from assay.student.model import Inputs, StudentModel
+from assay.student.model import Batch, Inputs, StudentModel
 from assay.student.parts import Part
 from assay.student.resume import Checkpoint, Curve, State
 from assay.student.sampler import post_weights
 from assay.student.schedule import build_optimizer, learning_rate
+from assay.student.team import Team
 from assay.student.towers import Towers
 
 EVAL_ROWS = 256
@@ -90,7 +92,8 @@ class _Run:
     ) -> None:
         seed_everything(settings.seed)
         self.train_part, self.val, self.settings, self.targets, self.epochs = train, val, settings, targets, epochs
-        self.device = device_of(settings)
+        self.team = Team()
+        self.device = self.team.device(device_of(settings))
         self.precision = precision_of(settings, self.device)
         self.model = StudentModel(student, targets, train.features.image.shape[1], train.features.text.shape[1])
         self.inputs = Inputs(train.features, self.model)
@@ -109,16 +112,16 @@ class _Run:
         self.steps = math.ceil(math.ceil(len(train) / settings.batch_size) / settings.grad_accumulation)
         factor = learning_rate(settings, self.steps * settings.epochs)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, factor)
-        self.learner = _Learner(self.model, towers)
-        self.forward: Callable[..., Tensor] = torch.compile(self.model) if settings.compile else self.model
+        self.learner = _Learner(self.model, self.loss, towers, compiled=settings.compile)
+        self.called = self.team.prepare(self.learner, self.device)
         average = get_ema_multi_avg_fn(settings.ema)  # type: ignore[no-untyped-call]
         self.averaged = AveragedModel(self.learner, multi_avg_fn=average, use_buffers=False) if settings.ema else None
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision is torch.float16)
         self.draw_weights = post_weights(train.values, targets) if settings.sampler == "weighted" else None
-        parts: dict[str, Any] = {"learner": self.learner, "loss": self.loss}
+        parts: dict[str, Any] = {"learner": self.learner}
         parts |= {"optimizer": self.optimizer, "schedule": self.schedule}
         parts |= {"averaged": self.averaged} if self.averaged is not None else {}
-        self.checkpoint = Checkpoint(checkpoint, parts)
+        self.checkpoint = Checkpoint(checkpoint, parts, writes=self.team.is_main)
 
     def _begin(self, values: dict[str, Tensor]) -> None:
         """Standardise by the training posts, and start from their mean answer."""
@@ -160,6 +163,7 @@ class _Run:
         self.learner.load_state_dict(best)
         self.model.to("cpu").eval()
         fitted.best_epoch = state.best_epoch
+        self.team.wait()
         self.checkpoint.remove()
         return fitted
 
@@ -199,7 +203,7 @@ class _Run:
         total, count = torch.zeros((), device=self.device), 0
         batches = list(self._batches())
         for number, rows in enumerate(batches, 1):
-            loss = self._loss(rows)
+            loss = self._loss(self.team.share(rows))
             self.scaler.scale(loss / self.settings.grad_accumulation).backward()  # type: ignore[no-untyped-call]
             total += loss.detach() * len(rows)
             count += len(rows)
@@ -221,13 +225,11 @@ class _Run:
     def _loss(self, rows: Tensor) -> Tensor:
         batch = hide_modality(self.inputs.rows(rows).to(self.device), self.settings)
         with torch.autocast(self.device.type, self.precision, enabled=self.precision is not torch.float32):
-            if self.towers is not None:
-                batch = self.towers.fill(batch, [self.train_part.posts[i] for i in rows.tolist()])
-            raw = self.forward(batch)
-        rows = rows.to(self.device)
-        wanted = {name: v[rows] for name, v in self.wanted.items()}
-        soft = {name: v[rows] for name, v in self.soft.items()} if self.soft_share else None
-        found: Tensor = self.loss(raw, wanted, soft, self.soft_share)
+            posts = [self.train_part.posts[i] for i in rows.tolist()] if self.towers is not None else []
+            rows = rows.to(self.device)
+            wanted = {name: v[rows] for name, v in self.wanted.items()}
+            soft = {name: v[rows] for name, v in self.soft.items()} if self.soft_share else None
+            found: Tensor = self.called(batch, posts, wanted, soft, self.soft_share)
         return found
 
     def _step(self) -> None:
@@ -264,11 +266,26 @@ class _Run:
 
 
 class _Learner(torch.nn.Module):
-    """All that learns, as one module: for averaging and for resume files."""
+    """All that learns, as one module: for averaging, for resume files and for several processes."""
 
-    def __init__(self, model: StudentModel, towers: Towers | None) -> None:
+    def __init__(self, model: StudentModel, loss: JointLoss, towers: Towers | None, *, compiled: bool) -> None:
         super().__init__()
-        self.model, self.towers = model, towers
+        self.model, self.loss, self.towers = model, loss, towers
+        self._run = [torch.compile(model) if compiled else model]  # in a list, so that it is no second submodule
+
+    def forward(
+        self,
+        batch: Batch,
+        posts: list[PostInputs],
+        wanted: dict[str, Tensor],
+        soft: dict[str, Tensor] | None,
+        share: float,
+    ) -> Tensor:
+        """The loss of a batch."""
+        if self.towers is not None:
+            batch = self.towers.fill(batch, posts)
+        found: Tensor = self.loss(self._run[0](batch), wanted, soft, share)
+        return found
 
 
 def raw_outputs(model: StudentModel, part: Part, inputs: Inputs, towers: Towers | None, device: torch.device) -> Tensor:

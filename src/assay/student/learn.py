@@ -28,6 +28,7 @@ from assay.student.losses import is_known
 from assay.student.model import Trained
 from assay.student.parts import Part, parts_by_split
 from assay.student.resume import Curve, digest_of
+from assay.student.team import Team
 from assay.student.towers import Towers
 
 
@@ -65,12 +66,15 @@ def learn(lesson: Lesson, out: Path, card: Callable[[Trained], str], on_epoch: C
     parts = parts_by_split(ids, known, lesson.labels, lesson.split, lesson.targets, sample=sample)
     check_parts(parts, lesson.targets)
     trained = train_one(lesson, lesson.settings, parts, made, on_epoch)
-    trained.save(out, card(trained))
+    team = Team()
+    if team.is_main:
+        trained.save(out, card(trained))
     for seed in lesson.settings.seeds:
         if seed != lesson.settings.seed:
             say(f"train: the same student with seed {seed}")
             again = train_one(lesson, lesson.settings.model_copy(update={"seed": seed}), parts, made, None)
-            again.save(out / f"seed-{seed}", card(again))
+            if team.is_main:
+                again.save(out / f"seed-{seed}", card(again))
 
 
 def train_one(

@@ -32,12 +32,12 @@ class State:
 class Checkpoint:
     """One file; `parts` are the objects whose state a resumed run needs, by name."""
 
-    def __init__(self, path: Path | None, parts: dict[str, Any]) -> None:
-        self.path, self.parts = path, parts
+    def __init__(self, path: Path | None, parts: dict[str, Any], *, writes: bool = True) -> None:
+        self.path, self.parts, self.writes = path, parts, writes
 
     def keep(self, state: State, best: dict[str, Tensor]) -> None:
         """Write all states; there is never half a file."""
-        if self.path is None:
+        if self.path is None or not self.writes:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         partial = self.path.with_name(f"{self.path.name}.{os.getpid()}.tmp")
@@ -61,7 +61,7 @@ class Checkpoint:
 
     def remove(self) -> None:
         """The run has ended."""
-        if self.path is not None:
+        if self.path is not None and self.writes:
             self.path.unlink(missing_ok=True)
 
 
