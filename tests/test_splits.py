@@ -141,16 +141,25 @@ def official(sizes: dict[str, int]) -> list[dict[str, Any]]:
     return [post(i) | {"split": name} for i, name in enumerate(names)]
 
 
-def test_official_splits_are_kept_and_what_lacks_is_cut_from_train() -> None:
+def test_official_splits_are_kept() -> None:
     posts = official({"train": 200, "dev": 30, "test_unseen": 50, "extra": 10})
     table = split(posts, labels(posts, np.random.default_rng(0)), Split(), CLASSES).to_pylist()
     where = {row["post_id"]: row["split"] for row in table}
     assert all(where[p["post_id"]] == "val" for p in posts if p["split"] == "dev")
     assert all(where[p["post_id"]] == "test" for p in posts if p["split"] == "test_unseen")
     assert not any(p["post_id"] in where for p in posts if p["split"] == "extra")
-    cut = [p for p in posts if where.get(p["post_id"]) == "calibration"]
+    assert set(where.values()) == {"train", "val", "test"}
+
+
+def test_a_val_split_that_is_not_there_is_cut_from_train() -> None:
+    posts = official({"train": 200, "test": 50})
+    posts[0]["author"] = posts[210]["author"] = "same"  # leaks into test: never cut away into val
+    table = split(posts, labels(posts, np.random.default_rng(0)), Split(), CLASSES).to_pylist()
+    where = {row["post_id"]: row["split"] for row in table}
+    cut = [p for p in posts if where[p["post_id"]] == "val"]
     assert {p["split"] for p in cut} == {"train"}
     assert 15 <= len(cut) <= 50
+    assert where["0"] == "train"
 
 
 def test_official_splits_that_leak_are_kept_and_reported(capsys: pytest.CaptureFixture[str]) -> None:
@@ -173,7 +182,7 @@ def test_official_splits_can_be_mapped_or_ignored() -> None:
         split(posts, labels(posts, np.random.default_rng(0)), Split(), CLASSES)
     mapped = Split(official={"train": ["a"], "test": ["b"]})
     table = split(posts, labels(posts, np.random.default_rng(0)), mapped, CLASSES).to_pylist()
-    assert {row["split"] for row in table} == set(NAMES)
+    assert {row["split"] for row in table} == {"train", "val", "test"}
     assert sum(row["split"] == "test" for row in table) == 40
     anew = split(posts, labels(posts, np.random.default_rng(0)), Split(official=None), CLASSES).to_pylist()
     assert sum(row["split"] == "test" for row in anew) == pytest.approx(28, abs=4)

@@ -84,11 +84,13 @@ def _doctor(_: argparse.Namespace) -> None:
 
     folder = home()
     print(f"assay {__version__}, python {sys.version.split()[0]}")
-    for name in ("torch", "torchvision", "timm", "transformers", "dvc", "openai", "pyarrow", "pillow"):
+    extras = {"peft": "tune", "accelerate": "tune", "tensorboard": "tune", "captum": "explain", "datasets": "hub"}
+    for name in ("torch", "torchvision", "timm", "transformers", "dvc", "openai", "pyarrow", "pillow", *extras):
         try:
             print(f"  {name} {version(name)}")
         except PackageNotFoundError:
-            print(f"  {name} is missing: run `make install`")
+            extra = extras.get(name)
+            print(f"  {name} is missing: run `{'make install' if not extra else f'pip install assay[{extra}]'}`")
     print(f"kept outside the repository: {folder} ({shutil.disk_usage(folder).free / 2**30:.1f} GiB free)")
     for name in ("answers.sqlite", "features", "inference", "checkpoints", "author.key"):
         path = folder / name

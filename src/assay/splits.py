@@ -204,29 +204,23 @@ def official(posts: Sequence[dict[str, Any]], settings: Split) -> np.ndarray | N
 
 
 def complete(names: np.ndarray, strata: np.ndarray, group: np.ndarray, settings: Split) -> np.ndarray:
-    """Official splits with val and calibration cut from train where the corpus has none.
+    """Official splits with a val split cut from train where the corpus has none.
 
-    Whole groups are cut; a group that reaches into the official test or val is left in train.
+    Whole groups are cut; a group that reaches into the official test stays in train. A calibration split
+    is not cut: without one, students are calibrated on val (or on inner folds).
     """
-    wanted = [name for name in ("val", "calibration") if not (names == name).any() and getattr(settings, name) > 0]
     train = np.flatnonzero(names == "train")
-    if not len(train) or not wanted:
+    if (names == "val").any() or not len(train):
         return names
     names = names.copy()
     outside = set(group[names != "train"])
-    free = np.array([i for i in train if group[i] not in outside])
+    free = np.array([i for i in train if group[i] not in outside], dtype=int)
     parts = min(_FOLDS, len(np.unique(group[free])))
     if parts < 2:
-        raise DataError(
-            f"no {' and no '.join(wanted)} split can be cut from the official train split; label more posts"
-        )
+        raise DataError("no val split can be cut from the official train split; label more posts")
     folds = _folds(strata[free], group[free], parts, settings.seed)
-    share = settings.train + sum(getattr(settings, name) for name in wanted)
-    at = 0
-    for name in wanted:
-        count = max(1, round(parts * getattr(settings, name) / share))
-        names[free[(folds >= at) & (folds < at + count)]] = name
-        at += count
+    count = max(1, round(parts * settings.val / (settings.train + settings.val)))
+    names[free[folds < count]] = "val"
     return names
 
 

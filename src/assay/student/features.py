@@ -29,11 +29,11 @@ from assay.places import home
 from assay.posts import count, stream, write_table
 from assay.progress import cores, progress
 from assay.student import encoders, image_encoders, text_encoders
-from assay.student.encoders import Encoder, apply_learnt
+from assay.student.encoders import Encoder, apply_learnt, default_device
 from assay.student.image_encoders import load_image_encoder
 from assay.student.text_encoders import load_text_encoder
 
-ENCODE_BATCH = 32
+ENCODE_BATCH = {"cpu": 32, "cuda": 1024}  # items that are decoded and encoded at a time
 
 
 class EncoderFacts(TypedDict):
@@ -170,6 +170,7 @@ class Extractor:
         known = known or {}
         self.image_px, self.max_pixels = image_px, max_pixels
         image, text = student.image, student.text
+        self._decoders = ThreadPoolExecutor(cores(), thread_name_prefix="decode")
         tuned = {name: folder / f"{name}.safetensors" for name in student.tuned} if folder else {}
         self._image = _Branch(lambda: load_image_encoder(image), known, "image", tuned, cached) if image else None
         self._text = _Branch(lambda: load_text_encoder(text), known, "text", tuned, cached) if text else None
@@ -236,8 +237,7 @@ class Extractor:
             except ImageProblem as problem:
                 return problem
 
-        with ThreadPoolExecutor(cores()) as pool:
-            decoded = list(pool.map(one, files))
+        decoded = list(self._decoders.map(one, files))
         bad = {i: (d.code, d.detail) for i, d in enumerate(decoded) if isinstance(d, ImageProblem)}
         return decoded, bad
 
@@ -288,8 +288,9 @@ class _Branch:
         found = self._cache.get(list(wanted)) if self._cache else {}
         missing = [key for key in wanted if key not in found]
         problems: dict[bytes, tuple[str, str]] = {}
-        for start in range(0, len(missing), ENCODE_BATCH):
-            keys = missing[start : start + ENCODE_BATCH]
+        size = ENCODE_BATCH[default_device().type]
+        for start in range(0, len(missing), size):
+            keys = missing[start : start + size]
             items, bad = prepare([wanted[key] for key in keys])
             problems |= {keys[i]: problem for i, problem in bad.items()}
             good = [i for i in range(len(keys)) if i not in bad]
