@@ -11,7 +11,7 @@ from assay.config import ClassesTarget, LabelsTarget, ScoreTarget, Target
 from assay.measure import metrics
 from assay.measure.baselines import PROBES
 from assay.measure.calibrate import expected_calibration_error
-from assay.measure.labels import per_label
+from assay.measure.labels import counts, decide, per_label
 from assay.measure.slices import by_slice
 
 
@@ -107,7 +107,7 @@ def _per_name(test: Judged, target: ClassesTarget | LabelsTarget, w: np.ndarray)
     if isinstance(target, LabelsTarget):
         at = test.thresholds.get("student")
         found, truth = per_label(test.y, test.student, w, at), test.y > 0.5
-        half = per_label(test.y, test.student, w, None)["f1"]
+        half = counts(test.y, decide(test.student, None), w)["f1"]
         names: tuple[str, ...] = ("precision", "recall", "f1", "auroc", "average_precision")
     else:
         found, truth = metrics.per_class(test.y, test.student, w), np.eye(len(target.names))[test.y] > 0.5

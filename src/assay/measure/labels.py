@@ -21,7 +21,7 @@ def label_metrics(y: Array, p: Array, w: Array, thresholds: Array | None = None)
     or predicted somewhere, AUC and precision where both truths occur.
     """
     found = per_label(y, p, w, thresholds)
-    half = per_label(y, p, w, None)
+    half = counts(y, decide(p, None), w)
     chosen = decide(p, thresholds)
     return {
         "f1_macro": _mean(found["f1"]),
@@ -35,14 +35,25 @@ def label_metrics(y: Array, p: Array, w: Array, thresholds: Array | None = None)
 
 
 def per_label(y: Array, p: Array, w: Array, thresholds: Array | None = None) -> dict[str, Array]:
-    """Support, hits, predicted, precision, recall, F1, ROC-AUC and average precision of each label, [B, L] each."""
-    truth, chosen = (y > 0.5).astype(float), decide(p, thresholds).astype(float)
-    support, predicted, hits = w @ truth, w @ chosen, w @ (truth * chosen)
+    """What `counts` gives at the thresholds, ROC-AUC and average precision of each label, [B, L] each."""
+    labels = range(y.shape[1])
+    return counts(y, decide(p, thresholds), w) | {
+        "auroc": np.stack([auroc(y[:, k] > 0.5, p[:, k], w) for k in labels], axis=1),
+        "average_precision": np.stack([average_precision(y[:, k] > 0.5, p[:, k], w) for k in labels], axis=1),
+    }
+
+
+def counts(y: Array, chosen: Array, w: Array) -> dict[str, Array]:
+    """Support, predicted, hits, precision, recall and F1 of each label, [B, L]; chosen is bool [n, L].
+
+    Recall and F1 are nan where no post has the label (F1: and none is predicted to have it).
+    """
+    truth, said = (y > 0.5).astype(float), chosen.astype(float)
+    support, predicted, hits = w @ truth, w @ said, w @ (truth * said)
     with np.errstate(divide="ignore", invalid="ignore"):
         precision = np.where(predicted > 0, hits / predicted, 0.0)
         recall = np.where(support > 0, hits / support, np.nan)
         f1 = np.where(support + predicted > 0, 2 * hits / (support + predicted), np.nan)
-    labels = range(y.shape[1])
     return {
         "support": support,
         "predicted": predicted,
@@ -50,8 +61,6 @@ def per_label(y: Array, p: Array, w: Array, thresholds: Array | None = None) -> 
         "precision": precision,
         "recall": recall,
         "f1": f1,
-        "auroc": np.stack([auroc(y[:, k] > 0.5, p[:, k], w) for k in labels], axis=1),
-        "average_precision": np.stack([average_precision(y[:, k] > 0.5, p[:, k], w) for k in labels], axis=1),
     }
 
 

@@ -72,7 +72,6 @@ class Towers(nn.Module):
         """The mean vector over each post's images, [n, dim]; zeros where there are none."""
         change = image_change(self.settings.augment if self.training else "none")
         files = [(i, data) for i, post in enumerate(posts) for _, data in post.images]
-        views = ("crop",) if self.training and encoder.views == ("crop",) else encoder.views
 
         def decode(data: bytes) -> Any:
             try:
@@ -87,9 +86,9 @@ class Towers(nn.Module):
         if not changed:
             return total
         owner = torch.tensor([i for i, _ in changed], device=encoder.device)
-        for view in views:
+        for view in encoder.views:
             pixels = torch.stack([encoder.pixels(image, view) for _, image in changed])
-            total = total.index_add(0, owner, encoder.vectors(pixels).float() / len(views))
+            total = total.index_add(0, owner, encoder.vectors(pixels).float() / len(encoder.views))
         count = torch.bincount(owner, minlength=len(posts)).clamp(min=1).unsqueeze(1)
         return total / count
 
