@@ -45,7 +45,8 @@ from assay.teacher.annotate import annotate
 class Prepared:
     """The labelled corpus: ids, features, words and the tables in the work folder."""
 
-    def __init__(self, params: Params, name: str, work: Path) -> None:
+    def __init__(self, params: Params, name: str, work: Path, *, baselines: bool = True) -> None:
+        self.baselines = baselines
         self.name, self.task, self.work = name, params.tasks[name], work
         corpus = params.corpora[self.task.corpus]
         rules = Rules(self.task.corpus, b"benchmark", corpus.check_images, corpus.max_pixels, corpus.shard_posts)
@@ -88,7 +89,7 @@ def one_fold(data: Prepared, task: Task, seed: int) -> Judged:
     def predict(part: Part) -> np.ndarray:
         return trained.model.predict(part.features)[data.name]
 
-    test = compare(parts, task.target, data.name, predict, baselines=seed == 1)  # which depend on no seed
+    test = compare(parts, task.target, data.name, predict, baselines=data.baselines and seed == 1)  # no seed in them
     at = trained.model.thresholds(data.name)
     if at is not None:
         test.thresholds["student"] = at
@@ -123,6 +124,7 @@ def main() -> None:
     parser.add_argument("--official", action="store_true", help="the corpus' own split instead of folds")
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--no-baselines", action="store_true", help="the student alone; quicker")
     parser.add_argument("--random", action="store_true", help="also a random split that lets duplicates leak")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="train.*, head.*, text.* … to change")
     parser.add_argument("--quick", action="store_true", help="2 folds, 1 seed, 400 posts")
@@ -130,7 +132,7 @@ def main() -> None:
     params = _params(args)
     started = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="assay-kfold-") as work:
-        data = Prepared(params, args.task, Path(work))
+        data = Prepared(params, args.task, Path(work), baselines=not args.no_baselines)
         folds, seeds = (2, 1) if args.quick else (args.folds, args.seeds)
 
         def run(seed: int) -> Judged:

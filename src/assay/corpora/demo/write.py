@@ -77,8 +77,8 @@ def _write_post(root: Path, rng: np.random.Generator, number: int, fault: str | 
     said, shown = (_mood(rng) for _ in range(2))
     if said in ("positive", "negative") and shown in ("positive", "negative"):
         shown = said
-    says_of = [name for name in captions.SLIGHTS if rng.random() < 0.045]
-    shows_of = rng.choice(list(captions.SLIGHTS)) if rng.random() < 0.16 else None
+    says_of = [name for name in captions.SLIGHTS if rng.random() < 0.075]
+    shows_of = rng.choice(list(captions.SLIGHTS)) if rng.random() < 0.28 else None
     where = rng.random()  # the brand stands in the text, in the picture or in both
     caption = captions.compose(rng, bias=says, mood=said, brand=brand if where < 0.85 else None, slights=says_of)
     pictures = [
