@@ -51,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument("--image", type=Path, help="its picture")
     explain.add_argument("--task", help="which task, of a joint student")
     explain.add_argument("--answer", help="the class or label to explain; default: the likeliest")
-    explain.add_argument("--steps", type=int, default=32, help="steps of the integral; more are more exact")
+    explain.add_argument("--steps", type=int, default=64, help="steps of the integral; more are more exact")
     explain.add_argument("--out", type=Path, default=Path("explain.html"), help="the page to write")
     explain.set_defaults(run=_explain)
 

@@ -93,6 +93,8 @@ def against_teacher(rows: Sequence[dict[str, str]], *, scores: bool) -> str:
             tick_labels=names,
             medianprops={"color": WARM},
         )
+        if len(names) > 3:
+            axis.tick_params(axis="x", rotation=35)
         axis.set_ylabel("probability of what the teacher says")
     axis.set_title("Student against teacher (test)", loc="left")
     return svg(figure)

@@ -61,7 +61,7 @@ def explain(
     image: bytes | None = None,
     task: str | None = None,
     answer: str | None = None,
-    steps: int = 32,
+    steps: int = 64,
 ) -> Explanation:
     """Explain the answer of a student to one post; `answer` names a class or label (else the likeliest)."""
     try:
