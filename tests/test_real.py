@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from assay.config import Columns, LabelsTarget, Sample, Split
+from assay.corpora.ingest import Rules, ingest
 from assay.corpora.mvsa import Mvsa
+from assay.corpora.table import FILE, Table
 from assay.errors import RowError
+from assay.images import MAX_PIXELS
 from assay.posts import read
-from assay.splits import near_images, near_texts
+from assay.sampling import write_sample
+from assay.splits import leak_figures, near_images, near_texts, split
+from assay.teacher.rubric import gold_value
 from assay.text import decode
 from tests.conftest import Repository
 
@@ -39,6 +46,7 @@ def test_sentiment_on_mvsa_through_every_stage(real_data: Path, tmp_path: Path) 
         task = raw["tasks"]["sentiment"]
         task |= {"corpus": "mvsa", "annotate": {"from": "column", "column": "sentiment"}}
         task["sample"] |= {"size": 1200}
+        raw["students"]["packaged"]["image"]["views"] = ["crop"]
         raw["tasks"] = {"sentiment": task}
 
     repository.params(on_mvsa)
@@ -60,17 +68,39 @@ def test_sentiment_on_mvsa_through_every_stage(real_data: Path, tmp_path: Path) 
     posts = read(repository.folder / "data/corpora/mvsa/posts")
     assert sum(value is not None for value in posts["duplicate_of"].to_pylist()) >= 10
     sample = read(repository.folder / "data/sample/sentiment", ["post_id", "text", "text_sig", "image_sig"]).to_pylist()
-    split = read_split(repository.folder / "data/split/sentiment.parquet")
+    where = read_split(repository.folder / "data/split/sentiment.parquet")
     pairs = [*near_images([row["image_sig"] for row in sample], 0), *near_texts(sample, 0.999)]
     assert len(pairs) > 10
     for a, b in pairs:
-        assert split[sample[a]["post_id"]] == split[sample[b]["post_id"]]
+        assert where[sample[a]["post_id"]] == where[sample[b]["post_id"]]
     found = repository.json("metrics/sentiment/evaluate.json")
     assert found["f1_weighted"]["value"] > found["baselines"]["constant"]["f1_weighted"]["high"]
     predictions = read(repository.folder / "data/predictions/sentiment")
     assert predictions.num_rows == 4000
     assert set(predictions["status"].to_pylist()) == {"ok"}
     assert [name for name in repository.repro() if not name.startswith("scan")] == []
+
+
+def test_memes_keep_their_official_split(real_data: Path, tmp_path: Path) -> None:
+    """22 labels, JPEG named .png, splits by file; the two test memes that leak are reported, not moved."""
+    folder = real_data / "propaganda_memes"
+    columns = Columns(split=FILE, gold={"labels": "labels"})
+    layout = Table(folder, None, columns)
+    counts = ingest(layout, Rules("m", b"k", "header"), posts=tmp_path / "posts", problems=tmp_path / "p.parquet")
+    assert counts["posts"] == 950
+    settings = Sample(design="all")
+    write_sample(tmp_path / "posts", folder, tmp_path / "sample", settings=settings, max_pixels=MAX_PIXELS)
+    posts = read(tmp_path / "sample", ["post_id", "text", "author", "text_sig", "image_sig", "split", "gold_labels"])
+    rows = posts.to_pylist()
+    names = sorted({name for row in rows for name in json.loads(row["gold_labels"])})
+    assert len(names) == 22
+    target = LabelsTarget(kind="labels", names=names)
+    labels = [
+        {"post_id": row["post_id"], "status": "ok", "value": gold_value(row["gold_labels"], target)} for row in rows
+    ]
+    found = leak_figures(split(rows, labels, Split(), target))
+    assert found["posts"] == {"train": 687, "val": 63, "calibration": 0, "test": 200}
+    assert 0 < found["leaking_test_posts"] < 10
 
 
 def read_split(path: Path) -> dict[str, str]:
