@@ -7,6 +7,7 @@ least `text_similarity`).
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterator, Sequence
 from itertools import combinations, pairwise
@@ -135,7 +136,7 @@ def assign(strata: np.ndarray, group: np.ndarray, settings: Split) -> np.ndarray
         )
     result = np.full(n, "", dtype=object)
     if settings.folds:
-        folds = _folds(strata, group, settings.folds, settings.seed)
+        folds = grouped_folds(strata, group, settings.folds, settings.seed)
         result[folds == settings.fold] = "test"
         rest = np.flatnonzero(folds != settings.fold)
         shares = {name: getattr(settings, name) for name in NAMES if name != "test"}
@@ -143,7 +144,7 @@ def assign(strata: np.ndarray, group: np.ndarray, settings: Split) -> np.ndarray
         rest = np.arange(n)
         shares = {name: getattr(settings, name) for name in NAMES}
     total = sum(shares.values())
-    parts = _folds(strata[rest], group[rest], min(_FOLDS, len(np.unique(group[rest]))), settings.seed + 1)
+    parts = grouped_folds(strata[rest], group[rest], min(_FOLDS, len(np.unique(group[rest]))), settings.seed + 1)
     sizes = np.bincount(parts, minlength=parts.max() + 1) / len(rest)
     wanted = {name: share / total for name, share in shares.items() if share > 0}
     taken = dict.fromkeys(wanted, 0.0)
@@ -160,9 +161,8 @@ def assign(strata: np.ndarray, group: np.ndarray, settings: Split) -> np.ndarray
     return result
 
 
-def _folds(strata: np.ndarray, group: np.ndarray, folds: int, seed: int) -> np.ndarray:
-    import warnings
-
+def grouped_folds(strata: np.ndarray, group: np.ndarray, folds: int, seed: int) -> np.ndarray:
+    """The fold of each post, int64 [n]: whole groups, strata spread as evenly as they go."""
     result = np.zeros(len(strata), dtype=np.int64)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a class rarer than the folds: it is spread as far as it goes
@@ -218,7 +218,7 @@ def complete(names: np.ndarray, strata: np.ndarray, group: np.ndarray, settings:
     parts = min(_FOLDS, len(np.unique(group[free])))
     if parts < 2:
         raise DataError("no val split can be cut from the official train split; label more posts")
-    folds = _folds(strata[free], group[free], parts, settings.seed)
+    folds = grouped_folds(strata[free], group[free], parts, settings.seed)
     count = max(1, round(parts * settings.val / (settings.train + settings.val)))
     names[free[folds < count]] = "val"
     return names
@@ -242,15 +242,18 @@ def split(
             raise DataError(f"{len(leaks)} leakage groups cross the split; please report this")
     else:
         names = complete(given, strata, group, settings)
-        _say_official(posts, names, group)
+        _check_official(posts, names)
         kept = np.flatnonzero(names != "")
         posts, names, group = [posts[i] for i in kept], names[kept], group[kept]
     columns = {"post_id": [post["post_id"] for post in posts], "split": list(names), "group": group}
-    return pa.table(columns, schema=SCHEMA)
+    table = pa.table(columns, schema=SCHEMA)
+    if given is not None:
+        _say_leaks(leak_figures(table))
+    return table
 
 
-def _say_official(posts: Sequence[dict[str, Any]], names: np.ndarray, group: np.ndarray) -> None:
-    """What official splits leave out and what leaks across them; DataError where train, val or test is empty."""
+def _check_official(posts: Sequence[dict[str, Any]], names: np.ndarray) -> None:
+    """One line about posts that official splits leave out; DataError where train, val or test is empty."""
     missing = [name for name in ("train", "val", "test") if not (names == name).any()]
     if missing:
         there = ", ".join(sorted({str(post["split"]) for post in posts}))
@@ -261,13 +264,15 @@ def _say_official(posts: Sequence[dict[str, Any]], names: np.ndarray, group: np.
     left = int((names == "").sum())
     if left:
         say(f"split: {left} labelled posts are in no official split that split.official names; they are left out")
-    used = names != ""
-    leaks = find_leaks(names[used], group[used])
-    across = int(np.isin(group[used], leaks)[names[used] == "test"].sum())
-    if leaks:
+
+
+def _say_leaks(found: dict[str, Any]) -> None:
+    """One line about what leaks across official splits."""
+    if found["leaking_groups"]:
         say(
-            f"split: the official splits leak: {len(leaks)} groups of posts that share an author or a near-duplicate "
-            f"image or text stand in more than one, {across} of {int((names == 'test').sum())} test posts are in them"
+            f"split: the official splits leak: {found['leaking_groups']} groups of posts that share an author or a "
+            f"near-duplicate image or text stand in more than one, {found['leaking_test_posts']} of "
+            f"{found['posts']['test']} test posts are in them"
         )
 
 

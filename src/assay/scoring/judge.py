@@ -20,6 +20,7 @@ from assay.measure.tables import errors
 from assay.posts import read, shards, stream, write_table
 from assay.scoring.predict import Predictor
 from assay.student import features as feature_files
+from assay.student.encoders import default_device
 from assay.student.features import Features, sample_inputs
 from assay.student.model import Trained, load_trained
 from assay.student.parts import Part, parts_by_split
@@ -41,16 +42,15 @@ def judge(
     mine = seen_by(trained, frozen, sample, test_ids)
     test = compare(parts, target, task, lambda part: trained.model.predict(mine)[task])
     test.uncalibrated = trained.model.predict(mine, calibrated=False)[task].astype(float)
-    _thresholds(test, "student", trained, task)
-    for folder in [model, *sorted(model.glob("seed-*"))]:
-        again = load_trained(folder) if folder != model else trained
-        seed = int(again.training["settings"]["seed"])
-        seen = seen_by(again, frozen, sample, test_ids)
-        test.seeds[seed] = again.model.predict(seen)[task].astype(float)
-        at_seed = again.model.thresholds(task)
-        if at_seed is not None:
-            test.seed_thresholds[seed] = at_seed
-    test.seeds = test.seeds if len(test.seeds) > 1 else {}
+    thresholds = trained.model.thresholds(task)
+    if thresholds is not None:
+        test.thresholds["student"] = thresholds
+    others = [load_trained(folder) for folder in sorted(model.glob("seed-*"))]
+    if others:
+        _add_seed(test, trained, test.student, task)
+    for other in others:
+        seen = seen_by(other, frozen, sample, test_ids)
+        _add_seed(test, other, other.model.predict(seen)[task].astype(float), task)
     test.slices = slice_columns(sample, test_ids, slices)
     return test_ids, test
 
@@ -94,10 +94,12 @@ def _inputs(part: Part) -> Inputs:
     return Inputs(part.features.image, part.features.text, part.features.words)
 
 
-def _thresholds(test: Judged, name: str, trained: Trained, task: str) -> None:
-    found = trained.model.thresholds(task)
-    if found is not None:
-        test.thresholds[name] = found
+def _add_seed(test: Judged, trained: Trained, predicted: np.ndarray, task: str) -> None:
+    seed = int(trained.training["settings"]["seed"])
+    test.seeds[seed] = predicted
+    thresholds = trained.model.thresholds(task)
+    if thresholds is not None:
+        test.seed_thresholds[seed] = thresholds
 
 
 def _of(sample: Path, ids: list[str]) -> list[dict[str, Any]]:
@@ -134,7 +136,7 @@ def slice_columns(sample: Path, ids: list[str], wanted: list[str]) -> dict[str, 
 def speed_and_size(model: Path, sample: Path) -> dict[str, Any]:
     """How fast a student scores posts of the sample end to end (decode, encoders, head; nothing cached), its size.
 
-    The best of three rounds over the same posts, after a first one that warms up.
+    The best of three rounds over the same posts; the first also loads the encoders.
     """
     predictor = Predictor.load(model, cached=False)
     posts = [sample_inputs(row) for row in next(stream(sample, ["text", "images", "image_hashes"], SPEED_POSTS))]
@@ -145,17 +147,11 @@ def speed_and_size(model: Path, sample: Path) -> dict[str, Any]:
         times.append(time.perf_counter() - start)
     return {
         "posts_per_s": float(f"{len(posts) / min(times):.2g}"),
-        "device": "cuda" if _on_gpu() else "cpu",
+        "device": default_device().type,
         "parameters": predictor.parameters(),
         "parameters_trained": sum(p.numel() for p in predictor.trained.model.parameters()),
         "folder_bytes": sum(path.stat().st_size for path in sorted(model.glob("*")) if path.is_file()),
     }
-
-
-def _on_gpu() -> bool:
-    import torch
-
-    return torch.cuda.is_available()
 
 
 def per_post(ids: list[str], test: Judged, target: Target, out: Path) -> None:

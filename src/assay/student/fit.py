@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -201,7 +201,7 @@ class _Run:
         self.learner.train()
         torch.manual_seed(self.settings.seed * 100_003 + epoch)
         total, count = torch.zeros((), device=self.device), 0
-        batches = list(self._batches())
+        batches = self._batches()
         for number, rows in enumerate(batches, 1):
             loss = self._loss(self.team.share(rows))
             self.scaler.scale(loss / self.settings.grad_accumulation).backward()  # type: ignore[no-untyped-call]
@@ -211,7 +211,7 @@ class _Run:
                 self._step()
         return float(total) / count
 
-    def _batches(self) -> Iterator[Tensor]:
+    def _batches(self) -> list[Tensor]:
         n, size = len(self.train_part), self.settings.batch_size
         if self.draw_weights is not None:
             order = torch.multinomial(self.draw_weights, n, replacement=True)
@@ -220,7 +220,7 @@ class _Run:
         batches = list(torch.split(order, size))
         if len(batches) > 1 and len(batches[-1]) == 1:  # batch norm cannot take a single row
             batches[-2:] = [torch.cat(batches[-2:])]
-        yield from batches
+        return batches
 
     def _loss(self, rows: Tensor) -> Tensor:
         batch = hide_modality(self.inputs.rows(rows).to(self.device), self.settings)
@@ -257,7 +257,7 @@ class _Run:
             found = {"loss": float(self.loss(raw, wanted))}
         figures: dict[str, list[float]] = {}
         for name, predicted in learner.model.answers(raw).items():
-            known = is_known(torch.from_numpy(part.values[name])).numpy()
+            known = part.known(name)
             if known.any():
                 y, w = part.values[name][known], part.weights[known]
                 for figure, value in point(y, predicted[known], w, self.targets[name]).items():

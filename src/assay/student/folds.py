@@ -10,20 +10,21 @@ split, and with `train.self_distil` as soft targets of the final student (Furlan
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sklearn.model_selection import StratifiedGroupKFold
 
 from assay.config import LabelsTarget, ScoreTarget, Student, Target, Train
 from assay.errors import DataError
+from assay.splits import grouped_folds
 from assay.student.fit import Fitted, device_of, fit, raw_outputs
 from assay.student.model import Inputs
 from assay.student.parts import Part
 from assay.student.resume import Curve
+from assay.student.team import Team
 from assay.student.towers import Towers
 
 
@@ -56,7 +57,7 @@ def fit_with_folds(
             checkpoint=checkpoint,
             towers=new_towers(),
         )
-        if done:
+        if done and Team().is_main:
             _save(done, found)
             kept.append(done)
         for name in targets:
@@ -66,7 +67,7 @@ def fit_with_folds(
         epochs.append(int(found["best_epoch"]) + 1)
     if settings.self_distil:
         soft = {name: guess.reshape(len(pool), -1) for name, guess in guesses.items()}
-        pool = Part(pool.features, pool.values, pool.weights, pool.group, soft, pool.posts)
+        pool = replace(pool, soft=soft)
         settings = settings.model_copy(update={"soft_targets": settings.self_distil})
 
     def with_val(curve: Curve) -> None:
@@ -98,18 +99,7 @@ def assign_folds(pool: Part, targets: dict[str, Target], settings: Train) -> np.
     groups = len(np.unique(pool.group))
     if groups < settings.inner_folds:
         raise DataError(f"train.inner_folds {settings.inner_folds}: only {groups} leakage groups; label more posts")
-    place = np.zeros(len(pool), dtype=int)
-    splitter = StratifiedGroupKFold(settings.inner_folds, shuffle=True, random_state=settings.seed)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a class rarer than the folds
-        try:
-            for number, (_, held) in enumerate(splitter.split(strata, strata, pool.group)):
-                place[held] = number
-        except ValueError:  # every class rarer than the folds
-            order = np.random.default_rng(settings.seed).permutation(np.unique(pool.group))
-            of = {group: i % settings.inner_folds for i, group in enumerate(order)}
-            place = np.array([of[group] for group in pool.group])
-    return place
+    return grouped_folds(strata, pool.group, settings.inner_folds, settings.seed)
 
 
 def _strata(values: np.ndarray, target: Target) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import save
 
 from assay.config import ClassesTarget, LabelsTarget, Student, Target, Train
 from assay.errors import DataError
@@ -24,7 +26,6 @@ from assay.student.features import EncoderFacts, Made
 from assay.student.fit import Fitted, fit
 from assay.student.folds import fit_with_folds, predict_part
 from assay.student.heads import ClassOutput, LabelsOutput
-from assay.student.losses import is_known
 from assay.student.model import Trained
 from assay.student.parts import Part, parts_by_split
 from assay.student.resume import Curve, digest_of
@@ -148,10 +149,6 @@ def _facts(encoders: dict[str, EncoderFacts], learnt: dict[str, Any]) -> dict[st
 
 def weights_file(tensors: dict[str, torch.Tensor]) -> str:
     """The sha256 that a safetensors file of these tensors will have."""
-    import hashlib
-
-    from safetensors.torch import save
-
     return hashlib.sha256(save({name: tensor.contiguous() for name, tensor in tensors.items()})).hexdigest()
 
 
@@ -203,7 +200,7 @@ def calibrate_student(
     """Fit temperature and thresholds into the model, or measure a score's 90 % residual; returns the figures."""
     found: dict[str, dict[str, Any]] = {}
     for task in targets:
-        known = is_known(torch.from_numpy(part.values[task])).numpy()
+        known = part.known(task)
         y, p, output = part.values[task][known], predicted[task][known].astype(float), fitted.model.output(task)
         figures: dict[str, Any] = {"posts": len(y)}
         if isinstance(output, LabelsOutput):

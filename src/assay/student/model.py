@@ -202,9 +202,3 @@ def folder_digest(folder: Path) -> str:
     for path in [folder / "config.json", *sorted(folder.glob("*.safetensors"))]:
         digest.update(path.read_bytes())
     return digest.hexdigest()
-
-
-def model_size(trained: Trained, encoders: int) -> dict[str, int]:
-    """Parameters of the trained part, and with the encoders (whose count is given) in all."""
-    own = sum(p.numel() for p in trained.model.parameters())
-    return {"parameters_trained_part": own, "parameters": own + encoders}

@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
+import torch
 
 from assay.config import ClassesTarget, LabelsTarget, ScoreTarget, Target
 from assay.errors import DataError
 from assay.posts import stream
 from assay.student.features import Features, PostInputs, sample_inputs
+from assay.student.losses import is_known
 
 
 @dataclass
@@ -30,6 +32,10 @@ class Part:
 
     def __len__(self) -> int:
         return len(self.weights)
+
+    def known(self, task: str) -> np.ndarray:
+        """Which posts have a label of a task, bool [n]."""
+        return is_known(torch.from_numpy(self.values[task])).numpy()
 
     def take(self, rows: np.ndarray) -> Part:
         """Some of the posts."""
