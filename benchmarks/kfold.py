@@ -7,7 +7,8 @@
 In a k-fold every post is predicted once, by models that saw no post of its leakage group. Figures are of these
 out-of-fold predictions, pooled; intervals are 95 % bootstrap intervals by group. For the student they
 are of the first seed, with the mean and the spread over seeds beside them. Prints one JSON object as
-its last line. `--random` adds a leaking random split, to show what it would have claimed.
+its last line. `--random` adds a leaking random split, to show what it would have claimed; `--choose` leaves
+out the first fold's test posts, for comparing settings on the others.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from assay.measure import metrics
 from assay.measure.evaluate import Judged, evaluate
 from assay.posts import read, write_table
 from assay.sampling import write_sample
-from assay.scoring.judge import compare
+from assay.scoring.judge import compare, seen_by
 from assay.splits import split
 from assay.student import features as feature_files
 from assay.student.features import embed
@@ -82,12 +83,16 @@ def one_fold(data: Prepared, task: Task, seed: int) -> Judged:
     table, path = split(data.sample, data.labels, task.split, task.target), data.work / "split.parquet"
     write_table(table, path)
     labels, targets = {data.name: data.work / "labels.parquet"}, {data.name: task.target}
-    parts = parts_by_split(data.ids, data.features, labels, path, targets)
-    lesson = Lesson(data.name, targets, data.student, settings, data.work / "features", labels, path)
+    raw = data.work / "sample"
+    sample = raw if data.student.tuned else None
+    parts = parts_by_split(data.ids, data.features, labels, path, targets, sample=sample)
+    lesson = Lesson(data.name, targets, data.student, settings, data.work / "features", labels, path, sample)
     trained = train_one(lesson, settings, parts, data.made, None)
+    if data.student.tuned:  # encoders that learnt are read from the folder
+        trained.save(Path(tempfile.mkdtemp(dir=data.work)), card="")
 
     def predict(part: Part) -> np.ndarray:
-        return trained.model.predict(part.features)[data.name]
+        return trained.model.predict(seen_by(trained, part.features, raw, part.ids))[data.name]
 
     test = compare(parts, task.target, data.name, predict, baselines=data.baselines and seed == 1)  # no seed in them
     at = trained.model.thresholds(data.name)
@@ -96,13 +101,24 @@ def one_fold(data: Prepared, task: Task, seed: int) -> Judged:
     return test
 
 
+def fold_of(task: Task, folds: int, fold: int) -> Task:
+    """The task with one of several folds as its test split."""
+    update = {"folds": folds, "fold": fold, "train": 0.8, "val": 0.1, "calibration": 0.05, "test": 0.05}
+    return task.model_copy(update={"split": task.split.model_copy(update=update)})
+
+
+def without_first_fold(data: Prepared, folds: int) -> None:
+    """Leave only the posts that are not tested in the first fold, to choose settings on."""
+    task = fold_of(data.task, folds, 0)
+    rows = split(data.sample, data.labels, task.split, task.target).to_pylist()
+    tested = {row["post_id"] for row in rows if row["split"] == "test"}
+    data.sample = [row for row in data.sample if row["post_id"] not in tested]
+    data.labels = [row for row in data.labels if row["post_id"] not in tested]
+
+
 def pooled(data: Prepared, folds: int, seed: int) -> Judged:
     """The out-of-fold predictions of all folds, as one test."""
-    tests = []
-    for fold in range(folds):
-        update = {"folds": folds, "fold": fold, "train": 0.8, "val": 0.1, "calibration": 0.05, "test": 0.05}
-        task = data.task.model_copy(update={"split": data.task.split.model_copy(update=update)})
-        tests.append(one_fold(data, task, seed))
+    tests = [one_fold(data, fold_of(data.task, folds, fold), seed) for fold in range(folds)]
     return Judged(
         np.concatenate([t.y for t in tests]),
         np.concatenate([t.weights for t in tests]),
@@ -125,6 +141,7 @@ def main() -> None:
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--no-baselines", action="store_true", help="the student alone; quicker")
+    parser.add_argument("--choose", action="store_true", help="folds of the first fold's training part alone")
     parser.add_argument("--random", action="store_true", help="also a random split that lets duplicates leak")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="train.*, head.*, text.* … to change")
     parser.add_argument("--quick", action="store_true", help="2 folds, 1 seed, 400 posts")
@@ -134,6 +151,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="assay-kfold-") as work:
         data = Prepared(params, args.task, Path(work), baselines=not args.no_baselines)
         folds, seeds = (2, 1) if args.quick else (args.folds, args.seeds)
+        if args.choose:
+            without_first_fold(data, folds)
 
         def run(seed: int) -> Judged:
             return one_fold(data, data.task, seed) if args.official else pooled(data, folds, seed)
