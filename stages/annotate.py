@@ -6,7 +6,7 @@ from pathlib import Path
 from assay import config
 from assay.errors import run_main
 from assay.posts import write_json
-from assay.teacher.annotate import annotate
+from assay.teacher.annotate import annotate, handles
 
 
 def main() -> None:
@@ -14,12 +14,23 @@ def main() -> None:
     parser.add_argument("--task", required=True)
     parser.add_argument("--sample", type=Path, required=True)
     parser.add_argument("--rubrics", type=Path, required=True)
+    parser.add_argument("--humans", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--metrics", type=Path, required=True)
     args = parser.parse_args()
-    task = config.load().tasks[args.task]
+    params = config.load()
+    task = params.tasks[args.task]
     rubric = args.rubrics / f"{task.annotate.rubric or args.task}.md"
-    found = annotate(args.sample, args.out, settings=task.annotate, target=task.target, rubric=rubric)
+    found = annotate(
+        args.sample,
+        args.out,
+        settings=task.annotate,
+        target=task.target,
+        rubric=rubric,
+        task=args.task,
+        keep_handles=handles(params.corpora[task.corpus]),
+        humans=args.humans / f"{args.task}.csv",
+    )
     write_json(found, args.metrics)
 
 

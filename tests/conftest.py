@@ -77,7 +77,8 @@ class StubTeacher:
         self.asked: Counter[str] = Counter()
         self.requests: list[dict[str, Any]] = []
         self.delay_s = 0.0
-        self.reply: Callable[[dict[str, Any]], tuple[int, Any]] = lambda request: (200, valid_answer(request))
+        self.reply: Callable[[dict[str, Any]], tuple[Any, ...]] = lambda request: (200, valid_answer(request))
+        self.elsewhere: Callable[[str, dict[str, Any]], tuple[Any, ...]] = lambda path, _: (404, {"error": path})
         self.lock = threading.Lock()
         stub = self
 
@@ -87,16 +88,23 @@ class StubTeacher:
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 request = json.loads(body)
+                if not self.path.endswith("/chat/completions"):
+                    self.answer(*stub.elsewhere(self.path, request))
+                    return
                 with stub.lock:
                     stub.asked[hashlib.sha256(json.dumps(request["messages"]).encode()).hexdigest()] += 1
                     stub.requests.append(request)
                 time.sleep(stub.delay_s)
-                status, content = stub.reply(request)
+                self.answer(*stub.reply(request))
+
+            def answer(self, status: int, content: Any, headers: dict[str, str] | None = None) -> None:
                 data = content if isinstance(content, bytes) else json.dumps(content).encode()
                 try:
                     self.send_response(status)
                     self.send_header("Content-Type", "application/json")
                     self.send_header("Content-Length", str(len(data)))
+                    for name, value in (headers or {}).items():
+                        self.send_header(name, value)
                     self.end_headers()
                     self.wfile.write(data)
                 except OSError:  # the client was killed
@@ -123,9 +131,18 @@ def completion(content: str | None, *, finish: str = "stop", **usage: Any) -> di
     }
 
 
+def schema_of(request: dict[str, Any]) -> dict[str, Any]:
+    """The answer schema of a request, by response format or by tool."""
+    if "response_format" in request:
+        found: dict[str, Any] = request["response_format"]["json_schema"]["schema"]
+    else:
+        found = request["tools"][0]["function"]["parameters"]
+    return found
+
+
 def valid_answer(request: dict[str, Any], **usage: Any) -> dict[str, Any]:
     """A completion that fits the request's schema; its value depends on the question alone."""
-    properties = request["response_format"]["json_schema"]["schema"]["properties"]
+    properties = schema_of(request)["properties"]
     number = int(hashlib.sha256(json.dumps(request["messages"]).encode()).hexdigest()[:4], 16)
     if "score" in properties:
         answer: dict[str, Any] = {"reason": "stub", "score": number % 21 / 2}

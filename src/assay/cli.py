@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from assay import __version__, config
+from assay.cli_answers import add_answers
 from assay.errors import AssayError, CorpusError, ImageProblem, SettingsError, run_main
 from assay.progress import say
 
@@ -61,9 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     ablate.add_argument("--out", type=Path, help="where the figures go; default: metrics/<task>/ablation.json")
     ablate.set_defaults(run=_ablate)
 
-    answers = commands.add_parser("answers", help="say what the answer store holds")
-    answers.add_argument("--forget-failed", action="store_true", help="delete lasting failures: they are asked again")
-    answers.set_defaults(run=_answers)
+    add_answers(commands)
     return parser
 
 
@@ -101,16 +100,6 @@ def _doctor(_: argparse.Namespace) -> None:
         print(f"params.yaml: {', '.join(params.tasks)}")
     except AssayError as error:
         print(f"params.yaml: {error}")
-
-
-def _answers(args: argparse.Namespace) -> None:
-    from assay.teacher.answers import AnswerStore
-
-    with AnswerStore() as store:
-        if args.forget_failed:
-            say(f"{store.forget_failed()} failed answers deleted; they will be asked again")
-        for row in store.summary():
-            print(json.dumps(row))
 
 
 def _predict(args: argparse.Namespace) -> None:

@@ -6,6 +6,7 @@ AssayError
 ├── RubricError        a rubric and its target disagree
 ├── TeacherError       annotation cannot go on
 │   ├── AccountRefused     the key, the account or the model was refused
+│   ├── BudgetReached      the money of annotate.budget_usd is spent
 │   └── TooManyFailures    too many posts failed for passing reasons
 ├── EncoderError       an encoder cannot be loaded
 ├── ModelError         a model folder cannot be used
@@ -42,6 +43,10 @@ class TeacherError(AssayError):
 
 class AccountRefused(TeacherError):
     """The server refused the key, the account or the model: asking again cannot help."""
+
+
+class BudgetReached(TeacherError):
+    """What `annotate.budget_usd` allows is spent; a higher one goes on where this one stopped."""
 
 
 class TooManyFailures(TeacherError):

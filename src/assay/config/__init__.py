@@ -1,5 +1,6 @@
 """params.yaml -> typed settings. Unknown keys and wrong types are errors with one line each."""
 
+from assay.config.annotate import ALL_MASKED, Annotate, Masked, Teacher
 from assay.config.corpora import (
     AnyCorpus,
     Brand,
@@ -35,7 +36,6 @@ from assay.config.targets import (
     Target,
 )
 from assay.config.tasks import (
-    Annotate,
     Asymmetric,
     Evaluate,
     Infer,
@@ -43,11 +43,11 @@ from assay.config.tasks import (
     Sample,
     Split,
     Task,
-    Teacher,
     Train,
 )
 
 __all__ = [
+    "ALL_MASKED",
     "Annotate",
     "AnyCorpus",
     "Asymmetric",
@@ -69,6 +69,7 @@ __all__ = [
     "LabelsTarget",
     "LexicalBranch",
     "Lora",
+    "Masked",
     "Mmhs150kCorpus",
     "MvsaCorpus",
     "Params",

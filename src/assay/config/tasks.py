@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from assay.config.annotate import Annotate
 from assay.config.base import Positive, Section, Share
 from assay.config.targets import Target
 
@@ -28,43 +28,6 @@ class Sample(Section):
             raise ValueError("by is missing: design stratified needs a column, such as brands or length")
         if self.by == "author":
             raise ValueError("by: author is a keyed hash and cannot be sampled by")
-        return self
-
-
-class Teacher(Section):
-    """Who rates: an OpenAI-compatible server, or the drawn demo teacher inside this process."""
-
-    base_url: str = "demo"
-    model: str = "assay-demo-1"
-    api_key_env: str | None = None
-    temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
-    max_tokens: Positive = 300
-    concurrency: Annotated[int, Field(ge=1, le=512)] = 8
-    timeout_s: Annotated[float, Field(gt=0)] = 60.0
-    retries: Annotated[int, Field(ge=0)] = 4
-    usd_per_million_input: Annotated[float, Field(ge=0)] | None = None
-    usd_per_million_output: Annotated[float, Field(ge=0)] | None = None
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.base_url != "demo" and not re.match(r"https?://", self.base_url):
-            raise ValueError(f"base_url {self.base_url!r} must be demo or begin with http:// or https://")
-        return self
-
-
-class Annotate(Section):
-    """Where labels come from: a teacher, or a gold column of the corpus."""
-
-    source: Literal["teacher", "column"] = Field(alias="from")
-    column: str | None = None
-    rubric: str | None = None
-    teacher: Teacher = Teacher()
-    max_failed_share: Share = 0.02
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.source == "column" and not self.column:
-            raise ValueError("column is missing: from: column needs the name of a gold column")
         return self
 
 

@@ -11,8 +11,9 @@ import os
 import socket
 import sqlite3
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import astuple, dataclass, fields
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -36,6 +37,8 @@ class Answer:
     prompt_tokens: int | None
     completion_tokens: int | None
     cost_usd: float | None
+    evidence: str | None = None  # tokens of the value with their alternatives, see distribution.evidence
+    question: str | None = None  # a digest of the question whoever is asked
 
 
 COLUMNS = [field.name for field in fields(Answer)]
@@ -46,6 +49,15 @@ CREATE TABLE IF NOT EXISTS answers(
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS claims(
     key TEXT PRIMARY KEY, host TEXT, pid INTEGER, started TEXT, expires REAL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS ways(
+    base_url TEXT, model TEXT, structure TEXT, logprobs INTEGER, found_at REAL, PRIMARY KEY(base_url, model)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS spent(scope TEXT, key TEXT, usd REAL, outcome TEXT, at REAL);
+CREATE INDEX IF NOT EXISTS spent_scope ON spent(scope);
+CREATE TABLE IF NOT EXISTS reserved(scope TEXT, key TEXT, usd REAL, host TEXT, pid INTEGER, started TEXT);
+CREATE TABLE IF NOT EXISTS batches(
+    digest TEXT PRIMARY KEY, base_url TEXT, scope TEXT, state TEXT, file_id TEXT, batch_id TEXT, keys TEXT, at REAL
 ) WITHOUT ROWID;
 """
 
@@ -60,6 +72,11 @@ class AnswerStore:
         try:
             self._db = sqlite3.connect(self.path, isolation_level=None, timeout=60)
             self._db.executescript(_SETUP)
+            there = {row[1] for row in self._db.execute("PRAGMA table_info(answers)")}
+            for name in COLUMNS:  # of a store that an earlier version made
+                if name not in there:
+                    self._db.execute(f"ALTER TABLE answers ADD COLUMN {name}")
+            self._db.execute("CREATE INDEX IF NOT EXISTS answers_question ON answers(question)")
         except sqlite3.Error as error:
             raise TeacherError(f"answer store {self.path}: {error}; is the disk full or the file damaged?") from error
 
@@ -83,31 +100,56 @@ class AnswerStore:
 
     def put(self, answers: Sequence[Answer]) -> None:
         """Keep answers and free their claims, in one transaction; one that is there already stays."""
-        marks = ",".join("?" * (len(COLUMNS) + 1))
-        now = time.time()
-        try:
-            self._db.execute("BEGIN IMMEDIATE")
-            self._db.executemany(
-                f"INSERT OR IGNORE INTO answers({', '.join(COLUMNS)}, answered_at) VALUES ({marks})",
-                [(*astuple(answer), now) for answer in answers],
+        names = [*COLUMNS, "answered_at"]
+        marks, now = ",".join("?" * len(names)), time.time()
+        with self.writing() as db:
+            db.executemany(
+                f"INSERT OR IGNORE INTO answers({', '.join(names)}) VALUES ({marks})",
+                [(*(getattr(answer, name) for name in COLUMNS), now) for answer in answers],
             )
-            self._db.executemany("DELETE FROM claims WHERE key = ?", [(answer.key,) for answer in answers])
-            self._db.execute("COMMIT")
-        except sqlite3.Error as error:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-            raise self._broken(error) from error
+            db.executemany("DELETE FROM claims WHERE key = ?", [(answer.key,) for answer in answers])
 
     def claim(self, key: str, lease_s: float = LEASE_S) -> bool:
         """True when this process may ask `key`: it is unanswered, and no living owner holds it."""
+        with self.writing():
+            return self._claim(key, lease_s)
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """A write transaction; rolled back when something in it fails."""
         try:
             self._db.execute("BEGIN IMMEDIATE")
-            try:
-                return self._claim(key, lease_s)
-            finally:
-                self._db.execute("COMMIT")
+            yield self._db
+            self._db.execute("COMMIT")
         except sqlite3.Error as error:
             raise self._broken(error) from error
+        finally:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+
+    def rows(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
+        """The rows of a query."""
+        return self._run(statement, values)
+
+    @property
+    def owner(self) -> tuple[str, int, str]:
+        """Host, process number and start of this process."""
+        return self._host, self._pid, self._started
+
+    def is_gone(self, host: str, pid: int, started: str) -> bool:
+        """True for a process of this machine that no longer lives."""
+        return host == self._host and process_start(pid) != started
+
+    def way(self, base_url: str, model: str) -> tuple[str, bool] | None:
+        """How a server takes questions, as an earlier run found: the form, and whether with log-probabilities."""
+        found = self._run("SELECT structure, logprobs FROM ways WHERE base_url = ? AND model = ?", (base_url, model))
+        return (str(found[0][0]), bool(found[0][1])) if found else None
+
+    def keep_way(self, base_url: str, model: str, structure: str, logprobs: bool) -> None:
+        """Remember how a server takes questions."""
+        self._run(
+            "INSERT OR REPLACE INTO ways VALUES (?, ?, ?, ?, ?)", (base_url, model, structure, logprobs, time.time())
+        )
 
     def _claim(self, key: str, lease_s: float) -> bool:
         if self._db.execute("SELECT 1 FROM answers WHERE key = ?", (key,)).fetchone():
@@ -127,7 +169,7 @@ class AnswerStore:
         if host != self._host:
             return False
         mine = pid == self._pid and started == self._started
-        return mine or process_start(pid) != started
+        return mine or self.is_gone(host, pid, started)
 
     def release(self, key: str) -> None:
         """Give a claim back without an answer."""

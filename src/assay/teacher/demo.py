@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from assay.corpora.demo import reading
+from assay.teacher.injection import suspicions
 from assay.teacher.rubric import FENCE
 
+GULLIBLE = "assay-demo-gullible"  # obeys whoever speaks to it outside of the marks
+_FENCED = re.compile(rf"<{FENCE}-([0-9a-f]{{8}})>\n(.*)\n</{FENCE}-\1>", re.DOTALL)
 Message = MutableMapping[str, Any]
 Send = Callable[[Message], Awaitable[None]]
 Receive = Callable[[], Awaitable[Message]]
@@ -39,10 +43,14 @@ async def app(scope: Message, receive: Receive, send: Send) -> None:
 
 def complete(request: dict[str, Any]) -> dict[str, Any]:
     """A chat completion for a request; ValueError for a question that it does not know."""
-    text, pictures = _post(request["messages"][-1]["content"])
+    text, around, pictures = _post(request["messages"][-1]["content"])
     properties = request["response_format"]["json_schema"]["schema"]["properties"]
     answer: dict[str, Any]
-    if "score" in properties:
+    if request["model"] == GULLIBLE and suspicions(around):
+        answer = {"reason": "As I was told."} | {
+            name: _obey(schema) for name, schema in properties.items() if name != "reason"
+        }
+    elif "score" in properties:
         value = reading.score(text, pictures)
         low, high = properties["score"]["minimum"], properties["score"]["maximum"]
         answer = {"reason": "Read from caption and picture.", "score": low + value * (high - low) / 10}
@@ -73,12 +81,21 @@ def complete(request: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _post(content: list[dict[str, Any]]) -> tuple[str, list[bytes]]:
+def _obey(schema: dict[str, Any]) -> Any:
+    """What an order to answer high would have it say."""
+    if "maximum" in schema:
+        return schema["maximum"]
+    return schema["enum"][0] if "enum" in schema else list(schema["items"]["enum"])
+
+
+def _post(content: list[dict[str, Any]]) -> tuple[str, str, list[bytes]]:
+    """The caption between its marks, what is said around it, and the pictures."""
     said = "".join(part["text"] for part in content if part["type"] == "text")
-    start, end = said.find(f"<{FENCE}>\n"), said.rfind(f"\n</{FENCE}>")
-    text = said[start + len(FENCE) + 3 : end] if 0 <= start < end else ""
+    found = _FENCED.search(said)
+    text = found[2] if found else ""
+    around = said[: found.start()] + said[found.end() :] if found else said
     urls = [part["image_url"]["url"] for part in content if part["type"] == "image_url"]
-    return text, [base64.b64decode(url.split(",", 1)[1], validate=True) for url in urls]
+    return text, around, [base64.b64decode(url.split(",", 1)[1], validate=True) for url in urls]
 
 
 async def _send(send: Send, status: int, found: dict[str, Any]) -> None:

@@ -1,0 +1,120 @@
+"""assay answers: what the store holds; plan, export and import."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from assay import config
+from assay.config import Params
+from assay.errors import DataError, SettingsError
+from assay.progress import say
+
+
+def add_answers(commands: Any) -> None:
+    """Add `answers` and its own commands to the command line."""
+    answers = commands.add_parser("answers", help="say what the answer store holds; plan, export, import")
+    answers.add_argument("--forget-failed", action="store_true", help="delete lasting failures: they are asked again")
+    answers.set_defaults(run=_answers)
+    below = answers.add_subparsers(metavar="ACTION")
+
+    plan = below.add_parser("plan", help="what annotate would ask, cost and take; nothing is sent")
+    plan.add_argument("--task", required=True)
+    plan.add_argument(
+        "--pilot", type=int, default=0, metavar="N", help="ask N posts now, to know better; they are kept"
+    )
+    plan.add_argument("--json", action="store_true", help="one JSON object instead of lines")
+    plan.set_defaults(run=_plan)
+
+    export = below.add_parser("export", help="write a sample of posts for human coders")
+    export.add_argument("--task", required=True)
+    export.add_argument("--for", dest="tool", choices=["label-studio"], required=True)
+    export.add_argument("--count", type=int, default=200, help="posts to write; default 200")
+    export.add_argument("--split", choices=["train", "val", "calibration", "test"], help="only posts of this split")
+    export.add_argument("--out", type=Path, help="the folder; default: data/human/<task>")
+    export.set_defaults(run=_export)
+
+    back = below.add_parser("import", help="bring human labels back, into human/<task>.csv")
+    back.add_argument("file", type=Path, help="JSON as Label Studio exports it")
+    back.add_argument("--task", required=True)
+    back.set_defaults(run=_import)
+
+
+def _answers(args: argparse.Namespace) -> None:
+    from assay.teacher.answers import AnswerStore
+
+    with AnswerStore() as store:
+        if args.forget_failed:
+            say(f"{store.forget_failed()} failed answers deleted; they will be asked again")
+        for row in store.summary():
+            print(json.dumps(row))
+
+
+def _asker(params: Params, name: str) -> Any:
+    from assay.teacher.annotate import handles
+    from assay.teacher.questions import Asker
+    from assay.teacher.rubric import Rubric
+
+    if name not in params.tasks:
+        raise SettingsError(f"--task {name}: no such task; allowed: {', '.join(params.tasks)}")
+    task = params.tasks[name]
+    if task.annotate.source != "teacher":
+        raise SettingsError(f"--task {name}: its labels come from a column; there is no teacher to ask")
+    rubric = Rubric.load(Path("rubrics") / f"{task.annotate.rubric or name}.md", task.target)
+    return Asker(rubric, task.annotate, handles(params.corpora[task.corpus]))
+
+
+def _sample(name: str) -> Path:
+    sample = Path("data") / "sample" / name
+    if not sample.exists():
+        raise DataError(f"{sample}: the sample is not drawn yet; run `dvc repro sample@{name}`")
+    return sample
+
+
+def _plan(args: argparse.Namespace) -> None:
+    from assay.teacher.answers import AnswerStore
+    from assay.teacher.plan import as_text, plan
+
+    asker = _asker(config.load(), args.task)
+    with AnswerStore() as store:
+        found = plan(_sample(args.task), asker, store, args.task, pilot=args.pilot)
+    print(json.dumps(found) if args.json else as_text(found))
+
+
+def _export(args: argparse.Namespace) -> None:
+    import pyarrow.parquet as pq
+
+    from assay.teacher.label_studio import export
+
+    asker = _asker(config.load(), args.task)
+    chosen = None
+    if args.split:
+        path = Path("data") / "split" / f"{args.task}.parquet"
+        if not path.exists():
+            raise DataError(f"{path}: the posts are not split yet; run `dvc repro split@{args.task}`")
+        table = pq.read_table(path, columns=["post_id", "split"]).to_pylist()
+        chosen = {row["post_id"] for row in table if row["split"] == args.split}
+    out = args.out or Path("data") / "human" / args.task
+    count = export(_sample(args.task), asker, out, count=args.count, chosen=chosen)
+    say(f"{count} posts written to {out}: import tasks.json in Label Studio, with config.xml as labelling config")
+
+
+def _import(args: argparse.Namespace) -> None:
+    from assay.teacher.label_studio import read_export
+    from assay.teacher.quality import read_humans, write_humans
+
+    params = config.load()
+    asker = _asker(params, args.task)
+    target = asker.rubric.target
+    found, problems = read_export(args.file, target)
+    path = Path("human") / f"{args.task}.csv"
+    known = read_humans(path, target)
+    for post, coders in found.items():
+        known[post] = known.get(post, {}) | coders
+    write_humans(path, known)
+    for problem in problems[:20]:
+        say(f"not used: {problem}")
+    labels = sum(map(len, found.values()))
+    say(f"{labels} labels of {len(found)} posts written to {path}; `dvc repro annotate@{args.task}` compares them")

@@ -1,0 +1,306 @@
+"""Asks by the OpenAI Batch API: half the price, up to a day's wait, nothing submitted twice.
+
+Each step is written down before the next one: the keys of a batch, the uploaded file, the batch. A
+batch that was submitted in the very moment of a kill is found again by the digest in its metadata.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import openai
+from filelock import FileLock
+
+from assay.config import Teacher
+from assay.errors import AccountRefused, BudgetReached
+from assay.places import home
+from assay.progress import progress, say
+from assay.teacher.answers import AnswerStore
+from assay.teacher.asking import Asked, Round, answer_of, refusal
+from assay.teacher.client import Client
+from assay.teacher.faults import PASSING, LastingFault, PassingFault
+from assay.teacher.money import Ledger, Meter, price, tokens_of
+from assay.teacher.questions import Asker
+from assay.teacher.structure import Way, body, path
+
+MAX_REQUESTS = 50_000
+MAX_BYTES = 190 * 2**20  # servers take 200 MB
+ENDED = {"completed", "expired", "cancelled", "failed"}
+SENT = "batch"  # the owner of money reserved for a batch: it outlives this process
+
+
+@dataclass
+class Open:
+    """A batch on its way: `state` is new, uploaded or submitted."""
+
+    digest: str
+    keys: dict[str, str]  # key -> question digest
+    state: str = "new"
+    file_id: str | None = None
+    batch_id: str | None = None
+
+
+def ask_in_batches(
+    questions: Iterable[Asked], teacher: Teacher, asker: Asker, store: AnswerStore, meter: Meter, done: Round, task: str
+) -> None:
+    """Ask all questions by batches and keep their answers; goes on with batches that an earlier run left open."""
+    with FileLock(home() / f"batch-{_short(task + teacher.base_url)}.lock"):
+        asyncio.run(_Batches(teacher, asker, store, meter, done, task).run(iter(questions)))
+
+
+class _Batches:
+    def __init__(
+        self, teacher: Teacher, asker: Asker, store: AnswerStore, meter: Meter, done: Round, task: str
+    ) -> None:
+        self.teacher, self.asker, self.store, self.meter, self.done, self.task = (
+            teacher,
+            asker,
+            store,
+            meter,
+            done,
+            task,
+        )
+        self._cost = 0.0  # of the file that is being written, at most
+        self.client = Client(teacher, asker.settings, asker.rubric)
+        self.server = self.client.server.with_options(max_retries=max(teacher.retries, 2))
+        found = store.way(teacher.base_url, teacher.model)
+        self.way = Way(*found) if found else self.client.ways[0]  # type: ignore[arg-type]
+
+    async def run(self, questions: Iterator[Asked]) -> None:
+        try:
+            await self._run(questions)
+        except openai.APIStatusError as error:
+            raise AccountRefused(
+                f"the teacher at {self.teacher.base_url} refused a batch ({error.status_code}): "
+                f"{self.client.clean(str(error.message))}; has this server the Batch API? Every answer so far is kept"
+            ) from error
+        except openai.APIConnectionError as error:
+            raise AccountRefused(
+                f"the teacher at {self.teacher.base_url} cannot be reached; run again to go on with its batches"
+            ) from error
+        finally:
+            await self.client.close()
+
+    async def _run(self, questions: Iterator[Asked]) -> None:
+        for batch in self._open():
+            if batch.state != "submitted":
+                await self._recover(batch)
+        taken = {key for batch in self._open() for key in batch.keys}
+        reached: BudgetReached | None = None
+        try:
+            for batch, file in self._files(one for one in questions if one[0] not in taken):
+                await self._submit(batch, file)
+        except BudgetReached as error:
+            reached = error  # what is submitted already is collected first
+        await self._collect_all()
+        if reached:
+            raise reached
+
+    # ---------------------------------------------------------------------------------- submitting
+
+    def _files(self, questions: Iterator[Asked]) -> Iterator[tuple[Open, Path]]:
+        """Files within the limits of the API, each with the keys in it."""
+        folder = home() / "batches"
+        folder.mkdir(parents=True, exist_ok=True)
+        following = next(questions, None)
+        while following:
+            keys: dict[str, str] = {}
+            part, size = folder / f".{self.store.owner[1]}.part", 0
+            with open(part, "wb") as file:
+                while following and len(keys) < MAX_REQUESTS:
+                    key, digest, question = following
+                    request = body(question, self.way, self.teacher)
+                    line = json.dumps(
+                        {"custom_id": key, "method": "POST", "url": f"/v1{path(self.way)}", "body": request}
+                    ).encode()
+                    if keys and size + len(line) > MAX_BYTES:
+                        break
+                    if self.store.claim(key):
+                        file.write(line + b"\n")
+                        keys[key], size = digest, size + len(line) + 1
+                        self._cost += self._expected(request)
+                    following = next(questions, None)
+            if not keys:
+                part.unlink()
+                return
+            batch = Open(_short(self.task + "".join(sorted(keys))), keys)
+            self._reserve(batch)
+            named = part.with_name(f"{batch.digest}.jsonl")
+            part.replace(named)
+            self._keep(batch)
+            yield batch, named
+
+    def _expected(self, request: dict[str, Any]) -> float:
+        return (price(self.teacher, tokens_of(request), self.teacher.max_tokens) or 0.0) * self.teacher.batch_price
+
+    def _reserve(self, batch: Open) -> None:
+        usd, self._cost = self._cost, 0.0
+        if self.meter.budget is None:
+            return
+        if not usd:
+            raise AccountRefused(
+                "annotate.budget_usd with mode: batch needs usd_per_million_input and usd_per_million_output"
+            )
+        if Ledger(self.store).reserve(self.task, batch.digest, usd, self.meter.budget, owner=(SENT, 0, "")) is None:
+            for key in batch.keys:
+                self.store.release(key)
+            raise BudgetReached(
+                f"annotate.budget_usd {self.meter.budget:g} does not have the {usd:.4f} that the next batch of "
+                f"{len(batch.keys)} may cost at most; {Ledger(self.store).spent(self.task):.4f} are spent on "
+                f"{self.task}. Every answer is kept; raise the budget and run again to go on"
+            )
+
+    async def _submit(self, batch: Open, file: Path) -> None:
+        with open(file, "rb") as content:
+            uploaded = await self.server.files.create(file=(f"{batch.digest}.jsonl", content), purpose="batch")
+        batch.state, batch.file_id = "uploaded", uploaded.id
+        self._keep(batch)
+        file.unlink()
+        await self._create(batch)
+
+    async def _create(self, batch: Open) -> None:
+        created = await self.server.batches.create(
+            input_file_id=str(batch.file_id),
+            endpoint=f"/v1{path(self.way)}",  # type: ignore[arg-type]
+            completion_window="24h",
+            metadata={"assay": batch.digest},
+        )
+        batch.state, batch.batch_id = "submitted", created.id
+        self._keep(batch)
+        if self.meter.log:
+            for key in batch.keys:
+                self.meter.log.add(key, "submitted")
+        self.done.asked += len(batch.keys)
+        say(f"annotate: batch {created.id} with {len(batch.keys)} questions submitted")
+
+    async def _recover(self, batch: Open) -> None:
+        """Find out how far a killed run came with a batch, and go on from there."""
+        async for other in self.server.batches.list(limit=100):
+            if (other.metadata or {}).get("assay") == batch.digest:
+                batch.state, batch.batch_id = "submitted", other.id
+                self._keep(batch)
+                return
+        if batch.file_id:
+            await self._create(batch)
+            return
+        self._drop(batch)  # nothing had left the machine; its questions are asked anew
+
+    # ---------------------------------------------------------------------------------- collecting
+
+    async def _collect_all(self) -> None:
+        left = self._open()
+        total = sum(len(batch.keys) for batch in left)
+        with progress(what="annotate (batch)", total=total) as bar:
+            collected = 0
+            while left:
+                finished = 0
+                for batch in left:
+                    now = await self.server.batches.retrieve(str(batch.batch_id))
+                    counts = now.request_counts
+                    finished += (counts.completed + counts.failed) if counts else 0
+                    if now.status in ENDED:
+                        await self._collect(batch, now)
+                        collected += len(batch.keys)
+                        finished -= (counts.completed + counts.failed) if counts else 0
+                bar.update(max(0, min(collected + finished, total) - bar.n))
+                left = self._open()
+                if left:
+                    await asyncio.sleep(self.teacher.batch_poll_s)
+
+    async def _collect(self, batch: Open, now: Any) -> None:
+        """Keep what a batch brought, then forget it; what it did not answer is asked in the next run."""
+        if now.status == "failed" and not now.output_file_id:
+            self._drop(batch)
+            said = (
+                "; ".join(str(one.message) for one in (now.errors.data or [])[:3]) if now.errors else "no reason given"
+            )
+            raise AccountRefused(f"the server refused batch {now.id}: {self.client.clean(said)}; mend annotate.teacher")
+        seen: set[str] = set()
+        spent = 0.0
+        for file_id in (now.output_file_id, now.error_file_id):
+            if file_id:
+                content = await self.server.files.content(file_id)
+                for line in content.text.splitlines():
+                    if line.strip():
+                        spent += self._keep_line(line, batch, seen)
+        for key in batch.keys.keys() - seen:
+            self.done.passing[key] = PassingFault("batch_" + now.status, "the batch ended without this answer")
+        self._drop(batch, spent)
+
+    def _keep_line(self, line: str, batch: Open, seen: set[str]) -> float:
+        """Keep the answer of one line; returns what it cost."""
+        try:
+            found = json.loads(line)
+            key = found["custom_id"]
+            digest = batch.keys[key]
+        except (ValueError, KeyError, TypeError):
+            return 0.0
+        seen.add(key)
+        response = found.get("response") or {}
+        status = int(response.get("status_code") or 0)
+        try:
+            if status != 200:
+                said = self.client.clean(json.dumps(found.get("error") or response.get("body") or ""))
+                if status in PASSING or status >= 500 or not status:
+                    raise PassingFault(f"http_{status}" if status else "batch_error", said)
+                raise LastingFault(f"http_{status}", said, status=status)
+            reply = self.client.read(response["body"], self.way)
+        except PassingFault as fault:
+            self.done.passing[key] = fault
+            return 0.0
+        except LastingFault as fault:
+            self.store.put([refusal(key, digest, self.teacher, fault)])
+            return 0.0
+        except (KeyError, TypeError, AttributeError, IndexError) as error:
+            self.done.passing[key] = PassingFault("bad_response", type(error).__name__)
+            return 0.0
+        cost = (reply.cost_usd or 0.0) * self.teacher.batch_price
+        self.store.put([answer_of(key, digest, reply, cost if reply.cost_usd is not None else None)])
+        return cost
+
+    # ---------------------------------------------------------------------------------- the book
+
+    def _open(self) -> list[Open]:
+        rows = self.store.rows(
+            "SELECT digest, keys, state, file_id, batch_id FROM batches WHERE base_url = ? AND scope = ? ORDER BY at",
+            (self.teacher.base_url, self.task),
+        )
+        return [Open(digest, json.loads(keys), *rest) for digest, keys, *rest in rows]
+
+    def _keep(self, batch: Open) -> None:
+        self.store.rows(
+            "INSERT OR REPLACE INTO batches VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                batch.digest,
+                self.teacher.base_url,
+                self.task,
+                batch.state,
+                batch.file_id,
+                batch.batch_id,
+                json.dumps(batch.keys),
+                time.time(),
+            ),
+        )
+
+    def _drop(self, batch: Open, spent: float = 0.0) -> None:
+        """Forget a batch: its claims, its file and what was reserved for it; book what it cost."""
+        with self.store.writing() as db:
+            db.execute("DELETE FROM batches WHERE digest = ?", (batch.digest,))
+            db.execute("DELETE FROM reserved WHERE key = ?", (batch.digest,))
+            db.executemany("DELETE FROM claims WHERE key = ?", [(key,) for key in batch.keys])
+            if spent:
+                db.execute(
+                    "INSERT INTO spent VALUES (?, ?, ?, 'batch', ?)", (self.task, batch.digest, spent, time.time())
+                )
+        (home() / "batches" / f"{batch.digest}.jsonl").unlink(missing_ok=True)
+
+
+def _short(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:32]

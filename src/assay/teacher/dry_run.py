@@ -1,0 +1,38 @@
+"""Writes the requests that annotation would send, for inspection, and sends nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import NoReturn
+
+from assay.errors import TeacherError
+from assay.teacher.answers import AnswerStore
+from assay.teacher.questions import Asker, Keys, each, rows
+from assay.teacher.structure import Way, body, path, ways
+
+
+def write_requests(
+    sample: Path, asker: Asker, keys: dict[str, Keys | None], store: AnswerStore, folder: Path
+) -> NoReturn:
+    """One file a question without an answer, its pictures beside it; ends with TeacherError: nothing is labelled."""
+    settings = asker.settings.teacher
+    found = store.way(settings.base_url, settings.model)
+    way = Way(*found) if found else ways(settings, asker.settings)[0]  # type: ignore[arg-type]
+    missing = set(each(keys.values())) - store.get(each(keys.values())).keys()
+    folder.mkdir(parents=True, exist_ok=True)
+    count = 0
+    for row in rows(sample, ["post_id", "text", "images"]):
+        own = keys[row["post_id"]]
+        if own is None or own.votes[0] not in missing:
+            continue
+        question = asker.question(row)
+        request = {"path": path(way), "body": body(question, way, settings)}
+        name = own.votes[0][:16]
+        (folder / f"{name}.json").write_text(json.dumps(request, indent=1, ensure_ascii=False) + "\n")
+        for number, image in enumerate(question.images, 1):
+            (folder / f"{name}-{number}.jpg").write_bytes(image)
+        count += 1
+    raise TeacherError(
+        f"annotate.dry_run: {count} requests written to {folder}, nothing sent; set it to null to ask for real"
+    )

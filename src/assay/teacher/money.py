@@ -1,0 +1,163 @@
+"""What asking costs: prices, a budget that is reserved before it is spent, and the log of what was sent."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from assay.config import Teacher
+from assay.errors import BudgetReached, SettingsError
+from assay.places import home
+from assay.teacher.answers import AnswerStore
+
+CHARS_A_TOKEN = 4
+IMAGE_TOKENS = 256  # a rough figure; what a server says counts as soon as it says it
+FIRST_RESERVE_USD = 0.05  # for the first questions to a server that alone knows its prices
+
+
+def price(settings: Teacher, prompt: int | None, completion: int | None) -> float | None:
+    """US dollars by the prices of params, None where these or the token counts are not known."""
+    prices = settings.usd_per_million_input, settings.usd_per_million_output
+    if prices[0] is None or prices[1] is None or prompt is None or completion is None:
+        return None
+    return (prompt * prices[0] + completion * prices[1]) / 1e6
+
+
+def tokens_of(request: dict[str, Any]) -> int:
+    """About how many tokens a request has."""
+    count = len(json.dumps(request.get("questions", ""))) + len(str(request.get("state", "")))
+    images = len(request.get("assets", ()))
+    for message in request.get("messages", ()):
+        parts = message["content"] if isinstance(message["content"], list) else [{"text": message["content"]}]
+        count += sum(len(part.get("text", "")) for part in parts)
+        images += sum("image_url" in part for part in parts)
+    return count // CHARS_A_TOKEN + images * IMAGE_TOKENS
+
+
+@dataclass(frozen=True)
+class Reserved:
+    """What is set aside for one try, in US dollars."""
+
+    key: str
+    usd: float
+    row: int | None = None
+
+
+class Meter:
+    """Reserves before each try and settles after it; without a store it only adds up nothing."""
+
+    def __init__(
+        self,
+        store: AnswerStore | None = None,
+        *,
+        scope: str = "",
+        budget: float | None = None,
+        log: AuditLog | None = None,
+    ) -> None:
+        """`scope` names the task: a budget holds for all its runs together."""
+        self.store, self.scope, self.budget, self.log = store, scope, budget, log
+        self._dearest = 0.0
+        self._untold = False
+
+    def reserve(self, key: str, tokens: int, settings: Teacher) -> Reserved:
+        """Set aside what this try may cost at most; BudgetReached when that is no longer there."""
+        bound = price(settings, tokens, settings.max_tokens)
+        usd = max(bound or 0.0, self._dearest)
+        if self.budget is None or self.store is None:
+            return Reserved(key, usd)
+        if self._untold and bound is None:
+            raise SettingsError(
+                "annotate.budget_usd: this server does not tell what an answer costs; set usd_per_million_input and "
+                "usd_per_million_output of the teacher"
+            )
+        usd = usd or min(FIRST_RESERVE_USD, self.budget / 10)
+        row = Ledger(self.store).reserve(self.scope, key, usd, self.budget)
+        if row is None:
+            spent = Ledger(self.store).spent(self.scope)
+            raise BudgetReached(
+                f"annotate.budget_usd {self.budget:g} is reached: {spent:.4f} spent on {self.scope} so far, failed "
+                "tries counted. Every answer is kept; raise the budget and run again to go on"
+            )
+        return Reserved(key, usd, row)
+
+    def settle(self, reserved: Reserved, usd: float | None, outcome: str) -> None:
+        """Book what the try did cost; None: not told, the reserve counts."""
+        if outcome == "answered":
+            self._untold = usd is None
+            self._dearest = max(self._dearest, usd or 0.0)
+        cost = reserved.usd if usd is None else usd
+        if self.store is not None and (reserved.row is not None or cost > 0):
+            Ledger(self.store).settle(self.scope, reserved, cost, outcome)
+        if self.log is not None:
+            self.log.add(reserved.key, outcome)
+
+
+class Ledger:
+    """Money spent and set aside, in the answer store, shared by all processes."""
+
+    def __init__(self, store: AnswerStore) -> None:
+        self.store = store
+
+    def reserve(
+        self, scope: str, key: str, usd: float, budget: float, owner: tuple[str, int, str] | None = None
+    ) -> int | None:
+        """The row of the reserve, or None when the budget does not have it. `owner`: default this process."""
+        with self.store.writing() as db:
+            for row, *owner in db.execute("SELECT rowid, host, pid, started FROM reserved").fetchall():
+                if self.store.is_gone(*owner):  # killed with a request out: it may have been charged
+                    db.execute(
+                        "INSERT INTO spent SELECT scope, key, usd, 'killed', ? FROM reserved WHERE rowid = ?",
+                        (time.time(), row),
+                    )
+                    db.execute("DELETE FROM reserved WHERE rowid = ?", (row,))
+            held = db.execute("SELECT COALESCE(SUM(usd), 0) FROM reserved WHERE scope = ?", (scope,)).fetchone()[0]
+            spent = db.execute("SELECT COALESCE(SUM(usd), 0) FROM spent WHERE scope = ?", (scope,)).fetchone()[0]
+            if held + spent + usd > budget + 1e-12:
+                return None
+            cursor = db.execute(
+                "INSERT INTO reserved VALUES (?, ?, ?, ?, ?, ?)", (scope, key, usd, *(owner or self.store.owner))
+            )
+            return cursor.lastrowid
+
+    def settle(self, scope: str, reserved: Reserved, usd: float, outcome: str) -> None:
+        """Turn a reserve into what was spent."""
+        with self.store.writing() as db:
+            if usd:
+                db.execute("INSERT INTO spent VALUES (?, ?, ?, ?, ?)", (scope, reserved.key, usd, outcome, time.time()))
+            if reserved.row is not None:
+                db.execute("DELETE FROM reserved WHERE rowid = ?", (reserved.row,))
+
+    def spent(self, scope: str) -> float:
+        """US dollars spent on a task by all runs."""
+        return float(self.store.rows("SELECT COALESCE(SUM(usd), 0) FROM spent WHERE scope = ?", (scope,))[0][0])
+
+
+class AuditLog:
+    """An append-only file that says what left this machine: when, for which task, to whom; never the content."""
+
+    def __init__(self, settings: Teacher, task: str) -> None:
+        self.path = home() / "audit" / f"{time.strftime('%Y-%m')}.jsonl"
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        parts = urlsplit(settings.base_url)
+        self._fixed = {"task": task, "host": parts.hostname or "", "model": settings.model}
+        self._file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+
+    def add(self, key: str, outcome: str) -> None:
+        """One line for one request; `key` is the digest of the question."""
+        now = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime())
+        line = json.dumps({"at": f"{now}Z", "key": key, **self._fixed, "outcome": outcome})
+        os.write(self._file, f"{line}\n".encode())
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._file)
+
+
+def audit_folder() -> Path:
+    """Where the logs of all months stand."""
+    return home() / "audit"

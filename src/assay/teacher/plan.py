@@ -1,0 +1,161 @@
+"""What annotation would ask, cost and take, before anything is sent."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from itertools import islice, pairwise
+from pathlib import Path
+from typing import Any
+
+from assay.config import Teacher
+from assay.teacher.answers import AnswerStore
+from assay.teacher.asking import Round, ask
+from assay.teacher.money import Ledger, price, tokens_of
+from assay.teacher.questions import Asker, Keys, all_keys, each, questions, rows
+from assay.teacher.structure import Way, body, ways
+
+SEEN = 500  # the last answers of a teacher that tokens, cost and rate are taken from
+LOOKED_AT = 200  # new posts whose requests are made to estimate tokens where no answer is there
+PAUSE_S = 30.0  # a longer gap between two answers is not asking
+
+
+def plan(sample: Path, asker: Asker, store: AnswerStore, task: str, *, pilot: int = 0) -> dict[str, Any]:
+    """How many posts are new, the tokens and the cost to expect with 95 % intervals, and the time.
+
+    Figures rest on earlier answers of the same teacher with this prompt's task, or on a pilot of some
+    posts that are asked now (their answers are kept); without either on the requests alone, roughly.
+    """
+    keys, digests = all_keys(sample, asker)
+    settings = asker.settings
+    if pilot:
+        missing = set(each(keys.values())) - store.get(each(keys.values())).keys()
+        first = set(islice((one.votes[0] for one in keys.values() if one and one.votes[0] in missing), pilot))
+        if first:
+            ask(
+                questions(sample, asker, keys, digests, first),
+                len(first),
+                settings.teacher,
+                asker,
+                store,
+                Round(),
+                task,
+            )
+    there = store.get(each(keys.values())).keys()
+    missing = set(each(keys.values())) - there
+    second = {one.second for one in keys.values() if one and one.second} & missing
+    found: dict[str, Any] = {
+        "task": task,
+        "posts": len(keys),
+        "without_content": sum(one is None for one in keys.values()),
+        "questions": len(there) + len(missing),
+        "answered": len(there),
+        "new_questions": len(missing),
+        "budget_usd": settings.budget_usd,
+        "spent_usd": round(Ledger(store).spent(task), 6),
+        "teachers": {},
+    }
+    for teacher, count in ((settings.teacher, len(missing - second)), (settings.second_teacher, len(second))):
+        if teacher and count:
+            found["teachers"][teacher.model] = _of_teacher(teacher, count, sample, asker, keys, missing, store)
+    return found
+
+
+def _of_teacher(
+    teacher: Teacher,
+    count: int,
+    sample: Path,
+    asker: Asker,
+    keys: dict[str, Keys | None],
+    missing: set[str],
+    store: AnswerStore,
+) -> dict[str, Any]:
+    seen = store.rows(
+        "SELECT prompt_tokens, completion_tokens, cost_usd, answered_at FROM answers WHERE status = 'ok' AND key IN "
+        "(SELECT key FROM answers WHERE model = ? OR model LIKE ?) ORDER BY answered_at DESC LIMIT ?",
+        (teacher.model, f"{teacher.model}%", SEEN),
+    )
+    prompts = [row[0] for row in seen if row[0] is not None]
+    answers = [row[1] for row in seen if row[1] is not None]
+    if prompts and answers:
+        based = f"the last {len(prompts)} answers"
+    else:
+        prompts, answers = _estimated(sample, asker, keys, missing), [teacher.max_tokens]
+        based = "the requests alone, with the longest answers; --pilot 20 asks some posts and knows better"
+    costs = [row[2] for row in seen if row[2] is not None]
+    if not costs and teacher.usd_per_million_input is not None:
+        mean_answer = statistics.fmean(answers)
+        costs = [price(teacher, int(prompt), round(mean_answer)) or 0.0 for prompt in prompts]
+    if asker.settings.mode == "batch":
+        costs = [cost * teacher.batch_price for cost in costs]
+    times = sorted(row[3] for row in seen)
+    gaps = [b - a for a, b in pairwise(times) if b - a < PAUSE_S]
+    rate = 1 / statistics.fmean(gaps) if len(gaps) >= 5 and sum(gaps) > 0 else None
+    return {
+        "new_questions": count,
+        "based_on": based,
+        "prompt_tokens": interval(prompts, count),
+        "completion_tokens": interval(answers, count),
+        "cost_usd": interval(costs, count) if costs else None,
+        "questions_per_s": round(rate, 3) if rate else None,
+        "hours": round(count / rate / 3600, 2) if rate else None,
+    }
+
+
+def interval(values: Sequence[float], count: int) -> dict[str, float]:
+    """The expected sum over `count` questions with its 95 % interval, from some questions that are known.
+
+    The spread of the new ones and the uncertainty of the known ones' mean both count.
+    """
+    mean = statistics.fmean(values)
+    deviation = statistics.stdev(values) if len(values) > 1 else mean / 2
+    half = 1.96 * deviation * math.sqrt(count + count**2 / len(values))
+    return {
+        name: float(f"{value:.6g}")
+        for name, value in (
+            ("expected", mean * count),
+            ("low", max(0.0, mean * count - half)),
+            ("high", mean * count + half),
+        )
+    }
+
+
+def _estimated(sample: Path, asker: Asker, keys: dict[str, Keys | None], missing: set[str]) -> list[float]:
+    settings = asker.settings.teacher
+    way: Way = ways(settings, asker.settings)[0]
+    found: list[float] = []
+    for row in rows(sample, ["post_id", "text", "images"]):
+        own = keys[row["post_id"]]
+        if own and own.votes[0] in missing:
+            found.append(tokens_of(body(asker.question(row), way, settings)))
+            if len(found) == LOOKED_AT:
+                break
+    return found or [0.0]
+
+
+def as_text(found: dict[str, Any]) -> str:
+    """The plan as lines for people."""
+    lines = [
+        f"{found['task']}: {found['posts']} posts, {found['questions']} questions, {found['answered']} answered, "
+        f"{found['new_questions']} new"
+    ]
+    for model, one in found["teachers"].items():
+        lines.append(f"  {model}: {one['new_questions']} questions, by {one['based_on']}")
+        for name, label in (
+            ("prompt_tokens", "tokens in"),
+            ("completion_tokens", "tokens out"),
+            ("cost_usd", "US dollars"),
+        ):
+            value = one[name]
+            said = "unknown; set usd_per_million_input and usd_per_million_output" if value is None else _range(value)
+            lines.append(f"    {label}: {said}")
+        hours = "unknown before some answers" if one["hours"] is None else f"{one['hours']:g} hours at the last rate"
+        lines.append(f"    time: {hours}")
+    if found["budget_usd"] is not None:
+        lines.append(f"  budget: {found['spent_usd']:g} of {found['budget_usd']:g} US dollars spent")
+    return "\n".join(lines)
+
+
+def _range(value: dict[str, float]) -> str:
+    return f"{value['expected']:,.6g} [{value['low']:,.6g}, {value['high']:,.6g}]"

@@ -1,0 +1,218 @@
+"""How good the labels are: the teacher against itself, another teacher, people, and its own earlier version."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from assay.config import LabelsTarget, ScoreTarget, Target
+from assay.errors import CorpusError, DataError, RowError
+from assay.measure.agreement import agreement, alpha, interval, numbers
+from assay.progress import say
+from assay.teacher.answers import COLUMNS, Answer, AnswerStore
+from assay.teacher.asking import Asked, Round, ask
+from assay.teacher.labels import value_of
+from assay.teacher.questions import Asker, Keys, rows
+from assay.teacher.rubric import Value, gold_value
+
+HUMAN_COLUMNS = ("post_id", "coder", "value")
+Humans = dict[str, dict[str, Value]]  # post -> coder -> value
+
+
+@dataclass(frozen=True)
+class Drift:
+    """The same questions answered by two models, or by two versions of one."""
+
+    before: str
+    after: str
+    pairs: list[tuple[Value, Value]]
+
+
+def agreement_figures(found: Sequence[dict[str, Any]], target: Target, humans: Humans) -> dict[str, Any]:
+    """Agreement of the teacher with itself, with the second teacher and with people, where there is any."""
+    result: dict[str, Any] = {}
+    for name, column in (("self", "repeat"), ("second_teacher", "second")):
+        both = [row for row in found if row["status"] == "ok" and row[column] is not None]
+        if both:
+            result[name] = agreement([row["value"] for row in both], [row[column] for row in both], target)
+    values = {row["post_id"]: row["value"] for row in found if row["status"] == "ok"}
+    coded = {post: coders for post, coders in humans.items() if post in values}
+    if coded:
+        people = {post: joint_value(list(coders.values()), target) for post, coders in coded.items()}
+        result["human"] = agreement([people[post] for post in coded], [values[post] for post in coded], target)
+        result["human"] |= {"coders": len({coder for coders in coded.values() for coder in coders})}
+        result["human"] |= _between_people(coded, target)
+    return {"agreement": result} if result else {}
+
+
+def joint_value(values: Sequence[Value], target: Target) -> Value:
+    """What several people say together: mean score, or by majority; ties go to the first name of the target."""
+    if isinstance(target, ScoreTarget):
+        return sum(map(float, values)) / len(values)  # type: ignore[arg-type]
+    if isinstance(target, LabelsTarget):
+        return [n for n in target.names if 2 * sum(n in value for value in values) >= len(values)]  # type: ignore[operator]
+    return max(target.names, key=lambda name: (sum(value == name for value in values), -target.names.index(name)))
+
+
+def _between_people(coded: Humans, target: Target) -> dict[str, Any]:
+    """Krippendorff's alpha between the coders, over posts that at least two of them rated."""
+    shared = [coders for coders in coded.values() if len(coders) > 1]
+    names = sorted({coder for coders in shared for coder in coders})
+    if len(shared) < 2 or isinstance(target, LabelsTarget):
+        return {}
+    level = "interval" if isinstance(target, ScoreTarget) else "nominal"
+    nan = float("nan")
+    table = [[float(numbers([c[n]], target)[0]) if n in c else nan for n in names] for c in shared]
+    between = interval(lambda ratings: alpha(ratings.T, level), [np.array(table)], 1)
+    return {"between_people": {"posts": len(shared), "alpha": between}}
+
+
+def read_humans(path: Path | None, target: Target) -> Humans:
+    """The human labels of a task: CSV with post_id, coder and value (text, a number, or a JSON list)."""
+    if path is None or not path.exists():
+        return {}
+    found: Humans = {}
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            for number, row in enumerate(csv.DictReader(file), 2):
+                if not set(HUMAN_COLUMNS) <= row.keys():
+                    raise CorpusError(f"{path}: columns must be {', '.join(HUMAN_COLUMNS)}")
+                try:
+                    found.setdefault(row["post_id"], {})[row["coder"]] = gold_value(row["value"], target)
+                except RowError as error:
+                    raise DataError(f"{path}, line {number}: {error}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise CorpusError(f"{path}: {error}") from error
+    return found
+
+
+# ------------------------------------------------------------------------------------------- drift
+
+
+def ask_anchors(
+    sample: Path,
+    asker: Asker,
+    keys: dict[str, Keys | None],
+    digests: dict[str, str],
+    store: AnswerStore,
+    done: Round,
+    task: str,
+) -> list[Drift]:
+    """Answers of two versions to the same questions, where the version that the server reports has changed.
+
+    A fixed set of the posts that the older version answered is then asked again. Answers of another
+    model of params to the same questions are compared too; they cost nothing.
+    """
+    settings = asker.settings
+    if not settings.anchors or settings.teacher.base_url == "demo":
+        return []
+    own = [one.votes[0] for one in keys.values() if one]
+    found = store.get(own)
+    versions = [str(row[0]) for row in _versions(store, own)]
+    result = _other_models(asker, {digests[key]: found[key] for key in found}, store)
+    if len(versions) > 1:
+        newest = versions[-1]
+        old = sorted(key for key, one in found.items() if one.status == "ok" and one.model != newest)
+        chosen = {asker.key(digests[key], settings.teacher, f"anchor {newest}"): key for key in old[: settings.anchors]}
+        missing = chosen.keys() - store.get(chosen).keys()
+        if missing:
+            say(f"annotate: {settings.teacher.model} now answers as {newest}; {len(missing)} anchors are asked again")
+            todo = {chosen[key]: key for key in missing}
+            ask(_again(sample, asker, keys, digests, todo), len(todo), settings.teacher, asker, store, done, task)
+        again = store.get(chosen)
+        for version in versions[:-1]:
+            pairs = [
+                (value_of(found[key], asker.rubric), value_of(again.get(anchor), asker.rubric))
+                for anchor, key in chosen.items()
+                if found[key].model == version
+            ]
+            result.append(Drift(version, newest, [(a, b) for a, b in pairs if a is not None and b is not None]))
+    return result
+
+
+def _versions(store: AnswerStore, keys: list[str]) -> list[Any]:
+    """The reported models of some answers, oldest first."""
+    first: dict[str, float] = {}
+    for start in range(0, len(keys), 500):
+        part = keys[start : start + 500]
+        marks = ",".join("?" * len(part))
+        for model, at in store.rows(
+            f"SELECT model, MIN(answered_at) FROM answers WHERE status = 'ok' AND key IN ({marks}) GROUP BY 1", part
+        ):
+            first[model] = min(at, first.get(model, at))
+    return [[model] for model in sorted(first, key=lambda name: first[name])]
+
+
+def _again(
+    sample: Path, asker: Asker, keys: dict[str, Keys | None], digests: dict[str, str], todo: dict[str, str]
+) -> Iterator[Asked]:
+    for row in rows(sample, ["post_id", "text", "images"]):
+        own = keys[row["post_id"]]
+        anchor = todo.pop(own.votes[0], None) if own else None
+        if anchor and own:
+            yield anchor, digests[own.votes[0]], asker.question(row)
+
+
+def _other_models(asker: Asker, mine: dict[str, Answer], store: AnswerStore) -> list[Drift]:
+    """The same questions as the last other model of this rubric answered them."""
+    models = {answer.model for answer in mine.values()}
+    wanted = list(mine)
+    others: dict[str | None, tuple[float, dict[str, Answer]]] = {}
+    for start in range(0, len(wanted), 500):
+        part = wanted[start : start + 500]
+        marks = ",".join("?" * len(part))
+        for *fields, at in store.rows(
+            f"SELECT {', '.join(COLUMNS)}, answered_at FROM answers WHERE status = 'ok' AND question IN ({marks}) "
+            "ORDER BY answered_at",
+            part,
+        ):
+            answer = Answer(*fields)
+            if answer.model not in models:
+                others[answer.model] = (at, others.get(answer.model, (at, {}))[1] | {str(answer.question): answer})
+    second = asker.settings.second_teacher
+    others = {model: found for model, found in others.items() if not second or model != second.model}
+    if not others:
+        return []
+    model = max(others, key=lambda name: others[name][0])
+    now = next(iter(sorted(str(one) for one in models)), "")
+    pairs = [
+        (value_of(old, asker.rubric), value_of(mine[q], asker.rubric))
+        for q, old in others[model][1].items()
+        if q in mine
+    ]
+    return [Drift(str(model), now, [(a, b) for a, b in pairs if a is not None and b is not None])]
+
+
+def drift_figures(found: Sequence[Drift], target: Target) -> dict[str, Any]:
+    """Agreement of each two versions."""
+    figures = [
+        {"from": one.before, "to": one.after} | agreement([a for a, _ in one.pairs], [b for _, b in one.pairs], target)
+        for one in found
+        if one.pairs
+    ]
+    return {"drift": figures} if figures else {}
+
+
+def write_humans(path: Path, found: Humans) -> None:
+    """Write human labels, sorted, so that the file can be kept in git."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(HUMAN_COLUMNS)
+        for post in sorted(found):
+            for coder in sorted(found[post]):
+                value = found[post][coder]
+                text = (
+                    json.dumps(value)
+                    if isinstance(value, list)
+                    else f"{value:g}"
+                    if isinstance(value, float)
+                    else value
+                )
+                writer.writerow([post, coder, text])

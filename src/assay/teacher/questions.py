@@ -1,0 +1,152 @@
+"""From a sampled post to the question that is sent, and to the keys under which its answers are kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from assay.config import Annotate, Teacher
+from assay.posts import stream
+from assay.teacher.client import sampling
+from assay.teacher.privacy import clean_image, mask
+from assay.teacher.rubric import Rubric
+from assay.teacher.structure import Question
+
+BATCH = 128
+
+
+@dataclass(frozen=True)
+class Keys:
+    """The keys of one post: its votes (one, mostly), the second asking, and that of another teacher."""
+
+    votes: tuple[str, ...]
+    repeat: str | None = None
+    second: str | None = None
+
+    def all(self) -> list[str]:
+        """Every key of the post, those of votes first."""
+        return [*self.votes, *(key for key in (self.repeat, self.second) if key)]
+
+
+@dataclass(frozen=True)
+class Asker:
+    """What turns posts into questions: rubric, settings, and the handles that stay in texts."""
+
+    rubric: Rubric
+    settings: Annotate
+    keep_handles: Sequence[str] = ()
+
+    def text(self, row: dict[str, Any]) -> str:
+        """The caption as it is sent, without personal data."""
+        settings = self.settings
+        return mask(row["text"], settings.mask, keep=self.keep_handles, regions=settings.phone_regions)
+
+    def question(self, row: dict[str, Any]) -> Question:
+        """The question of a post, ready to be sent."""
+        return Question(
+            self.rubric.system(),
+            self.rubric.user(self.text(row), len(row["images"])),
+            tuple(clean_image(image, self.settings.image_px) for image in row["images"]),
+            self.rubric.schema(),
+            self.rubric.target,
+        )
+
+    def digest(self, row: dict[str, Any]) -> str | None:
+        """SHA-256 of the question, whoever is asked; None for a post with neither text nor image.
+
+        Images count with the bytes of the sample, so that another image library pays for nothing again.
+        """
+        if not row["text"] and not row["images"]:
+            return None
+        text = self.text(row)
+        parts = {
+            "system": self.rubric.system(),
+            "user": self.rubric.user(text, len(row["images"])),
+            "text": text,
+            "images": [hashlib.sha256(image).hexdigest() for image in row["images"]],
+            "image_px": self.settings.image_px,
+            "schema": self.rubric.schema(),
+        }
+        return _sha(parts)
+
+    def keys(self, row: dict[str, Any], digest: str) -> Keys:
+        """All keys under which answers to this post are kept."""
+        settings = self.settings
+        repeated = settings.repeat > 0 and _share(row["post_id"]) < settings.repeat
+        return Keys(
+            tuple(self.key(digest, settings.teacher, f"vote {i}" if i else "") for i in range(settings.votes)),
+            self.key(digest, settings.teacher, "repeat") if repeated else None,
+            self.key(digest, settings.second_teacher, "") if repeated and settings.second_teacher else None,
+        )
+
+    def key(self, digest: str, teacher: Teacher, turn: str) -> str:
+        """SHA-256 over all that decides an answer: question, model, sampling, and which time it is asked."""
+        version = demo_version() if teacher.base_url == "demo" else ""
+        parts = {"question": digest, "model": teacher.model + version, "sampling": sampling(teacher), "turn": turn}
+        if self.settings.distribution == "typed":
+            parts["typed"] = "systemone"
+        return _sha(parts)
+
+
+def rows(sample: Path, columns: list[str]) -> Iterator[dict[str, Any]]:
+    """The rows of the sample, a few at a time in memory."""
+    for batch in stream(sample, columns, BATCH):
+        yield from batch
+
+
+def all_keys(sample: Path, asker: Asker) -> tuple[dict[str, Keys | None], dict[str, str]]:
+    """The keys of each post (None: it has neither text nor image), and the question digest of each key."""
+    found: dict[str, Keys | None] = {}
+    digests: dict[str, str] = {}
+    for row in rows(sample, ["post_id", "text", "images"]):
+        digest = asker.digest(row)
+        if digest is None:
+            found[row["post_id"]] = None
+            continue
+        keys = found[row["post_id"]] = asker.keys(row, digest)
+        for key in keys.all():
+            digests[key] = digest
+    return found, digests
+
+
+def questions(
+    sample: Path, asker: Asker, keys: dict[str, Keys | None], digests: dict[str, str], missing: set[str]
+) -> Iterator[tuple[str, str, Question]]:
+    """The missing questions, one a key, read from the sample as they are needed."""
+    todo = set(missing)
+    for row in rows(sample, ["post_id", "text", "images"]):
+        own = keys[row["post_id"]]
+        for key in each([own]):
+            if key in todo:
+                todo.discard(key)
+                yield key, digests[key], asker.question(row)
+
+
+def each(keys: Iterable[Keys | None]) -> Iterator[str]:
+    """Every key of several posts."""
+    for one in keys:
+        if one:
+            yield from one.all()
+
+
+def _share(post_id: str) -> float:
+    """A fixed number from 0 to 1 for each post, so that a larger share asks the old ones and some more."""
+    return int.from_bytes(hashlib.blake2b(b"repeat\0" + post_id.encode(), digest_size=8).digest(), "big") / 2**64
+
+
+def _sha(parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+@lru_cache(maxsize=1)
+def demo_version() -> str:
+    """A digest of the demo teacher's rules: other rules are another model."""
+    import assay.corpora.demo
+
+    files = [Path(__file__).with_name("demo.py"), *sorted(Path(str(assay.corpora.demo.__file__)).parent.glob("*.py"))]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:12]

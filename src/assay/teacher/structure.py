@@ -1,0 +1,160 @@
+"""How an answer is asked for in a fixed form: by JSON schema, by a tool call, in plain words; or typed.
+
+Servers differ, and some ignore what they do not know without a word. The ways are therefore tried in
+this order, and what counts is whether the answer fits, not whether the request was taken.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from assay.config import Annotate, ClassesTarget, ScoreTarget, Target, Teacher
+from assay.teacher.faults import PassingFault
+
+Structure = Literal["json_schema", "tool", "plain", "typed"]
+ORDER: tuple[Structure, ...] = ("json_schema", "tool", "plain")
+TOP_LOGPROBS = 20
+TOOL = "rating"
+IMAGE_MARK = "[[picture-{}]]"
+_WRAPPED = re.compile(r"\A\s*(?:<think>.*?</think>)?\s*```(?:json)?\s*\n(.*?)\n?\s*```\s*\Z", re.DOTALL)
+_THOUGHT = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
+
+
+class Way(NamedTuple):
+    """How a server is asked: for which form, and whether for log-probabilities too."""
+
+    structure: Structure
+    logprobs: bool
+
+    def __str__(self) -> str:
+        return f"{self.structure}{' with log-probabilities' if self.logprobs else ''}"
+
+
+@dataclass(frozen=True)
+class Question:
+    """One post as it goes to the server."""
+
+    system: str
+    user: str
+    images: tuple[bytes, ...]
+    schema: dict[str, Any]
+    target: Target
+
+
+def ways(settings: Teacher, annotate: Annotate) -> list[Way]:
+    """The ways to try, best first."""
+    if annotate.distribution == "typed":
+        return [Way("typed", False)]
+    structures = ORDER if settings.structure == "auto" else (settings.structure,)
+    wanted = annotate.distribution == "auto" and annotate.votes == 1
+    return [
+        Way(structure, logprobs)
+        for structure in structures
+        for logprobs in ((True, False) if wanted and structure != "tool" else (False,))
+    ]
+
+
+def path(way: Way) -> str:
+    """Where a request of this kind goes."""
+    return "/systemone" if way.structure == "typed" else "/chat/completions"
+
+
+def body(question: Question, way: Way, settings: Teacher) -> dict[str, Any]:
+    """The request as JSON."""
+    if way.structure == "typed":
+        return _typed(question, settings)
+    content: list[Any] = [{"type": "text", "text": question.user}]
+    content += [{"type": "image_url", "image_url": {"url": data_url(image)}} for image in question.images]
+    found: dict[str, Any] = {
+        "model": settings.model,
+        "messages": [{"role": "system", "content": question.system}, {"role": "user", "content": content}],
+        "temperature": settings.temperature,
+        "max_tokens": settings.max_tokens,
+    }
+    if way.logprobs:
+        found |= {"logprobs": True, "top_logprobs": TOP_LOGPROBS}
+    if way.structure == "json_schema":
+        inner = {"name": TOOL, "strict": True, "schema": question.schema}
+        found["response_format"] = {"type": "json_schema", "json_schema": inner}
+    elif way.structure == "tool":
+        about = "Give the rating of the post."
+        tool = {"name": TOOL, "description": about, "parameters": question.schema, "strict": True}
+        found["tools"] = [{"type": "function", "function": tool}]
+        found["tool_choice"] = {"type": "function", "function": {"name": TOOL}}
+    return found | settings.extra_body
+
+
+def with_repair(request: dict[str, Any], raw: str, said: str) -> dict[str, Any]:
+    """The same request with the unusable answer and what is wrong with it."""
+    turn = [{"role": "assistant", "content": raw or "(empty)"}, {"role": "user", "content": said}]
+    return request | {"messages": [*request["messages"], *turn]}
+
+
+def content_of(message: dict[str, Any], way: Way) -> str:
+    """The answer's JSON text in a chat message; PassingFault where the message has no readable content."""
+    if way.structure == "tool":
+        calls = message.get("tool_calls") or []
+        if calls:
+            arguments = calls[0]["function"]["arguments"]
+            return arguments if isinstance(arguments, str) else json.dumps(arguments)
+    content = message.get("content")
+    if content is None:
+        return ""
+    if not isinstance(content, str):
+        raise PassingFault("bad_response", "the message's content is not text")
+    return unwrapped(content) if way.structure == "plain" else content
+
+
+def unwrapped(text: str) -> str:
+    """The inside of an answer that is one code block and nothing else, or that thought aloud before it."""
+    found = _WRAPPED.match(text)
+    return found[1] if found else _THOUGHT.sub("", text)
+
+
+def _typed(question: Question, settings: Teacher) -> dict[str, Any]:
+    """A System One request: a typed question for a score or a class, one a label for labels."""
+    marks = [IMAGE_MARK.format(number) for number in range(1, len(question.images) + 1)]
+    found: dict[str, Any] = {
+        "model": settings.model,
+        "state": "\n".join([question.user, *marks]),
+        "questions": typed_questions(question.system, question.target),
+    }
+    if marks:
+        data = [base64.b64encode(image).decode() for image in question.images]
+        found["assets"] = {mark: {"data_base64": one} for mark, one in zip(marks, data, strict=True)}
+    return found | settings.extra_body
+
+
+def levels(target: ScoreTarget) -> list[float]:
+    """The scores that a distribution is over: whole numbers where 2 to 25 steps cover the range, else 21 even ones."""
+    span = target.max - target.min
+    steps = int(span) if span == int(span) and 2 <= span <= 25 else 20
+    return [target.min + span * i / steps for i in range(steps + 1)]
+
+
+def typed_questions(instructions: str, target: Target) -> dict[str, Any]:
+    """The typed questions of a target, by name."""
+    if isinstance(target, ScoreTarget):
+        return {"score": {"type": "score", "instructions": instructions, "criteria": _level_names(target)}}
+    if isinstance(target, ClassesTarget):
+        return {"label": {"type": "choice", "instructions": instructions, "criteria": dict.fromkeys(target.names)}}
+    asked = {name: f"{instructions}\n\nDoes the label {name!r} hold?" for name in target.names}
+    return {name: {"type": "noul", "instructions": said} for name, said in asked.items()}
+
+
+def _level_names(target: ScoreTarget) -> list[str]:
+    found = []
+    for level in levels(target):
+        band = sum(level >= edge for edge in target.bands)
+        found.append(f"{level:g} ({target.band_names[band]})" if target.band_names else f"{level:g}")
+    return found
+
+
+def data_url(image: bytes) -> str:
+    """An image as a data URL; packed images are JPEG or PNG."""
+    kind = "png" if image.startswith(b"\x89PNG") else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(image).decode()}"
