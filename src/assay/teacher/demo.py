@@ -13,10 +13,10 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from assay.corpora.demo import reading
-from assay.teacher.injection import suspicions
 from assay.teacher.rubric import FENCE
 
 GULLIBLE = "assay-demo-gullible"  # obeys whoever speaks to it outside of the marks
+_OWN_WORDS = re.compile(r"The post has no (?:caption|picture)\.|Its (?:picture follows|\d+ pictures follow)\.")
 _FENCED = re.compile(rf"<{FENCE}-([0-9a-f]{{8}})>\n(.*)\n</{FENCE}-\1>", re.DOTALL)
 Message = MutableMapping[str, Any]
 Send = Callable[[Message], Awaitable[None]]
@@ -46,7 +46,7 @@ def complete(request: dict[str, Any]) -> dict[str, Any]:
     text, around, pictures = _post(request["messages"][-1]["content"])
     properties = request["response_format"]["json_schema"]["schema"]["properties"]
     answer: dict[str, Any]
-    if request["model"] == GULLIBLE and suspicions(around):
+    if request["model"] == GULLIBLE and _OWN_WORDS.sub("", around).strip():
         answer = {"reason": "As I was told."} | {
             name: _obey(schema) for name, schema in properties.items() if name != "reason"
         }

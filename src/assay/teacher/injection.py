@@ -20,7 +20,7 @@ WORDS = {
 PATTERNS = {
     "override": [r"\b DROP \b .{0,40} \b (?: ORDERS | above | previous | prior | earlier | everything ) \b"],
     "new_orders": [
-        r"\b (?: new | updated? | revised | real | actual | true | following ) \s+ ORDERS \b",
+        r"\b (?: new | updated? | revised | real | actual | true ) \s+ ORDERS \s* :",
         r"\b from \s+ now \s+ on \b .{0,40} \b (?: answer | respond | rate | score | output | you ) \b",
     ],
     "role": [
@@ -32,6 +32,7 @@ PATTERNS = {
         r"(?: the \s+ | an? \s+ | any \s+ | all \s+ )? (?: \w+ \s+ ){0,1} MODEL s? \b \s* [:,!.\-]"
     ],
     "demand": [
+        r"^ \s* ANSWER \s* : \s* [\"']? VALUE [\"']? \s* [.!]? \s* $",
         r"\b ANSWER \b .{0,40} (?: \b VALUE \b | [\"'] \w+ [\"'] ) .{0,30}"
         r"(?: \b (?: only | regardless | always | instead | score | rating ) \b | \b no \s+ matter \b"
         r"| \b out \s+ of \b"
@@ -101,8 +102,8 @@ _COMPILED = {name: _compiled(patterns) for name, patterns in PATTERNS.items()}
 _DISGUISED = ("override", "role", "reveal", "new_orders")  # looked for again where the writing is disguised
 _HIDDEN = re.compile("[\u200b-\u200f\u2060-\u2064\ufeff\u00ad\U000e0000-\U000e007f]")
 _TAGS = re.compile("[\U000e0020-\U000e007f]{4,}")  # tag characters: text that people do not see
-_LOOKALIKES = str.maketrans("аеорсухіјѕԁΑΕΟο", "aeopcyxijsdAEOo")
-_LEET = str.maketrans("013457@$", "oleastas")
+_LOOKALIKES = str.maketrans("аеорсухіјѕԁΑΕΟοАВЕКМНОРСТХІЈЅ", "aeopcyxijsdAEOoABEKMHOPCTXIJS")
+_LEET = [str.maketrans(f"0{one}3457@$", "oieastas") for one in "1l"] + [str.maketrans("01345@", "oleasa")]
 
 
 def suspicions(text: str) -> list[str]:
@@ -113,6 +114,6 @@ def suspicions(text: str) -> list[str]:
     bare = unicodedata.normalize("NFKC", _HIDDEN.sub("", text))
     latin = bare.translate(_LOOKALIKES) if re.search(r"[A-Za-z]", bare) else bare
     spaced = re.sub(r"(?<=\b\w)[ .\-_*](?=\w\b)", "", latin)
-    for changed in {latin, spaced, latin.translate(_LEET)} - {text}:
+    for changed in {latin, spaced, *(latin.translate(table) for table in _LEET)} - {text}:
         found += [name for name in _DISGUISED if name not in found and _COMPILED[name].search(changed)]
     return [*found, "hidden"] if _TAGS.search(text) else found
