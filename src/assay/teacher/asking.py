@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from assay.config import Teacher
-from assay.errors import AccountRefused, TeacherError
+from assay.errors import AccountRefused, AssayError
 from assay.progress import progress, say
 from assay.teacher.answers import Answer, AnswerStore
 from assay.teacher.client import Client, Reply
@@ -75,7 +75,7 @@ class _Asking:
             known_way=Way(known[0], known[1]) if known else None,  # type: ignore[arg-type]
             on_way=self._found_way,
         )
-        self.stop: TeacherError | None = None
+        self.stop: AssayError | None = None
         self.hopeless = 0  # faults in a row that no other post is likely to escape
         self.waiting = False
         self.later: deque[Asked] = deque()  # held by another process
@@ -110,7 +110,7 @@ class _Asking:
                 return
             try:
                 await self._one(*following)
-            except TeacherError as error:
+            except AssayError as error:
                 self.stop = self.stop or error
                 self.client.pace.end()
 

@@ -187,7 +187,7 @@ class Client:
                 raise
             try:
                 reply, headers = await self._send(request, way, probing=probing)
-                self.meter.settle(reserved, reply.cost_usd, "answered")
+                self.meter.settle(reserved, reply.cost_usd, "answered", reply.prompt_tokens)
                 return reply
             except PassingFault as passing:
                 fault = passing

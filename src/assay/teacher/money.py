@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from dataclasses import dataclass
@@ -46,6 +47,7 @@ class Reserved:
     key: str
     usd: float
     row: int | None = None
+    tokens: int = 0  # that the request was taken to have
 
 
 class Meter:
@@ -62,14 +64,16 @@ class Meter:
         """`scope` names the task: a budget holds for all its runs together."""
         self.store, self.scope, self.budget, self.log = store, scope, budget, log
         self._dearest = 0.0
+        self._ratio = 1.0  # tokens that the server counts to those counted here, at most
+        self._counted = 0
         self._untold = False
 
     def reserve(self, key: str, tokens: int, settings: Teacher) -> Reserved:
         """Set aside what this try may cost at most; BudgetReached when that is no longer there."""
-        bound = price(settings, tokens, settings.max_tokens)
-        usd = max(bound or 0.0, self._dearest)
+        bound = price(settings, math.ceil(tokens * self._ratio), settings.max_tokens)
+        usd = self._dearest if bound is None else bound
         if self.budget is None or self.store is None:
-            return Reserved(key, usd)
+            return Reserved(key, usd, tokens=tokens)
         if self._untold and bound is None:
             raise SettingsError(
                 "annotate.budget_usd: this server does not tell what an answer costs; set usd_per_million_input and "
@@ -83,10 +87,14 @@ class Meter:
                 f"annotate.budget_usd {self.budget:g} is reached: {spent:.4f} spent on {self.scope} so far, failed "
                 "tries counted. Every answer is kept; raise the budget and run again to go on"
             )
-        return Reserved(key, usd, row)
+        return Reserved(key, usd, row, tokens)
 
-    def settle(self, reserved: Reserved, usd: float | None, outcome: str) -> None:
+    def settle(self, reserved: Reserved, usd: float | None, outcome: str, prompt_tokens: int | None = None) -> None:
         """Book what the try did cost; None: not told, the reserve counts."""
+        if prompt_tokens and reserved.tokens:
+            seen = 1.1 * prompt_tokens / reserved.tokens
+            self._ratio = max(self._ratio, seen) if self._counted else seen
+            self._counted += 1
         if outcome == "answered":
             self._untold = usd is None
             self._dearest = max(self._dearest, usd or 0.0)
@@ -108,8 +116,8 @@ class Ledger:
     ) -> int | None:
         """The row of the reserve, or None when the budget does not have it. `owner`: default this process."""
         with self.store.writing() as db:
-            for row, *owner in db.execute("SELECT rowid, host, pid, started FROM reserved").fetchall():
-                if self.store.is_gone(*owner):  # killed with a request out: it may have been charged
+            for row, *holder in db.execute("SELECT rowid, host, pid, started FROM reserved").fetchall():
+                if self.store.is_gone(*holder):  # killed with a request out: it may have been charged
                     db.execute(
                         "INSERT INTO spent SELECT scope, key, usd, 'killed', ? FROM reserved WHERE rowid = ?",
                         (time.time(), row),
