@@ -9,7 +9,7 @@ from assay.measure.evaluate import evaluate
 from assay.measure.plots import write_csv
 from assay.measure.tables import plot_tables
 from assay.posts import write_json
-from assay.scoring.judge import judge, per_post, speed_and_size
+from assay.scoring.judge import asked_again, judge, per_post, speed_and_size
 
 
 def main() -> None:
@@ -35,6 +35,8 @@ def main() -> None:
         slices=task.evaluate.slices,
     )
     found = evaluate(test, task.target, min_slice=task.evaluate.min_slice)
+    ceiling = asked_again(args.labels, task.target)
+    found |= {"noise_ceiling": ceiling} if ceiling else {}
     write_json(found | {"speed": speed_and_size(args.model, args.sample)}, args.metrics)
     for name, rows in plot_tables(test, task.target).items():
         write_csv(rows, args.plots / f"{name}.csv")

@@ -18,6 +18,9 @@ from assay.measure.findings import BINS, brand_table, findings, histogram
 from assay.measure.metrics import HIGHER_IS_BETTER, headline
 from assay.measure.plots import read_csv
 
+AGAIN = "teacher asked again"  # how well its second answers predict the first
+UNKNOWN = {"value": None, "low": None, "high": None}
+
 
 def report(
     name: str,
@@ -69,10 +72,16 @@ def _template() -> jinja2.Template:
 
 
 def _figures(evaluated: dict[str, Any]) -> list[tuple[str, dict[str, dict[str, Any]]]]:
-    """(metric, {student and baselines: figure}) for the table of figures."""
+    """(metric, {student, the teacher asked again where it was, baselines: figure}) for the table of figures."""
+    ceiling = evaluated.get("noise_ceiling", {})
     names = [n for n, f in evaluated.items() if isinstance(f, dict) and set(f) == {"value", "low", "high"}]
     return [
-        (n, {"student": evaluated[n], **{b: figures[n] for b, figures in evaluated["baselines"].items()}})
+        (
+            n,
+            {"student": evaluated[n]}
+            | ({AGAIN: ceiling.get(n, UNKNOWN)} if ceiling else {})
+            | {b: figures[n] for b, figures in evaluated["baselines"].items()},
+        )
         for n in names
     ]
 

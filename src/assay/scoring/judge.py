@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from assay.config import ClassesTarget, LabelsTarget, Target
 from assay.errors import DataError, SettingsError
 from assay.measure.baselines import Inputs, Learning, predict_all
+from assay.measure.ceiling import noise_ceiling
 from assay.measure.evaluate import Judged
 from assay.measure.labels import decide, fit_thresholds
 from assay.measure.tables import errors
@@ -26,6 +27,7 @@ from assay.student.model import Trained, load_trained
 from assay.student.parts import Part, parts_by_split
 
 SPEED_POSTS = 48
+FEWEST_REPEATS = 10  # fewer posts asked twice say nothing
 
 
 def judge(
@@ -92,6 +94,16 @@ def compare(
 
 def _inputs(part: Part) -> Inputs:
     return Inputs(part.features.image, part.features.text, part.features.words)
+
+
+def asked_again(labels: Path, target: Target) -> dict[str, Any] | None:
+    """The noise ceiling of a task whose teacher was asked twice about some posts; None for others."""
+    columns = ["status", "value", "repeat", "inclusion_p"]
+    rows = [row for row in pq.read_table(labels, columns=columns).to_pylist() if row["repeat"] is not None]
+    if len(rows) < FEWEST_REPEATS:
+        return None
+    weights = np.array([1 / row["inclusion_p"] for row in rows])
+    return noise_ceiling([row["value"] for row in rows], [row["repeat"] for row in rows], weights, target)
 
 
 def _add_seed(test: Judged, trained: Trained, predicted: np.ndarray, task: str) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from assay import __version__, config
-from assay.cli_answers import add_answers
+from assay.cli.answers import add_answers
 from assay.errors import AssayError, CorpusError, ImageProblem, SettingsError, run_main
 from assay.progress import say
 
@@ -183,7 +183,3 @@ def _table(path: Path, root: Path) -> Iterator[tuple[str, str, list[Path]]]:
                 yield str(row.get("id", number)), str(row.get("text") or ""), [root / p for p in paths]
     except (OSError, ValueError, AttributeError) as error:
         raise CorpusError(f"{path}: {error}; allowed: CSV or JSONL in UTF-8 with columns id, text, image") from error
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,30 @@
+"""The noise ceiling: a teacher judged by its own second answers, as a student is judged by its first ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from assay.config import ClassesTarget, Target
+from assay.measure import metrics
+from assay.measure.agreement import Value, numbers
+
+RANKING = ("auroc", "auroc_macro", "average_precision")  # a plain answer has no ranking
+
+
+def noise_ceiling(
+    first: Sequence[Value], second: Sequence[Value], weights: np.ndarray, target: Target
+) -> dict[str, Any]:
+    """How well a teacher's second answers predict its first ones, by the figures that a student is judged by.
+
+    A student that learnt from the first answers can hardly do better than the teacher itself. 95 % bootstrap
+    intervals over posts; `weights` are inverse inclusion probabilities.
+    """
+    y, p = numbers(first, target), numbers(second, target)
+    if isinstance(target, ClassesTarget):
+        y, p = y.astype(int), np.eye(len(target.names))[p.astype(int)]
+    draws = metrics.replicate_weights(weights, np.arange(len(weights)))
+    found = {name: metrics.interval(v).rounded() for name, v in metrics.bootstrap(y, p, draws, target).items()}
+    return {"posts": len(y), **{name: figure for name, figure in found.items() if name not in RANKING}}
