@@ -22,6 +22,7 @@ WINDOW = 20  # outcomes that a judgement rests on
 TOO_MANY = 0.2  # share of faults among them from which the server has too much to do
 DECREASE = 0.7
 GROWTH = 0.05  # of a found rate, per second without refusals
+FIRST_GROWTH = 0.3  # while the limit was met once only, in the rush of the start
 STORM = 0.5  # share of rate limits from which everyone waits
 MAX_BACKOFF_S = 60.0
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -52,6 +53,7 @@ class Pace:
         self._told_rate: float | None = None  # what its headers say
         self._told_tokens: float | None = None
         self._next = self._next_tokens = self._hold = 0.0
+        self._met = 0  # how often the limit was met
         self._outcomes: deque[str] = deque(maxlen=WINDOW)
         self._answered: deque[float] = deque(maxlen=256)
         self._changed = self._grown = clock()
@@ -134,18 +136,27 @@ class Pace:
         if known < WINDOW // 2 or max(share.values()) < TOO_MANY:
             return
         if fault.limited:
-            recent = [t for t in self._answered if t > now - 5]
-            if len(recent) >= 5:
-                self.rate = max(len(recent) / max(now - recent[0], 0.5), 0.05)
+            found = self._goodput(now)
+            if found:
+                self._met += 1
+                self.rate = found
         self.limit = max(1.0, self.limit * DECREASE)
         self._outcomes.clear()  # judge anew
         self._changed = self._grown = now
+
+    def _goodput(self, now: float) -> float | None:
+        """Answers a second, the better of the last second and the last five; None while there are too few."""
+        last, recent = (sum(t > now - span for t in self._answered) for span in (1, 5))
+        if recent < 5:
+            return None
+        return max(float(last), recent / 5, 0.05)
 
     def _grow(self, now: float) -> None:
         """Try a little more than the found rate, the more the longer nothing was refused."""
         if self.rate is None:
             return
-        self.rate *= 1 + GROWTH * min(now - self._grown, 1.0) * min(1 + (now - self._changed) / 10, 4)
+        step = GROWTH * min(1 + (now - self._changed) / 10, 4) if self._met > 1 else FIRST_GROWTH
+        self.rate *= 1 + step * min(now - self._grown, 1.0)
         self._grown = now
         if now - self._changed > 60:
             self.rate = None
