@@ -107,3 +107,52 @@ def save_timm_vit(folder: Path) -> None:
     from timm.models import save_for_hf
 
     save_for_hf(timm.create_model("test_vit", num_classes=0), folder)
+
+
+def save_qwen_vl(folder: Path) -> None:
+    """A Qwen2.5-VL of a few thousand weights that writes nonsense, with tokenizer, processor and chat template."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import (
+        PreTrainedTokenizerFast,
+        Qwen2_5_VLConfig,
+        Qwen2_5_VLForConditionalGeneration,
+        Qwen2_5_VLProcessor,
+        Qwen2VLImageProcessor,
+        Qwen2VLVideoProcessor,
+    )
+
+    marks = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>"]
+    pads = {"image_token": "<|image_pad|>", "video_token": "<|video_pad|>"}
+    letters = {c: i for i, c in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    raw = Tokenizer(models.BPE(vocab=letters, merges=[]))
+    raw.pre_tokenizer, raw.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    raw.add_special_tokens([*marks, *pads.values()])
+    raw.add_tokens(["Yes", "No"])  # typed yes-or-no answers need them as single tokens
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=raw, eos_token=marks[2], pad_token=marks[0], extra_special_tokens=pads
+    )
+    ids = {mark: tokenizer.convert_tokens_to_ids(mark) for mark in [*marks, *pads.values()]}
+    rope = {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 10000.0}
+    small = {"hidden_size": 16, "intermediate_size": 16}
+    config = Qwen2_5_VLConfig(
+        text_config=small
+        | {"vocab_size": len(tokenizer), "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1}
+        | {"max_position_embeddings": 16384, "rope_parameters": rope},
+        vision_config=small
+        | {"depth": 1, "num_heads": 2, "out_hidden_size": 16, "patch_size": 14, "fullatt_block_indexes": [0]},
+        image_token_id=ids[pads["image_token"]],
+        video_token_id=ids[pads["video_token"]],
+        vision_start_token_id=ids["<|vision_start|>"],
+        vision_end_token_id=ids["<|vision_end|>"],
+    )
+    model = Qwen2_5_VLForConditionalGeneration(config)
+    model.generation_config.eos_token_id, model.generation_config.pad_token_id = ids[marks[2]], ids[marks[0]]
+    model.save_pretrained(folder)
+    template = (
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.content is string %}{{ m.content }}{% else %}"
+        "{% for c in m.content %}{% if c.type == 'text' %}{{ c.text }}{% else %}"
+        "<|vision_start|><|image_pad|><|vision_end|>{% endif %}{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    processor = Qwen2_5_VLProcessor(Qwen2VLImageProcessor(), tokenizer, Qwen2VLVideoProcessor(), chat_template=template)
+    processor.save_pretrained(folder)

@@ -228,7 +228,7 @@ class Client:
             raise PassingFault("bad_response", f"not a chat completion: {type(error).__name__}") from error
 
     def _fault(self, error: openai.APIStatusError, *, probing: bool) -> Exception:
-        status, said = error.status_code, self.clean(str(error.message))
+        status, said = error.status_code, self.clean(_said(error))
         if status in ACCOUNT and not (probing and status in NOT_THIS_WAY):
             return self._refused(status, said)
         if status in PASSING or (status >= 500 and status not in NOT_THIS_WAY):
@@ -284,6 +284,18 @@ class Client:
         if isinstance(told, int | float) and not isinstance(told, bool):
             return float(told)
         return price(self.settings, *tokens)
+
+
+def _said(error: openai.APIStatusError) -> str:
+    """What a server said of a refusal: its own message, or as much of the body as there is."""
+    body = error.body if isinstance(error.body, dict) else {}
+    for name in ("message", "detail"):
+        if body.get(name):
+            return str(body[name])
+    try:
+        return error.response.text or str(error.message)
+    except httpx2.HTTPError:
+        return str(error.message)
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
