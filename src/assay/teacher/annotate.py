@@ -12,20 +12,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from assay.config import Annotate, AnyCorpus, Target, Teacher
 from assay.errors import DataError, RowError, TooManyFailures
-from assay.posts import gold_names, shards, write_table
+from assay.posts import gold_names, shards, stream
 from assay.progress import say
 from assay.teacher.answers import COLUMNS, Answer, AnswerStore
 from assay.teacher.asking import Round, ask
 from assay.teacher.dry_run import write_requests
-from assay.teacher.labels import figures, label_schema, labelled, row_of
-from assay.teacher.quality import agreement_figures, ask_anchors, drift_figures, read_humans
+from assay.teacher.labels import LabelsFile, labelled, row_of
+from assay.teacher.quality import Humans, agreement_figures, ask_anchors, drift_figures, read_humans
 from assay.teacher.questions import Asker, Keys, all_keys, each, questions, rows
 from assay.teacher.rubric import Rubric, gold_value
+
+LABEL_ROWS = 1000  # of the table that are in memory at once
 
 
 def annotate(
@@ -47,8 +48,9 @@ def annotate(
     more than `max_failed_share` failed for passing reasons.
     """
     if settings.source == "column":
-        found = _from_column(sample, str(settings.column), target)
-        return _finish(found, target, out, Round())
+        with LabelsFile(out, target) as file:
+            file.add(_from_column(sample, str(settings.column), target))
+            return file.finish() | {"asked": 0, "from_store": 0}
     asker = Asker(Rubric.load(rubric, target), settings, keep_handles)
     keys, digests = all_keys(sample, asker)
     with AnswerStore() as store:
@@ -56,20 +58,45 @@ def annotate(
             write_requests(sample, asker, keys, store, Path(settings.dry_run))
         done = _ask_missing(sample, asker, keys, digests, store, seed=str(out), task=task or out.stem)
         drift = ask_anchors(sample, asker, keys, digests, store, done, task or out.stem)
-        answers = store.get(each(keys.values()))
-        found = [
-            labelled(row, keys[row["post_id"]], answers, done.passing, asker.rubric)
-            for row in rows(sample, ["post_id", "text", "inclusion_p"])
+        with LabelsFile(out, target) as file:
+            compared = _write(sample, asker, keys, store, done, file, people := read_humans(humans, target))
+            if file.posts and file.passing / file.posts > settings.max_failed_share:
+                counts = Counter(fault.code for fault in done.passing.values()).most_common()
+                raise TooManyFailures(
+                    f"{file.passing} of {file.posts} posts failed for passing reasons "
+                    f"({', '.join(f'{n} {code}' for code, n in counts)}), over annotate.max_failed_share "
+                    f"{settings.max_failed_share:g}; all answers are kept, run again to ask the rest"
+                )
+            figures = file.finish()
+    figures |= {"asked": done.asked, "from_store": done.from_store}
+    return figures | agreement_figures(compared, target, people) | drift_figures(drift, target)
+
+
+def _write(
+    sample: Path,
+    asker: Asker,
+    keys: dict[str, Keys | None],
+    store: AnswerStore,
+    done: Round,
+    file: LabelsFile,
+    people: Humans,
+) -> list[dict[str, Any]]:
+    """Write the table from the store, some rows at a time; returns the rows that agreement is measured on."""
+    compared = []
+    for batch in stream(sample, ["post_id", "text", "inclusion_p"], LABEL_ROWS):
+        answers = store.get(each(keys[row["post_id"]] for row in batch))
+        found = [labelled(row, keys[row["post_id"]], answers, done.passing, asker.rubric) for row in batch]
+        file.add(found, done.passing)
+        compared += [
+            {name: row[name] for name in ("post_id", "value", "repeat", "second")}
+            for row in found
+            if row["status"] == "ok" and _is_compared(row, people)
         ]
-        extra = agreement_figures(found, target, read_humans(humans, target)) | drift_figures(drift, target)
-    passing = [row for row in found if row["key"] in done.passing and row["status"] != "ok"]
-    if found and len(passing) / len(found) > settings.max_failed_share:
-        reasons = ", ".join(f"{n} {code}" for code, n in Counter(f.code for f in done.passing.values()).most_common())
-        raise TooManyFailures(
-            f"{len(passing)} of {len(found)} posts failed for passing reasons ({reasons}), over "
-            f"annotate.max_failed_share {settings.max_failed_share:g}; all answers are kept, run again to ask the rest"
-        )
-    return _finish(found, target, out, done) | extra
+    return compared
+
+
+def _is_compared(row: dict[str, Any], people: Humans) -> bool:
+    return row["repeat"] is not None or row["second"] is not None or row["post_id"] in people
 
 
 def handles(corpus: AnyCorpus) -> list[str]:
@@ -137,11 +164,3 @@ def _from_column(sample: Path, column: str, target: Target) -> list[dict[str, An
         except RowError as error:
             found.append(row_of(row, target, status="failed", reason=str(error), how="column"))
     return found
-
-
-def _finish(found: list[dict[str, Any]], target: Target, out: Path, done: Round) -> dict[str, Any]:
-    if not any(row["status"] == "ok" for row in found):
-        first = next((row["reason"] for row in found), "the sample is empty")
-        raise DataError(f"no post got a label; the first reason: {first}")
-    write_table(pa.Table.from_pylist(found, schema=label_schema(target)), out)
-    return figures(found) | {"asked": done.asked, "from_store": done.from_store}

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import asdict
-from typing import Any
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from assay.config import Target
-from assay.errors import RowError
+from assay.errors import DataError, RowError
 from assay.teacher.answers import Answer
 from assay.teacher.distribution import Label, from_votes, label_of
 from assay.teacher.faults import PassingFault
@@ -146,20 +150,67 @@ def _sum(answers: list[Answer], name: str) -> Any:
     return sum(values) if values else None
 
 
-def figures(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """The sums over the table that annotate.json shows."""
-    failed = Counter(str(row["reason"]).split(":")[0] for row in rows if row["status"] != "ok")
-    paid = {row["key"]: row for row in rows if row["key"]}.values()
-    costs = [row["cost_usd"] for row in paid if row["cost_usd"] is not None]
-    return {
-        "posts": len(rows),
-        "answered": sum(row["status"] == "ok" for row in rows),
-        "failed": {"total": sum(failed.values()), **dict(sorted(failed.items()))},
-        "how": dict(sorted(Counter(row["how"] for row in rows if row["status"] == "ok").items())),
-        "suspected_injections": sum(bool(row["suspicions"]) for row in rows),
-        "tokens": {
-            "prompt": sum(row["prompt_tokens"] or 0 for row in paid),
-            "completion": sum(row["completion_tokens"] or 0 for row in paid),
-        },
-        "cost_usd": round(sum(costs), 6) if costs else None,
-    }
+class LabelsFile:
+    """Writes the labels table a few rows at a time and adds up what annotate.json shows.
+
+    The file is there after `finish`, whole, or not at all.
+    """
+
+    def __init__(self, out: Path, target: Target) -> None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        self.out, self.schema = out, label_schema(target)
+        self.posts = self.answered = self.suspected = self.passing = 0
+        self.first_reason: str | None = None
+        self._partial = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+        self._writer = pq.ParquetWriter(self._partial, self.schema, compression="zstd")
+        self._failed: Counter[str] = Counter()
+        self._how: Counter[str] = Counter()
+        self._paid: set[str] = set()
+        self._tokens = {"prompt": 0, "completion": 0}
+        self._cost: float | None = None
+
+    def add(self, rows: list[dict[str, Any]], passing: Container[str] = ()) -> None:
+        """Write rows; `passing`: keys whose questions failed for passing reasons."""
+        if rows:
+            self._writer.write_table(pa.Table.from_pylist(rows, schema=self.schema))
+        for row in rows:
+            self.posts += 1
+            self.suspected += bool(row["suspicions"])
+            if row["status"] == "ok":
+                self.answered += 1
+                self._how[row["how"]] += 1
+            else:
+                self.first_reason = self.first_reason or row["reason"]
+                self._failed[str(row["reason"]).split(":")[0]] += 1
+                self.passing += row["key"] in passing if row["key"] else 0
+            if row["key"] and row["key"] not in self._paid:
+                self._paid.add(row["key"])
+                self._tokens["prompt"] += row["prompt_tokens"] or 0
+                self._tokens["completion"] += row["completion_tokens"] or 0
+                if row["cost_usd"] is not None:
+                    self._cost = (self._cost or 0.0) + row["cost_usd"]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._writer.close()
+        self._partial.unlink(missing_ok=True)
+
+    def finish(self) -> dict[str, Any]:
+        """Put the file in place and return the sums; DataError when no post got a label."""
+        if not self.answered:
+            raise DataError(f"no post got a label; the first reason: {self.first_reason or 'the sample is empty'}")
+        self._writer.close()
+        os.replace(self._partial, self.out)
+        return {
+            "posts": self.posts,
+            "answered": self.answered,
+            "failed": {"total": sum(self._failed.values()), **dict(sorted(self._failed.items()))},
+            "how": dict(sorted(self._how.items())),
+            "suspected_injections": self.suspected,
+            "tokens": self._tokens,
+            "cost_usd": None if self._cost is None else round(self._cost, 6),
+        }

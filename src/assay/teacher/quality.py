@@ -35,13 +35,16 @@ class Drift:
 
 
 def agreement_figures(found: Sequence[dict[str, Any]], target: Target, humans: Humans) -> dict[str, Any]:
-    """Agreement of the teacher with itself, with the second teacher and with people, where there is any."""
+    """Agreement of the teacher with itself, with the second teacher and with people, where there is any.
+
+    `found`: labelled posts as `post_id`, `value`, `repeat`, `second`.
+    """
     result: dict[str, Any] = {}
     for name, column in (("self", "repeat"), ("second_teacher", "second")):
-        both = [row for row in found if row["status"] == "ok" and row[column] is not None]
+        both = [row for row in found if row[column] is not None]
         if both:
             result[name] = agreement([row["value"] for row in both], [row[column] for row in both], target)
-    values = {row["post_id"]: row["value"] for row in found if row["status"] == "ok"}
+    values = {row["post_id"]: row["value"] for row in found}
     coded = {post: coders for post, coders in humans.items() if post in values}
     if coded:
         people = {post: joint_value(list(coders.values()), target) for post, coders in coded.items()}
@@ -113,10 +116,10 @@ def ask_anchors(
     if not settings.anchors or settings.teacher.base_url == "demo":
         return []
     own = [one.votes[0] for one in keys.values() if one]
-    found = store.get(own)
-    versions = [str(row[0]) for row in _versions(store, own)]
-    result = _other_models(asker, {digests[key]: found[key] for key in found}, store)
+    versions = _versions(store, own)
+    result = _other_models(asker, {digests[key]: key for key in own}, versions, store)
     if len(versions) > 1:
+        found = store.get(own)
         newest = versions[-1]
         old = sorted(key for key, one in found.items() if one.status == "ok" and one.model != newest)
         chosen = {asker.key(digests[key], settings.teacher, f"anchor {newest}"): key for key in old[: settings.anchors]}
@@ -136,17 +139,24 @@ def ask_anchors(
     return result
 
 
-def _versions(store: AnswerStore, keys: list[str]) -> list[Any]:
-    """The reported models of some answers, oldest first."""
+def _versions(store: AnswerStore, keys: list[str]) -> list[str]:
+    """The models that some answers report, oldest first."""
     first: dict[str, float] = {}
-    for start in range(0, len(keys), 500):
-        part = keys[start : start + 500]
-        marks = ",".join("?" * len(part))
+    for part in _parts(keys):
         for model, at in store.rows(
-            f"SELECT model, MIN(answered_at) FROM answers WHERE status = 'ok' AND key IN ({marks}) GROUP BY 1", part
+            f"SELECT model, MIN(answered_at) FROM answers WHERE status = 'ok' AND key IN ({_marks(part)}) GROUP BY 1",
+            part,
         ):
-            first[model] = min(at, first.get(model, at))
-    return [[model] for model in sorted(first, key=lambda name: first[name])]
+            first[str(model)] = min(at, first.get(str(model), at))
+    return sorted(first, key=lambda name: first[name])
+
+
+def _parts(values: list[str]) -> list[list[str]]:
+    return [values[start : start + 500] for start in range(0, len(values), 500)]
+
+
+def _marks(values: list[str]) -> str:
+    return ",".join("?" * len(values))
 
 
 def _again(
@@ -159,34 +169,25 @@ def _again(
             yield anchor, digests[own.votes[0]], asker.question(row)
 
 
-def _other_models(asker: Asker, mine: dict[str, Answer], store: AnswerStore) -> list[Drift]:
-    """The same questions as the last other model of this rubric answered them."""
-    models = {answer.model for answer in mine.values()}
-    wanted = list(mine)
-    others: dict[str | None, tuple[float, dict[str, Answer]]] = {}
-    for start in range(0, len(wanted), 500):
-        part = wanted[start : start + 500]
-        marks = ",".join("?" * len(part))
-        for *fields, at in store.rows(
-            f"SELECT {', '.join(COLUMNS)}, answered_at FROM answers WHERE status = 'ok' AND question IN ({marks}) "
-            "ORDER BY answered_at",
-            part,
+def _other_models(asker: Asker, mine: dict[str, str], models: list[str], store: AnswerStore) -> list[Drift]:
+    """The same questions as the last other model of this rubric answered them; `mine`: question -> key."""
+    second = asker.settings.second_teacher
+    known = [*models, *([second.model] if second else [])]
+    others: dict[str, dict[str, Answer]] = {}
+    for part in _parts(list(mine)):
+        for fields in store.rows(
+            f"SELECT {', '.join(COLUMNS)} FROM answers WHERE status = 'ok' AND question IN ({_marks(part)}) "
+            f"AND model NOT IN ({_marks(known)}) ORDER BY answered_at",
+            [*part, *known],
         ):
             answer = Answer(*fields)
-            if answer.model not in models:
-                others[answer.model] = (at, others.get(answer.model, (at, {}))[1] | {str(answer.question): answer})
-    second = asker.settings.second_teacher
-    others = {model: found for model, found in others.items() if not second or model != second.model}
-    if not others:
+            others.setdefault(str(answer.model), {})[str(answer.question)] = answer
+    if not others or not models:
         return []
-    model = max(others, key=lambda name: others[name][0])
-    now = next(iter(sorted(str(one) for one in models)), "")
-    pairs = [
-        (value_of(old, asker.rubric), value_of(mine[q], asker.rubric))
-        for q, old in others[model][1].items()
-        if q in mine
-    ]
-    return [Drift(str(model), now, [(a, b) for a, b in pairs if a is not None and b is not None])]
+    model, old = list(others.items())[-1]
+    new = store.get(mine[question] for question in old)
+    pairs = [(value_of(one, asker.rubric), value_of(new.get(mine[q]), asker.rubric)) for q, one in old.items()]
+    return [Drift(model, models[-1], [(a, b) for a, b in pairs if a is not None and b is not None])]
 
 
 def drift_figures(found: Sequence[Drift], target: Target) -> dict[str, Any]:
