@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from assay import images
 from assay.config import Sample
 from assay.errors import DataError, ImageProblem, SettingsError
-from assay.posts import ShardWriter, gold_names, shards, stream
+from assay.posts import ShardWriter, gold_names, shards, stream, write_table
 from assay.progress import cores, progress
 
 SHARD_ROWS = 1000
@@ -44,7 +44,7 @@ def draw(post_ids: Sequence[str], strata: Sequence[str], settings: Sample) -> Dr
         raise DataError("the corpus has no posts to sample from; see its problems table")
     if settings.design == "all":
         return Draw(dict.fromkeys(post_ids, 1.0), dict(zip(post_ids, strata, strict=True)), len(ids))
-    numbers = np.array([_permanent_number(settings.seed, post_id) for post_id in post_ids], dtype=np.uint64)
+    numbers = np.array([permanent_number(settings.seed, post_id) for post_id in post_ids], dtype=np.uint64)
     names, index, counts = np.unique(groups.astype(str), return_inverse=True, return_counts=True)
     least = int(np.minimum(counts, max(settings.min_per_stratum, 1)).sum())
     if least > min(settings.size, len(ids)):
@@ -62,6 +62,29 @@ def draw(post_ids: Sequence[str], strata: Sequence[str], settings: Sample) -> Dr
         for post_id in ids[chosen]:
             inclusion[post_id], stratum[post_id] = float(size / count), str(name)
     return Draw(inclusion, stratum, len(ids))
+
+
+def random_draw(post_ids: Sequence[str], size: int, seed: int) -> Draw:
+    """A simple random sample of `size` posts, or all of them."""
+    order = sorted(post_ids, key=lambda post_id: permanent_number(seed, post_id))[:size]
+    p = len(order) / len(post_ids) if post_ids else 1.0
+    return Draw(dict.fromkeys(order, p), dict.fromkeys(order, "all"), len(post_ids))
+
+
+def write_choice(inclusion_p: dict[str, float], out: Path) -> None:
+    """Write which posts to take, by id; empty where `draw` decides."""
+    rows = sorted(inclusion_p.items())
+    schema = pa.schema([("post_id", pa.string()), ("inclusion_p", pa.float64())])
+    write_table(pa.table({"post_id": [i for i, _ in rows], "inclusion_p": [p for _, p in rows]}, schema=schema), out)
+
+
+def read_choice(chosen: Path, size: int) -> Draw | None:
+    """What the choose stage found, None where it left the choice to `draw`."""
+    rows = pq.read_table(chosen).to_pylist()
+    if not rows:
+        return None
+    ids = [row["post_id"] for row in rows]
+    return Draw({row["post_id"]: row["inclusion_p"] for row in rows}, dict.fromkeys(ids, "all"), size)
 
 
 def allocate(counts: np.ndarray, size: int, minimum: int) -> np.ndarray:
@@ -83,7 +106,7 @@ def allocate(counts: np.ndarray, size: int, minimum: int) -> np.ndarray:
     return np.asarray(sizes)
 
 
-def _permanent_number(seed: int, post_id: str) -> int:
+def permanent_number(seed: int, post_id: str) -> int:
     return int.from_bytes(hashlib.blake2b(f"{seed}\0{post_id}".encode(), digest_size=8).digest(), "big")
 
 
@@ -142,10 +165,16 @@ def sample_schema(gold: Sequence[str]) -> pa.Schema:
     )
 
 
-def write_sample(posts: Path, root: Path, out: Path, *, settings: Sample, max_pixels: int) -> dict[str, int]:
-    """Draw the sample and write its shards; returns counts. Images are read from below `root`."""
-    ids, strata = frame(posts, settings.by if settings.design == "stratified" else None)
-    drawn = draw(ids, strata, settings)
+def write_sample(
+    posts: Path, root: Path, out: Path, *, settings: Sample, max_pixels: int, drawn: Draw | None = None
+) -> dict[str, int]:
+    """Draw the sample (or take what is `drawn`) and write its shards; returns counts.
+
+    Images are read from below `root`.
+    """
+    if drawn is None:
+        ids, strata = frame(posts, settings.by if settings.design == "stratified" else None)
+        drawn = draw(ids, strata, settings)
     gold = gold_names(pq.read_schema(shards(posts)[0]))
     arrow = sample_schema(gold)
     columns = [*KEPT, *SIGNED, "images", *(f"gold_{name}" for name in gold)]

@@ -36,6 +36,7 @@ from assay.config.targets import (
     Target,
 )
 from assay.config.tasks import (
+    DESIGNS_WITH_FEATURES,
     Asymmetric,
     Evaluate,
     Infer,
@@ -48,6 +49,7 @@ from assay.config.tasks import (
 
 __all__ = [
     "ALL_MASKED",
+    "DESIGNS_WITH_FEATURES",
     "Annotate",
     "AnyCorpus",
     "Asymmetric",

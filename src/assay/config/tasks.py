@@ -10,12 +10,16 @@ from assay.config.annotate import Annotate
 from assay.config.base import Positive, Section, Share
 from assay.config.targets import Target
 
+DESIGNS_WITH_FEATURES = ("diverse", "active")
+
 
 class Sample(Section):
     """Which posts are labelled."""
 
-    design: Literal["random", "stratified", "all"] = "random"
+    design: Literal["random", "stratified", "all", "diverse", "active"] = "random"
     size: Positive = 1000
+    pool: Positive = 5000
+    first: Annotated[float, Field(gt=0, lt=1)] = 0.5
     by: str | None = None
     min_per_stratum: Annotated[int, Field(ge=0)] = 2
     seed: int = 1
@@ -26,6 +30,8 @@ class Sample(Section):
     def _check(self) -> Self:
         if self.design == "stratified" and not self.by:
             raise ValueError("by is missing: design stratified needs a column, such as brands or length")
+        if self.design in DESIGNS_WITH_FEATURES and self.pool < self.size:
+            raise ValueError(f"pool {self.pool} is below size {self.size}; design {self.design} draws from the pool")
         if self.by == "author":
             raise ValueError("by: author is a keyed hash and cannot be sampled by")
         return self

@@ -39,11 +39,13 @@ def annotate(
     task: str = "",
     keep_handles: Sequence[str] = (),
     humans: Path | None = None,
+    committed: Path | None = None,
 ) -> dict[str, Any]:
     """Label the sample and write the labels table to `out`; returns the figures of annotate.json.
 
     `task` names what a budget is for, `keep_handles` are handles of brands, which stay in texts, and
-    `humans` is the table of human labels, where there is one. TeacherError, after everything that was
+    `humans` is the table of human labels, where there is one; `committed` is the labels table whose version
+    at HEAD can fill the store (default: `out`). TeacherError, after everything that was
     answered is kept and without writing `out`, when the account was refused, the budget is spent or
     more than `max_failed_share` failed for passing reasons.
     """
@@ -56,7 +58,7 @@ def annotate(
     with AnswerStore() as store:
         if settings.dry_run:
             write_requests(sample, asker, keys, store, Path(settings.dry_run))
-        done = _ask_missing(sample, asker, keys, digests, store, seed=str(out), task=task or out.stem)
+        done = _ask_missing(sample, asker, keys, digests, store, seed=str(committed or out), task=task or out.stem)
         drift = ask_anchors(sample, asker, keys, digests, store, done, task or out.stem)
         with LabelsFile(out, target) as file:
             compared = _write(sample, asker, keys, store, done, file, people := read_humans(humans, target))

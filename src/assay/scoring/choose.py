@@ -1,0 +1,82 @@
+"""Which posts a diverse or active sample takes: features of a pool, labels of a first batch, the choice."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from assay.config import Student, Task
+from assay.progress import say
+from assay.sampling import Draw, frame, permanent_number, random_draw, write_choice, write_sample
+from assay.scoring.designs import Chosen, active, compress, diverse
+from assay.student import features as feature_files
+from assay.student.features import embed
+from assay.student.parts import targets_of
+from assay.teacher.annotate import annotate
+
+
+def choose(
+    posts: Path,
+    root: Path,
+    out: Path,
+    *,
+    name: str,
+    task: Task,
+    student: Student,
+    max_pixels: int,
+    rubric: Path,
+    committed: Path,
+    keep_handles: Sequence[str] = (),
+) -> None:
+    """Write which posts the sample takes, with inclusion probabilities.
+
+    The first batch of an active sample is labelled here; its answers are in the store, so that `annotate`
+    pays for none of them again. `committed`: where the labels table stands, whose version at HEAD can fill the store.
+    """
+    settings = task.sample
+    ids, _ = frame(posts, None)
+    pool = random_draw(ids, settings.pool, settings.seed)
+    with tempfile.TemporaryDirectory(prefix="assay-choose-") as folder:
+        work = Path(folder)
+        write_sample(posts, root, work / "pool", settings=settings, max_pixels=max_pixels, drawn=pool)
+        embed(
+            work / "pool",
+            work / "features",
+            student=student,
+            image_px=settings.image_px,
+            max_images=settings.max_images,
+        )
+        pool_ids, found, _ = feature_files.load(work / "features")
+        features = compress(np.hstack([found.image, found.text]))
+        numbers = np.array([permanent_number(settings.seed + 1, post) for post in pool_ids], dtype=np.uint64) / 2.0**64
+
+        def label(rows: np.ndarray) -> np.ndarray:
+            say(f"choose: labels for a first batch of {len(rows)} posts")
+            first = Draw({pool_ids[i]: 1.0 for i in rows}, {pool_ids[i]: "first" for i in rows}, len(ids))
+            write_sample(posts, root, work / "first", settings=settings, max_pixels=max_pixels, drawn=first)
+            annotate(
+                work / "first",
+                work / "labels.parquet",
+                settings=task.annotate,
+                target=task.target,
+                rubric=rubric,
+                task=name,
+                keep_handles=keep_handles,
+                committed=committed,
+            )
+            table = pq.read_table(work / "labels.parquet", columns=["post_id", "value"]).to_pylist()
+            values = {row["post_id"]: row["value"] for row in table}
+            return targets_of([values.get(pool_ids[i]) for i in rows], task.target)
+
+        chosen: Chosen
+        if settings.design == "diverse":
+            chosen = diverse(features, numbers, settings.size)
+        else:
+            chosen = active(features, numbers, settings.size, first=settings.first, label=label, target=task.target)
+    within = len(pool_ids) / len(ids)
+    write_choice({pool_ids[i]: float(p) * within for i, p in zip(chosen.rows, chosen.p, strict=True)}, out)
+    say(f"choose: {len(chosen.rows)} of {len(ids)} posts, {settings.design}, from a pool of {len(pool_ids)}")
