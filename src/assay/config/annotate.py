@@ -82,6 +82,9 @@ class Annotate(Section):
             raise ValueError("votes exclude distribution: typed, whose answers are distributions already")
         if self.second_teacher is not None and not self.repeat:
             raise ValueError("second_teacher is asked the share `repeat`, which is 0; set repeat, such as 0.1")
+        same = ("model", "temperature", "max_tokens", "extra_body")
+        if self.second_teacher and all(getattr(self.second_teacher, n) == getattr(self.teacher, n) for n in same):
+            raise ValueError("second_teacher is the same model and settings; repeat alone asks a teacher twice")
         if self.mode == "batch" and (self.teacher.base_url == "demo" or self.distribution == "typed"):
             raise ValueError("mode: batch needs a server with the Batch API; neither demo nor typed answers have it")
         if self.phone_regions != [one.upper() for one in self.phone_regions]:
