@@ -86,6 +86,17 @@ def test_the_way_that_a_server_takes_is_probed_once_and_remembered(
     assert len(stub.requests) == 6
 
 
+def test_a_way_that_a_server_no_longer_takes_is_found_anew(tmp_path: Path, stub: StubTeacher) -> None:
+    posts = write_sample(tmp_path / "many", [(f"p{i}", f"caption {i}", []) for i in range(30)])
+    run(write_sample(tmp_path / "one", [("q", "another", [])]), settings(stub.url))
+    stub.reply = refuses("response_format")
+    with pytest.raises(AccountRefused, match="questions in a row were refused"):
+        run(posts, settings(stub.url))
+    with AnswerStore() as store:
+        store.forget_failed()
+    assert run(posts, settings(stub.url))[0]["answered"] == 30
+
+
 def test_a_server_that_ignores_the_form_is_asked_in_plain_words_and_its_answer_repaired(
     posts: Path, stub: StubTeacher
 ) -> None:

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from assay.errors import BudgetReached, SettingsError
+from assay.errors import BudgetReached, SettingsError, TeacherError
 from assay.teacher.annotate import annotate
 from assay.teacher.answers import AnswerStore
-from assay.teacher.money import Ledger, price, tokens_of
+from assay.teacher.money import AuditLog, Ledger, price, tokens_of
 from assay.teacher.plan import as_text, interval, plan
 from assay.teacher.questions import Asker
 from assay.teacher.rubric import Rubric
@@ -109,6 +109,18 @@ def test_processes_share_a_budget_and_a_killed_one_counts(posts: Path, stub: Stu
     with pytest.raises(BudgetReached):
         run(posts, changed(settings(stub.url, **PRICED), budget_usd=0.05))
     assert 0.03 < spent() <= 0.05 + 1e-9
+
+
+def test_without_an_audit_log_nothing_more_is_sent(
+    posts: Path, stub: StubTeacher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: AuditLog, key: str, outcome: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(AuditLog, "add", full)
+    with pytest.raises(TeacherError, match=r"audit log .*No space left on device; nothing more is sent"):
+        run(posts, settings(stub.url, concurrency=1))
+    assert len(stub.requests) == 1
 
 
 # --------------------------------------------------------------------------------------------- plan

@@ -22,6 +22,7 @@ from assay.errors import TeacherError
 from assay.places import home
 
 LEASE_S = 120.0
+WAY_S = 30 * 86400.0  # servers change: how they take questions is found out anew after so long
 
 
 @dataclass(frozen=True)
@@ -141,9 +142,16 @@ class AnswerStore:
         return host == self._host and process_start(pid) != started
 
     def way(self, base_url: str, model: str) -> tuple[str, bool] | None:
-        """How a server takes questions, as an earlier run found: the form, and whether with log-probabilities."""
-        found = self._run("SELECT structure, logprobs FROM ways WHERE base_url = ? AND model = ?", (base_url, model))
+        """How a server takes questions, as a run of the last weeks found: the form, whether with log-probabilities."""
+        found = self._run(
+            "SELECT structure, logprobs FROM ways WHERE base_url = ? AND model = ? AND found_at > ?",
+            (base_url, model, time.time() - WAY_S),
+        )
         return (str(found[0][0]), bool(found[0][1])) if found else None
+
+    def forget_way(self, base_url: str, model: str) -> None:
+        """Let the next run find out anew how a server takes questions."""
+        self._run("DELETE FROM ways WHERE base_url = ? AND model = ?", (base_url, model))
 
     def keep_way(self, base_url: str, model: str, structure: str, logprobs: bool) -> None:
         """Remember how a server takes questions."""

@@ -155,6 +155,7 @@ class _Asking:
                 f"the teacher at {url} cannot be reached ({fault}); is annotate.teacher.base_url right and the server "
                 "up? Every answer so far is kept"
             )
+        self.store.forget_way(url, self.teacher.model)
         raise AccountRefused(
             f"{self.hopeless} questions in a row were refused ({fault}); the teacher at {url} cannot serve these "
             "settings. Mend annotate.teacher, then `assay answers --forget-failed`, then run again"

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from assay.config import Teacher
-from assay.errors import BudgetReached, SettingsError
+from assay.errors import BudgetReached, SettingsError, TeacherError
 from assay.places import home
 from assay.teacher.answers import AnswerStore
 
@@ -67,9 +67,12 @@ class Meter:
         self._ratio = 1.0  # tokens that the server counts to those counted here, at most
         self._counted = 0
         self._untold = False
+        self._unlogged: TeacherError | None = None
 
     def reserve(self, key: str, tokens: int, settings: Teacher) -> Reserved:
         """Set aside what this try may cost at most; BudgetReached when that is no longer there."""
+        if self._unlogged:
+            raise self._unlogged
         bound = price(settings, math.ceil(tokens * self._ratio), settings.max_tokens)
         usd = self._dearest if bound is None else bound
         if self.budget is None or self.store is None:
@@ -102,7 +105,10 @@ class Meter:
         if self.store is not None and (reserved.row is not None or cost > 0):
             Ledger(self.store).settle(self.scope, reserved, cost, outcome)
         if self.log is not None:
-            self.log.add(reserved.key, outcome)
+            try:
+                self.log.add(reserved.key, outcome)
+            except OSError as error:  # raised at the next question: this one's answer must be kept first
+                self._unlogged = TeacherError(f"audit log {self.log.path}: {error.strerror}; nothing more is sent")
 
 
 class Ledger:
