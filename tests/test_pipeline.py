@@ -42,7 +42,7 @@ def answers(repository: Repository) -> int:
 
 
 def test_first_run_makes_everything_and_a_second_runs_nothing(repository: Repository) -> None:
-    assert len(repository.ran) == 2 + 8 * 3  # type: ignore[attr-defined]
+    assert len(repository.ran) == 2 + 9 * 3  # type: ignore[attr-defined]
     assert repository.repro() == []
     assert repository.run("git", "status", "--porcelain").stdout == ""
     for task in ("gender_bias", "sentiment", "hateful"):
@@ -106,7 +106,7 @@ def test_a_rubric_word_reruns_annotate_and_later(repository: Repository) -> None
     path = repository.folder / "rubrics" / "gender_bias.md"
     path.write_text(path.read_text().replace("side by side", "next to each other"))
     before = answers(repository)
-    ran = repository.repro()
+    ran = [name for name in repository.repro() if not name.startswith("choose@")]  # looks, and finds nothing to do
     assert ran[0] == "annotate@gender_bias"
     assert not [name for name in ran if name.split("@")[0] in ("demo", "ingest", "sample", "embed")]
     assert [name for name in ran if name.endswith("@sentiment")] in ([], ["annotate@sentiment"])
