@@ -35,6 +35,7 @@ class BatchServer:
         self.before: Callable[[str], None] = lambda step: None  # called before a step is answered
         self.answer: Callable[[dict[str, Any]], tuple[int, Any]] = lambda request: (200, valid_answer(request))
         self.end = "completed"
+        self.raw = False  # write what is not ASCII as it is
         self.online = 0
         server = self
 
@@ -104,7 +105,7 @@ class BatchServer:
                 assert (one["method"], one["url"]) == ("POST", "/v1/chat/completions")
                 status, body = self.answer(one["body"])
                 row = {"custom_id": one["custom_id"], "response": {"status_code": status, "body": body}, "error": None}
-                (good if status == 200 else bad).append(json.dumps(row))
+                (good if status == 200 else bad).append(json.dumps(row, ensure_ascii=not self.raw))
             if self.end != "failed":
                 self.files[f"{name}-out"] = "\n".join(
                     good[: len(good) // 2 if self.end == "expired" else None]
@@ -225,6 +226,25 @@ def test_faults_of_single_posts_in_a_batch(posts: Path, server: BatchServer) -> 
     figures, _ = run(posts, batched(server.url))
     assert figures["asked"] == 1
     assert figures["failed"] == {"total": 2, "http_400": 1, "invalid_answer": 1}
+
+
+def test_line_separators_inside_an_answer_end_no_line(posts: Path, server: BatchServer) -> None:
+    said = json.dumps({"reason": "a\u2028b\u0085c", "score": 4}, ensure_ascii=False)
+    server.answer = lambda request: (200, completion(said))
+    server.raw = True
+    figures, labels = run(posts, batched(server.url))
+    assert figures["answered"] == 12
+    assert {row["value"] for row in labels} == {4.0}
+
+
+def test_a_batch_is_read_in_the_way_it_was_asked(posts: Path, server: BatchServer) -> None:
+    server.before = lambda step: child.kill() if step == "look" else None
+    child = start(posts, server)
+    child.communicate(timeout=60)
+    server.before = lambda step: None
+    with AnswerStore() as store:
+        store.keep_way(server.url, "m", "tool", False)
+    assert run(posts, batched(server.url))[0]["answered"] == 12
 
 
 def test_an_expired_batch_keeps_what_it_brought(posts: Path, server: BatchServer) -> None:

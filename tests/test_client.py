@@ -233,6 +233,22 @@ CASES: dict[str, Case] = {
         ["racist", "sexist"],
         [0.48, 1 - (1 - 0.8 * 0.3) * (1 - 0.7 * 0.9), 1 - (1 - 0.8 * 0.1) * (1 - 0.7 * 0.1), 0],
     ),
+    "labels whose comma is a token of its own": (
+        LABELS,
+        '{"reason": "x", "labels": ["racist","sexist"]}',
+        tokens(
+            ('{"reason": "x", "labels": [', 1, {}),
+            ('"', 1, {}),
+            ("racist", 1, {}),
+            ('",', 0.6, {'"]': 0.4}),
+            ('"', 1, {}),
+            ("sexist", 1, {}),
+            ('"]', 1, {}),
+            ("}", 1, {}),
+        ),
+        ["racist", "sexist"],
+        [1, 0.6, 0, 0],
+    ),
     "no label": (
         LABELS,
         '{"reason": "x", "labels": []}',
@@ -263,6 +279,43 @@ def test_log_probabilities_that_say_too_little_are_not_used() -> None:
     assert from_evidence(kept, raw, SCORE) is None
     assert evidence(raw, tokens(("other text", 1, {})), SCORE) is None
     assert evidence(raw, [{"token": 1}], SCORE) is None
+
+
+def test_scales_on_which_a_first_token_says_little_keep_the_plain_answer() -> None:
+    signed = ScoreTarget(kind="score", min=-5, max=5)
+    raw = '{"reason": "x", "score": -4}'
+    kept = evidence(raw, tokens(('{"reason": "x", "score": ', 1, {}), ("-", 0.5, {"3": 0.5}), ("4", 1, {})), signed)
+    assert kept is None or from_evidence(kept, raw, signed) is None
+    share = ScoreTarget(kind="score", min=0, max=1)
+    raw = '{"reason": "x", "score": 1}'
+    listed = tokens(('{"reason": "x", "score": ', 1, {}), ("1", 0.55, {"0": 0.45}), ("}", 1, {}))
+    kept = evidence(raw, listed, share)
+    assert kept is not None
+    found = from_evidence(kept, raw, share)
+    assert found is not None
+    assert found.value == 1.0  # 0 could have become 0.9
+
+
+@pytest.mark.parametrize(
+    "spoil", [{"top_logprobs": None}, {"logprob": None}, {"token": None}, {"top_logprobs": [{"token": "7"}]}]
+)
+def test_spoilt_log_probabilities_leave_the_answer_alone(spoil: dict[str, Any], posts: Path, stub: StubTeacher) -> None:
+    def reply(request: dict[str, Any]) -> tuple[int, Any]:
+        found = completion('{"reason": "x", "score": 7}')
+        content = [token | spoil for token in CASES["single digit"][2]]
+        found["choices"][0]["logprobs"] = {"content": content}
+        return 200, found
+
+    stub.reply = reply
+    figures, _ = run(posts, settings(stub.url))
+    assert figures["how"] == {"plain": 6}
+
+
+def test_an_answer_with_half_a_character_is_kept(posts: Path, stub: StubTeacher) -> None:
+    half = chr(0xD83D)  # json.dumps writes it as an escape, and a client reads it back as half a character
+    stub.reply = lambda request: (200, completion(f'{{"reason": "{half}", "score": 7}}') | {"model": f"m{half}"})
+    figures, _ = run(posts, settings(stub.url))
+    assert figures["answered"] == 6
 
 
 def test_log_probabilities_become_the_label(posts: Path, stub: StubTeacher) -> None:

@@ -37,12 +37,15 @@ HARD = [
     ("@Jane_99: hi", "[user]: hi"),
     ("RT @a: @b", "RT [user]: [user]"),
     ("＠jane fullwidth", "[user] fullwidth"),
+    ("写真は@tanaka_hanakoさん", "写真は[user]"),
+    ("谢谢@liwei88 的照片", "谢谢[user] 的照片"),
     ("with @Brand.X and @brand.xy", "with @Brand.X and [user]"),
     ("+44 20 7946 0958", "[phone]"),
     ("(415) 555-2671 or 415.555.2671", "[phone] or [phone]"),
     ("call me: 079 460 958 12", "call me: [phone]"),
     ("☎️ 0176 123 4567", "☎️ [phone]"),
     ("WhatsApp 9876543210", "WhatsApp [phone]"),
+    ("tel: 555 0199 415-555-2671", "tel: [phone]"),
     ("tel ４１５５５５２６７１", "tel [phone]"),
 ]
 KEPT = [

@@ -55,6 +55,7 @@ def test_sentiment_on_mvsa_through_every_stage(real_data: Path, tmp_path: Path) 
     assert [name.split("@")[0] for name in ran if name != "demo"] == [
         "scan",
         "ingest",
+        "choose",
         "sample",
         "annotate",
         "split",

@@ -105,6 +105,8 @@ ANSWERS: list[tuple[Target, str, Value | None]] = [
     (SCORE, '{"reason": "x", "score": "7"}', None),
     (SCORE, '{"reason": "x", "score": true}', None),
     (SCORE, '{"reason": "x", "score": NaN}', None),
+    (SCORE, '{"reason": "x", "score": Infinity}', None),
+    (SCORE, '{"reason": "x", "score": %s}' % ("9" * 400), None),
     (SCORE, '{"score": 7}', None),
     (SCORE, '{"reason": "x", "score": 7, "more": 1}', None),
     (SCORE, "I would rate this post 7 out of 10.", None),

@@ -15,6 +15,9 @@ ALL_MASKED: list[Masked] = ["email", "phone", "handle", "url"]
 SECRET_HEADERS = ("authorization", "cookie", "api-key", "x-api-key", "proxy-authorization")
 
 
+OWN_FIELDS = {"model", "messages", "stream", "n", "response_format", "tools", "max_tokens", "max_completion_tokens"}
+
+
 class Teacher(Section):
     """Who rates: an OpenAI-compatible server, or the drawn demo teacher inside this process."""
 
@@ -46,7 +49,7 @@ class Teacher(Section):
                 raise ValueError(f"headers.{name} would be a secret in a file; write env:NAME_OF_A_VARIABLE")
         if (self.usd_per_million_input is None) != (self.usd_per_million_output is None):
             raise ValueError("usd_per_million_input and usd_per_million_output must be given together")
-        taken = sorted(set(self.extra_body) & {"model", "messages", "stream", "n", "response_format", "tools"})
+        taken = sorted(set(self.extra_body) & OWN_FIELDS)
         if taken:
             raise ValueError(f"extra_body may not set {', '.join(taken)}, which assay sets itself")
         return self

@@ -103,7 +103,7 @@ def active(
     mean = unsure.mean()
     chance = UNIFORM + (1 - UNIFORM) * unsure / mean if mean > 0 else np.ones(len(rest))
     pi = capped(chance, size - n1, most=1 - share)
-    drawn = systematic(pi, float(numbers[order[0]]))
+    drawn = systematic(pi, float(numbers.sum() % 1.0))  # a start that no single post decides
     return Chosen(np.concatenate([batch, rest[drawn]]), np.concatenate([p1, pi[drawn] / (1 - share)]))
 
 

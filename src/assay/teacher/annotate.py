@@ -88,13 +88,18 @@ def _write(
     for batch in stream(sample, ["post_id", "text", "inclusion_p"], LABEL_ROWS):
         answers = store.get(each(keys[row["post_id"]] for row in batch))
         found = [labelled(row, keys[row["post_id"]], answers, done.passing, asker.rubric) for row in batch]
-        file.add(found, done.passing)
+        file.add(found, {post for post in (row["post_id"] for row in batch) if _is_open(keys[post], answers)})
         compared += [
             {name: row[name] for name in ("post_id", "value", "repeat", "second")}
             for row in found
             if row["status"] == "ok" and _is_compared(row, people)
         ]
     return compared
+
+
+def _is_open(own: Keys | None, answers: dict[str, Answer]) -> bool:
+    """Whether a vote of a post has no answer: it failed for a passing reason, or was not asked."""
+    return own is not None and any(key not in answers for key in own.votes)
 
 
 def _is_compared(row: dict[str, Any], people: Humans) -> bool:
@@ -145,7 +150,12 @@ def _seed(store: AnswerStore, missing: set[str], path: str) -> set[str]:
             f"{type(error).__name__})"
         )
         return set()
-    kept = [one for row in table.to_pylist() for one in row.get("answers") or [] if one["key"] in missing]
+    kept = [
+        one
+        for row in table.to_pylist()
+        for one in row.get("answers") or []
+        if one["key"] in missing and one["status"] == "ok"
+    ]
     answers = {one["key"]: Answer(**{name: one.get(name) for name in COLUMNS}) for one in kept}
     store.put(list(answers.values()))
     say(f"annotate: {len(answers)} answers taken over from the labels committed at HEAD")

@@ -58,7 +58,8 @@ CREATE TABLE IF NOT EXISTS spent(scope TEXT, key TEXT, usd REAL, outcome TEXT, a
 CREATE INDEX IF NOT EXISTS spent_scope ON spent(scope);
 CREATE TABLE IF NOT EXISTS reserved(scope TEXT, key TEXT, usd REAL, host TEXT, pid INTEGER, started TEXT);
 CREATE TABLE IF NOT EXISTS batches(
-    digest TEXT PRIMARY KEY, base_url TEXT, scope TEXT, state TEXT, file_id TEXT, batch_id TEXT, keys TEXT, at REAL
+    digest TEXT PRIMARY KEY, base_url TEXT, scope TEXT, state TEXT, file_id TEXT, batch_id TEXT,
+    keys TEXT, structure TEXT, logprobs INTEGER, at REAL
 ) WITHOUT ROWID;
 """
 

@@ -137,9 +137,12 @@ class _Asking:
             if fault.code != "content_filter":
                 self._stop_if_hopeless(fault)
             self.store.put([refusal(key, digest, self.teacher, fault)])
-        except BaseException:
+        except AssayError:
             self.store.release(key)
             raise
+        except Exception as error:  # whatever a server can think of: this post fails, the run goes on
+            self.done.passing[key] = PassingFault("internal", f"{type(error).__name__}: {error}"[:160])
+            self.store.release(key)
         else:
             self.hopeless = 0
             self.store.put([answer_of(key, digest, reply)])

@@ -26,13 +26,15 @@ from assay.teacher.answers import AnswerStore
 from assay.teacher.asking import Asked, Round, answer_of, refusal
 from assay.teacher.client import Client
 from assay.teacher.faults import PASSING, LastingFault, PassingFault
-from assay.teacher.money import Ledger, Meter, price, tokens_of
+from assay.teacher.limits import backoff
+from assay.teacher.money import UNKNOWN_IMAGE_TOKENS, Ledger, Meter, price, tokens_of
 from assay.teacher.questions import Asker
 from assay.teacher.structure import Way, body, path
 
 MAX_REQUESTS = 50_000
 MAX_BYTES = 190 * 2**20  # servers take 200 MB
 ENDED = {"completed", "expired", "cancelled", "failed"}
+LEASE_S = 49 * 3600.0  # a batch ends after a day; another for one that is late
 SENT = "batch"  # the owner of money reserved for a batch: it outlives this process
 
 
@@ -42,6 +44,7 @@ class Open:
 
     digest: str
     keys: dict[str, str]  # key -> question digest
+    way: Way  # how its questions are asked, and so how its answers are read
     state: str = "new"
     file_id: str | None = None
     batch_id: str | None = None
@@ -67,11 +70,13 @@ class _Batches:
             done,
             task,
         )
+        self._largest: int | None = None
         self._cost = 0.0  # of the file that is being written, at most
         self.client = Client(teacher, asker.settings, asker.rubric)
         self.server = self.client.server.with_options(max_retries=max(teacher.retries, 2))
         found = store.way(teacher.base_url, teacher.model)
-        self.way = Way(*found) if found else self.client.ways[0]  # type: ignore[arg-type]
+        known = Way(*found) if found else None  # type: ignore[arg-type]
+        self.way = known if known in self.client.ways else self.client.ways[0]
 
     async def run(self, questions: Iterator[Asked]) -> None:
         try:
@@ -130,7 +135,7 @@ class _Batches:
             if not keys:
                 part.unlink()
                 return
-            batch = Open(_short(self.task + "".join(sorted(keys))), keys)
+            batch = Open(_short(self.task + "".join(sorted(keys))), keys, self.way)
             self._reserve(batch)
             named = part.with_name(f"{batch.digest}.jsonl")
             part.replace(named)
@@ -138,7 +143,14 @@ class _Batches:
             yield batch, named
 
     def _expected(self, request: dict[str, Any]) -> float:
-        return (price(self.teacher, tokens_of(request), self.teacher.max_tokens) or 0.0) * self.teacher.batch_price
+        return (price(self.teacher, self._tokens(request), self.teacher.max_tokens) or 0.0) * self.teacher.batch_price
+
+    def _tokens(self, request: dict[str, Any]) -> int:
+        """At most so many tokens: by the largest that this model has counted so far, else a high guess."""
+        if self._largest is None:
+            rows = self.store.rows("SELECT MAX(prompt_tokens) FROM answers WHERE model = ?", (self.teacher.model,))
+            self._largest = int(rows[0][0] or 0)
+        return max(self._largest, tokens_of(request, 0)) or tokens_of(request, UNKNOWN_IMAGE_TOKENS)
 
     def _reserve(self, batch: Open) -> None:
         usd, self._cost = self._cost, 0.0
@@ -166,31 +178,51 @@ class _Batches:
         await self._create(batch)
 
     async def _create(self, batch: Open) -> None:
-        created = await self.server.batches.create(
-            input_file_id=str(batch.file_id),
-            endpoint=f"/v1{path(self.way)}",  # type: ignore[arg-type]
-            completion_window="24h",
-            metadata={"assay": batch.digest},
-        )
-        batch.state, batch.batch_id = "submitted", created.id
+        once = self.server.with_options(max_retries=0)  # a second POST would be a second batch
+        for attempt in range(max(self.teacher.retries, 2) + 1):
+            try:
+                created = await once.batches.create(
+                    input_file_id=str(batch.file_id),
+                    endpoint=f"/v1{path(batch.way)}",  # type: ignore[arg-type]
+                    completion_window="24h",
+                    metadata={"assay": batch.digest},
+                )
+                found = created.id
+                break
+            except (openai.APIConnectionError, openai.InternalServerError, openai.RateLimitError):
+                await asyncio.sleep(backoff(attempt, None))
+                there = await self._on_server(batch)  # it may have arrived all the same
+                if there:
+                    found = there
+                    break
+                if attempt == max(self.teacher.retries, 2):
+                    raise
+        batch.state, batch.batch_id = "submitted", found
         self._keep(batch)
         if self.meter.log:
             for key in batch.keys:
                 self.meter.log.add(key, "submitted")
         self.done.asked += len(batch.keys)
-        say(f"annotate: batch {created.id} with {len(batch.keys)} questions submitted")
+        say(f"annotate: batch {found} with {len(batch.keys)} questions submitted")
 
     async def _recover(self, batch: Open) -> None:
         """Find out how far a killed run came with a batch, and go on from there."""
-        async for other in self.server.batches.list(limit=100):
-            if (other.metadata or {}).get("assay") == batch.digest:
-                batch.state, batch.batch_id = "submitted", other.id
-                self._keep(batch)
-                return
+        there = await self._on_server(batch)
+        if there:
+            batch.state, batch.batch_id = "submitted", there
+            self._keep(batch)
+            return
         if batch.file_id:
             await self._create(batch)
             return
         self._drop(batch)  # nothing had left the machine; its questions are asked anew
+
+    async def _on_server(self, batch: Open) -> str | None:
+        """The id that a batch has on the server, where it arrived."""
+        async for other in self.server.batches.list(limit=100):
+            if (other.metadata or {}).get("assay") == batch.digest:
+                return other.id
+        return None
 
     # ---------------------------------------------------------------------------------- collecting
 
@@ -227,14 +259,14 @@ class _Batches:
         for file_id in (now.output_file_id, now.error_file_id):
             if file_id:
                 content = await self.server.files.content(file_id)
-                for line in content.text.splitlines():
+                for line in content.content.split(b"\n"):
                     if line.strip():
                         spent += self._keep_line(line, batch, seen)
         for key in batch.keys.keys() - seen:
             self.done.passing[key] = PassingFault("batch_" + now.status, "the batch ended without this answer")
         self._drop(batch, spent)
 
-    def _keep_line(self, line: str, batch: Open, seen: set[str]) -> float:
+    def _keep_line(self, line: bytes, batch: Open, seen: set[str]) -> float:
         """Keep the answer of one line; returns what it cost."""
         try:
             found = json.loads(line)
@@ -251,14 +283,14 @@ class _Batches:
                 if status in PASSING or status >= 500 or not status:
                     raise PassingFault(f"http_{status}" if status else "batch_error", said)
                 raise LastingFault(f"http_{status}", said, status=status)
-            reply = self.client.read(response["body"], self.way)
+            reply = self.client.read(response["body"], batch.way)
         except PassingFault as fault:
             self.done.passing[key] = fault
             return 0.0
         except LastingFault as fault:
             self.store.put([refusal(key, digest, self.teacher, fault)])
             return 0.0
-        except (KeyError, TypeError, AttributeError, IndexError) as error:
+        except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
             self.done.passing[key] = PassingFault("bad_response", type(error).__name__)
             return 0.0
         cost = (reply.cost_usd or 0.0) * self.teacher.batch_price
@@ -269,14 +301,21 @@ class _Batches:
 
     def _open(self) -> list[Open]:
         rows = self.store.rows(
-            "SELECT digest, keys, state, file_id, batch_id FROM batches WHERE base_url = ? AND scope = ? ORDER BY at",
+            "SELECT digest, keys, structure, logprobs, state, file_id, batch_id FROM batches "
+            "WHERE base_url = ? AND scope = ? ORDER BY at",
             (self.teacher.base_url, self.task),
         )
-        return [Open(digest, json.loads(keys), *rest) for digest, keys, *rest in rows]
+        return [
+            Open(digest, json.loads(keys), Way(structure, bool(logprobs)), *rest)
+            for digest, keys, structure, logprobs, *rest in rows
+        ]
 
     def _keep(self, batch: Open) -> None:
+        with self.store.writing() as db:  # claimed by the batch itself, which outlives this process
+            held = [(SENT, batch.digest, time.time() + LEASE_S, key) for key in batch.keys]
+            db.executemany("UPDATE claims SET host = ?, pid = 0, started = ?, expires = ? WHERE key = ?", held)
         self.store.rows(
-            "INSERT OR REPLACE INTO batches VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO batches VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 batch.digest,
                 self.teacher.base_url,
@@ -285,6 +324,8 @@ class _Batches:
                 batch.file_id,
                 batch.batch_id,
                 json.dumps(batch.keys),
+                batch.way.structure,
+                batch.way.logprobs,
                 time.time(),
             ),
         )

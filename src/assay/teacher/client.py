@@ -14,7 +14,7 @@ import httpx2
 import openai
 
 from assay.config import Annotate, Teacher
-from assay.errors import AccountRefused, RowError, SettingsError
+from assay.errors import AccountRefused, RowError, SettingsError, TeacherError
 from assay.teacher.distribution import evidence, from_typed
 from assay.teacher.faults import ACCOUNT, NOT_THIS_WAY, PASSING, LastingFault, PassingFault
 from assay.teacher.limits import Pace, backoff
@@ -114,8 +114,8 @@ class Client:
             return reply
         try:
             again = await self._try(with_repair(request, reply.raw, self.rubric.again(problem)), way, key, deadline)
-        except (PassingFault, LastingFault):
-            return reply  # paid for, and no worse than nothing
+        except (PassingFault, LastingFault, TeacherError):
+            return reply  # paid for; where the run has to stop, the next question tells
         return again.plus(reply)
 
     def _problem(self, reply: Reply) -> RowError | None:
@@ -139,6 +139,10 @@ class Client:
                 continue  # this form was ignored; without log-probabilities it would be so too
             try:
                 reply = await self._try(body(question, way, self.settings), way, key, deadline, probing=True)
+            except (PassingFault, TeacherError):
+                if earlier is None:
+                    raise
+                return earlier  # paid for; the next question looks for a way again
             except LastingFault as fault:
                 if fault.status not in NOT_THIS_WAY:
                     raise
@@ -181,7 +185,7 @@ class Client:
             fault: PassingFault | None = None
             headers: Mapping[str, str] | None = None
             try:
-                reserved = self.meter.reserve(key, expected, self.settings)
+                reserved = self.meter.reserve(key, request, self.settings)
             except BaseException:
                 self.pace.leave(None)
                 raise
@@ -239,7 +243,7 @@ class Client:
         """A server's message in one line, without the key, which some repeat."""
         for secret in self._secrets:
             said = said.replace(secret, "***") if len(secret) > 4 else said
-        return " ".join(said.split())[:200]
+        return readable(" ".join(said.split())[:200])
 
     def _refused(self, status: int | None, said: str) -> AccountRefused:
         settings = self.settings
@@ -254,9 +258,13 @@ class Client:
         usage = answer.get("usage") or {}
         if way.structure == "typed":
             tokens = usage.get("input_tokens"), usage.get("output_tokens")
-            raw = json.dumps(answer["answers"], ensure_ascii=False)
+            raw = json.dumps(answer["answers"])
             return Reply(
-                raw, str(answer.get("model") or self.settings.model), *tokens, self._cost(usage, tokens), "typed"
+                raw,
+                readable(str(answer.get("model") or self.settings.model)),
+                *tokens,
+                self._cost(usage, tokens),
+                "typed",
             )
         choices = answer.get("choices")
         if not choices:
@@ -267,12 +275,12 @@ class Client:
             raise PassingFault("bad_response", f"no message in the body (finish reason {reason})")
         if reason == "content_filter" or message.get("refusal"):
             raise LastingFault("content_filter", self.clean(str(message.get("refusal") or "")))
-        raw = content_of(message, way)
+        raw = readable(content_of(message, way))
         tokens = usage.get("prompt_tokens"), usage.get("completion_tokens")
         listed = (choice.get("logprobs") or {}).get("content") if way.logprobs else None
         return Reply(
             raw,
-            str(answer.get("model") or self.settings.model),
+            readable(str(answer.get("model") or self.settings.model)),
             *tokens,
             self._cost(usage, tokens),
             evidence=evidence(raw, listed, self.rubric.target) if listed else None,
@@ -296,6 +304,11 @@ def _said(error: openai.APIStatusError) -> str:
         return error.response.text or str(error.message)
     except httpx2.HTTPError:
         return str(error.message)
+
+
+def readable(text: str) -> str:
+    """The text without half characters, which cannot be stored."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

@@ -19,6 +19,7 @@ from assay.errors import RowError
 from assay.teacher.rubric import ANSWER, Rubric, Value
 from assay.teacher.structure import levels
 
+SHORT_RANGE = 3  # of scores: on a shorter one, decimals are to be expected
 COVERED = 0.5  # less mass than this on readable answers: the distribution is not used
 
 
@@ -45,26 +46,33 @@ class Label:
 def evidence(raw: str, content: Sequence[Mapping[str, Any]], target: Target) -> str | None:
     """The tokens from the answer's value on, as JSON to keep; None where they are not those of the answer."""
     try:
-        texts = [str(token["token"]) for token in content]
-        start = raw.rindex(f'"{ANSWER[target.kind]}"')
-        colon = raw.index(":", start) + 1
-    except (KeyError, TypeError, ValueError):
-        return None
-    whole = "".join(texts)
-    offset = whole.find(raw)
+        return _evidence(raw, content, target)
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
+        return None  # the answer itself is none the worse
+
+
+def _evidence(raw: str, content: Sequence[Mapping[str, Any]], target: Target) -> str | None:
+    texts = [str(token["token"]) for token in content]
+    colon = raw.index(":", raw.rindex(f'"{ANSWER[target.kind]}"')) + 1
+    offset = "".join(texts).find(raw)
     if offset < 0:
         return None
-    kept, at = [], 0
+    kept: list[Any] = []
+    at = 0
     for token, text in zip(content, texts, strict=True):
         before, at = at, at + len(text)
         if before < offset + colon < at:  # the value begins inside of this token: only its own end counts
             own = text[offset + colon - before :]
-            kept.append([own, {own: round(math.exp(float(token["logprob"])), 5)}])
+            kept.append([own, {own: _probability(token)}])
         elif before >= offset + colon and text:
-            others = {str(one["token"]): round(math.exp(float(one["logprob"])), 5) for one in token["top_logprobs"]}
-            others.setdefault(text, round(math.exp(float(token["logprob"])), 5))
+            others = {str(one["token"]): _probability(one) for one in token["top_logprobs"]}
+            others.setdefault(text, _probability(token))
             kept.append([text, others])
-    return json.dumps(kept, ensure_ascii=False) if kept else None
+    return json.dumps(kept) if kept else None
+
+
+def _probability(token: Mapping[str, Any]) -> float:
+    return round(math.exp(float(token["logprob"])), 5)
 
 
 def from_evidence(kept: str, raw: str, target: Target) -> Label | None:
@@ -109,6 +117,8 @@ def _trimmed(tokens: list[Token]) -> list[Token]:
 def _score_masses(tokens: Sequence[Token], target: ScoreTarget) -> dict[float, float]:
     """Score -> probability, over the path of the answer and the branches next to it."""
     masses: dict[float, float] = {}
+    if target.min < 0:  # a minus says nothing of the number behind it
+        return masses
     prefix, path = "", 1.0
     for token in tokens:
         for text, mass in token.alternatives.items():
@@ -142,7 +152,8 @@ def _branch(prefix: str, text: str, target: ScoreTarget) -> float | None:
         value = float(number)
     except ValueError:
         return None
-    grows = not ended and "." not in number and value > 0 and value * 10 <= target.max
+    whole = not ended and "." not in number  # 1 could become 10, and on a short range 0 could become 0.9
+    grows = whole and (0 < value * 10 <= target.max or target.max - target.min < SHORT_RANGE)
     return value if target.min <= value <= target.max and not grows else None
 
 
@@ -178,21 +189,20 @@ def _labels_label(tokens: Sequence[Token], chosen: list[str], target: LabelsTarg
     At each place a label has the mass of the tokens that lead to it and to no other.
     """
     masses: dict[tuple[int, str], float] = {}
-    text, path, place = "", 1.0, 0
+    text, path = "", 1.0
     for token in tokens:
         for other, mass in token.alternatives.items():
             number, partial = _element(text + other)
             led = _led(partial, target)
             if other != token.text and led and (number, "") not in masses:
                 masses[number, led] = masses.get((number, led), 0.0) + path * mass
+        path = _carried(path, text, token)
         text += token.text
         number, partial = _element(text)
-        path = token.alternatives[token.text] * (path if number == place else 1.0)
-        place = number
         led = _led(partial, target)
-        if led and (place, "") not in masses:
-            masses[place, led] = masses.get((place, led), 0.0) + path
-            masses[place, ""] = 1.0  # this place is settled; the rest of the name says nothing more
+        if led and (number, "") not in masses:
+            masses[number, led] = masses.get((number, led), 0.0) + path
+            masses[number, ""] = 1.0  # this place is settled; the rest of the name says nothing more
         if "]" in token.text:
             break
     if not text.startswith("["):
@@ -202,6 +212,14 @@ def _labels_label(tokens: Sequence[Token], chosen: list[str], target: LabelsTarg
         missing = math.prod(1 - min(mass, 1.0) for (_, one), mass in masses.items() if one == name)
         shares.append(round(1 - missing, 6))
     return Label([name for name in target.names if name in chosen], "logprobs", shares)
+
+
+def _carried(path: float, text: str, token: Token) -> float:
+    """The probability that leads to the name behind a token: of going on with the list and of its own tokens."""
+    p = token.alternatives[token.text]
+    if text.count('"') % 2 and '"' in token.text:  # a name ends in this token: what led to it counts no more
+        return p if token.text.split('"', 1)[1].strip() else 1.0
+    return path * p
 
 
 def _element(text: str) -> tuple[int, str]:

@@ -170,7 +170,7 @@ class LabelsFile:
         self._cost: float | None = None
 
     def add(self, rows: list[dict[str, Any]], passing: Container[str] = ()) -> None:
-        """Write rows; `passing`: keys whose questions failed for passing reasons."""
+        """Write rows; `passing`: posts of which something was not answered for passing reasons."""
         if rows:
             self._writer.write_table(pa.Table.from_pylist(rows, schema=self.schema))
         for row in rows:
@@ -182,7 +182,7 @@ class LabelsFile:
             else:
                 self.first_reason = self.first_reason or row["reason"]
                 self._failed[str(row["reason"]).split(":")[0]] += 1
-                self.passing += row["key"] in passing if row["key"] else 0
+                self.passing += row["post_id"] in passing
             if row["key"] and row["key"] not in self._paid:
                 self._paid.add(row["key"])
                 self._tokens["prompt"] += row["prompt_tokens"] or 0

@@ -18,6 +18,7 @@ from assay.teacher.answers import AnswerStore
 
 CHARS_A_TOKEN = 4
 IMAGE_TOKENS = 256  # a rough figure; what a server says counts as soon as it says it
+UNKNOWN_IMAGE_TOKENS = 1500  # a high one, reserved until the server has counted some
 FIRST_RESERVE_USD = 0.05  # for the first questions to a server that alone knows its prices
 
 
@@ -29,7 +30,7 @@ def price(settings: Teacher, prompt: int | None, completion: int | None) -> floa
     return (prompt * prices[0] + completion * prices[1]) / 1e6
 
 
-def tokens_of(request: dict[str, Any]) -> int:
+def tokens_of(request: dict[str, Any], image_tokens: int = IMAGE_TOKENS) -> int:
     """About how many tokens a request has."""
     count = len(json.dumps(request.get("questions", ""))) + len(str(request.get("state", "")))
     images = len(request.get("assets", ()))
@@ -37,7 +38,7 @@ def tokens_of(request: dict[str, Any]) -> int:
         parts = message["content"] if isinstance(message["content"], list) else [{"text": message["content"]}]
         count += sum(len(part.get("text", "")) for part in parts)
         images += sum("image_url" in part for part in parts)
-    return count // CHARS_A_TOKEN + images * IMAGE_TOKENS
+    return count // CHARS_A_TOKEN + images * image_tokens
 
 
 @dataclass(frozen=True)
@@ -69,11 +70,13 @@ class Meter:
         self._untold = False
         self._unlogged: TeacherError | None = None
 
-    def reserve(self, key: str, tokens: int, settings: Teacher) -> Reserved:
+    def reserve(self, key: str, request: dict[str, Any], settings: Teacher) -> Reserved:
         """Set aside what this try may cost at most; BudgetReached when that is no longer there."""
         if self._unlogged:
             raise self._unlogged
-        bound = price(settings, math.ceil(tokens * self._ratio), settings.max_tokens)
+        tokens = tokens_of(request)
+        most = math.ceil(tokens * self._ratio) if self._counted else tokens_of(request, UNKNOWN_IMAGE_TOKENS)
+        bound = price(settings, most, settings.max_tokens)
         usd = self._dearest if bound is None else bound
         if self.budget is None or self.store is None:
             return Reserved(key, usd, tokens=tokens)

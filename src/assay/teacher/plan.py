@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import statistics
 from collections.abc import Sequence
 from itertools import islice, pairwise
@@ -72,10 +73,12 @@ def _of_teacher(
     store: AnswerStore,
 ) -> dict[str, Any]:
     seen = store.rows(
-        "SELECT prompt_tokens, completion_tokens, cost_usd, answered_at FROM answers WHERE status = 'ok' AND key IN "
-        "(SELECT key FROM answers WHERE model = ? OR model LIKE ?) ORDER BY answered_at DESC LIMIT ?",
-        (teacher.model, f"{teacher.model}%", SEEN),
+        "SELECT prompt_tokens, completion_tokens, cost_usd, answered_at, model FROM answers WHERE status = 'ok' "
+        "AND substr(model, 1, ?) = ? ORDER BY answered_at DESC LIMIT ?",
+        (len(teacher.model), teacher.model, SEEN),
     )
+    own = re.compile(rf"{re.escape(teacher.model)}(?:[-@:]\d.*|@.*)?")  # its name, maybe with a dated version
+    seen = [row for row in seen if own.fullmatch(row[4])]
     prompts = [row[0] for row in seen if row[0] is not None]
     answers = [row[1] for row in seen if row[1] is not None]
     if prompts and answers:
@@ -84,11 +87,10 @@ def _of_teacher(
         prompts, answers = _estimated(sample, asker, keys, missing), [teacher.max_tokens]
         based = "the requests alone, with the longest answers; --pilot 20 asks some posts and knows better"
     costs = [row[2] for row in seen if row[2] is not None]
-    if not costs and teacher.usd_per_million_input is not None:
-        mean_answer = statistics.fmean(answers)
-        costs = [price(teacher, int(prompt), round(mean_answer)) or 0.0 for prompt in prompts]
-    if asker.settings.mode == "batch":
-        costs = [cost * teacher.batch_price for cost in costs]
+    if teacher.usd_per_million_input is not None:
+        share = teacher.batch_price if asker.settings.mode == "batch" else 1.0
+        mean_answer = round(statistics.fmean(answers))
+        costs = [share * (price(teacher, int(prompt), mean_answer) or 0.0) for prompt in prompts]
     times = sorted(row[3] for row in seen)
     gaps = [b - a for a, b in pairwise(times) if b - a < PAUSE_S]
     rate = 1 / statistics.fmean(gaps) if len(gaps) >= 5 and sum(gaps) > 0 else None

@@ -22,7 +22,7 @@ _PLAIN_EMAIL = re.compile(r"[^\s@<>()\[\],;:\"]+@[^\s@<>()\[\],;:\"]+\.[^\s@<>()
 _HIDDEN_EMAIL = re.compile(
     rf"[\w.+-]+{_AT}[\w-]+(?:{_DOT}[\w-]+)*{_DOT}(?:com|net|org|edu|gov|info|io|co|me|[a-z]{{2}})\b", re.IGNORECASE
 )
-_HANDLE = re.compile(r"(?<![\w@/.])[@\uff20]([\w](?:[\w.]*[\w])?)")
+_HANDLE = re.compile(r"(?<![A-Za-z0-9_@])[@\uff20]([\w](?:[\w.]*[\w])?)")
 _NEAR_A_PHONE = re.compile(
     r"((?:call|text|tel|phone|mobile|cell|whats?app|wa|sms|dm|fon|t[ée]l[ée]fono|\u260e\ufe0f?|\U0001f4de|\U0001f4f1)"
     r"\s*(?:me|us)?\s*(?:at|on|:|-)?\s*)(\+?[\d(][\d\s().\-/]{6,}\d)",
@@ -72,10 +72,14 @@ def _phones(text: str, regions: Collection[str]) -> str:
         for found in phonenumbers.PhoneNumberMatcher(plain, region)
     }
     spots |= {found.span(2) for found in _NEAR_A_PHONE.finditer(plain)}
-    end = len(text) + 1
-    for start, stop in sorted(spots, reverse=True):
-        if stop <= end:
-            text, end = text[:start] + MARKS["phone"] + text[stop:], start
+    merged: list[tuple[int, int]] = []
+    for start, stop in sorted(spots):
+        if merged and start < merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(stop, merged[-1][1]))
+        else:
+            merged.append((start, stop))
+    for start, stop in reversed(merged):
+        text = text[:start] + MARKS["phone"] + text[stop:]
     return text
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,10 +108,12 @@ class Rubric:
             if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
                 raise RowError("invalid_answer", f"labels {value!r} is not a list of names")
             return _labels(value, self.target, "invalid_answer")
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
             raise RowError("invalid_answer", f"score {value!r} is not a number")
-        if not self.target.min <= value <= self.target.max:
-            raise RowError("invalid_answer", f"score {value} is outside {self.target.min:g} to {self.target.max:g}")
+        if not self.target.min <= value <= self.target.max:  # before anything that a huge number would break
+            raise RowError(
+                "invalid_answer", f"score {str(raw)[-40:]!r} is outside {self.target.min:g} to {self.target.max:g}"
+            )
         return float(value)
 
 
