@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import math
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from assay.config import Annotate, LabelsTarget, ScoreTarget, Target, Teacher
 from assay.errors import AccountRefused, RowError
+from assay.teacher import asking
 from assay.teacher.answers import AnswerStore
 from assay.teacher.client import retry_after
 from assay.teacher.distribution import evidence, from_evidence, from_typed, from_votes, score_label
@@ -402,6 +405,27 @@ def test_a_server_that_asks_for_hours_ends_the_run(posts: Path, stub: StubTeache
     stub.reply = lambda request: (429, {"error": {"message": "daily limit"}}, {"Retry-After": "7200"})
     with pytest.raises(AccountRefused, match=r"asks to wait 2\.0 hours"):
         run(posts, settings(stub.url, retries=3))
+
+
+def test_a_claim_that_grows_old_in_the_queue_is_renewed_or_given_up(
+    posts: Path, stub: StubTeacher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claims: list[str] = []
+    claim = AnswerStore.claim
+
+    def counted(self: AnswerStore, key: str, lease_s: float = 1.0) -> bool:
+        claims.append(key)
+        if claims.count(key) == 2 and len(set(claims)) == 3:  # one of the old claims: another process has it
+            return False
+        return claim(self, key, lease_s)
+
+    monkeypatch.setattr(AnswerStore, "claim", counted)
+    clock = itertools.count(step=1_000_000)
+    monkeypatch.setattr(asking, "time", SimpleNamespace(monotonic=lambda: next(clock)))  # claims are old at once
+    figures, _ = run(posts, settings(stub.url, concurrency=1))
+    assert figures["answered"] == 6
+    assert len(stub.requests) == 6
+    assert len(claims) > 12
 
 
 def test_the_deadline_of_a_post_bounds_its_tries(posts: Path, stub: StubTeacher) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from assay.errors import AccountRefused, AssayError
 from assay.progress import progress, say
 from assay.teacher.answers import Answer, AnswerStore
 from assay.teacher.client import Client, Reply
-from assay.teacher.faults import LastingFault, PassingFault
+from assay.teacher.faults import LastingFault, PassingFault, Taken
 from assay.teacher.money import AuditLog, Meter
 from assay.teacher.questions import Asker
 from assay.teacher.structure import Question, Way
@@ -74,7 +75,9 @@ class _Asking:
             meter=meter,
             known_way=Way(known[0], known[1]) if known else None,  # type: ignore[arg-type]
             on_way=self._found_way,
+            before_send=self._still_mine,
         )
+        self.claimed: dict[str, float] = {}  # when, of the questions in hand
         self.stop: AssayError | None = None
         self.hopeless = 0  # faults in a row that no other post is likely to escape
         self.waiting = False
@@ -84,6 +87,14 @@ class _Asking:
         self.store.keep_way(self.teacher.base_url, self.teacher.model, way.structure, way.logprobs)
         if self.teacher.base_url != "demo":
             say(f"annotate: {self.teacher.model} takes questions as {way}")
+
+    def _still_mine(self, key: str) -> None:
+        """Renew a claim that grows old while a question waits for its turn; Taken when it is lost."""
+        now = time.monotonic()
+        if key in self.claimed and now - self.claimed[key] > self.lease / 2:
+            if not self.store.claim(key, self.lease):
+                raise Taken
+            self.claimed[key] = now
 
     async def run(self) -> None:
         self.bar = progress(what="annotate", total=self.count)
@@ -126,6 +137,7 @@ class _Asking:
                 self.waiting = True
             return
         self.done.asked += 1
+        self.claimed[key] = time.monotonic()
         try:
             reply = await self.client.ask(question, key)
         except PassingFault as fault:
@@ -137,6 +149,10 @@ class _Asking:
             if fault.code != "content_filter":
                 self._stop_if_hopeless(fault)
             self.store.put([refusal(key, digest, self.teacher, fault)])
+        except Taken:
+            self.done.asked -= 1
+            self.later.append((key, digest, question))
+            return
         except AssayError:
             self.store.release(key)
             raise
@@ -146,6 +162,8 @@ class _Asking:
         else:
             self.hopeless = 0
             self.store.put([answer_of(key, digest, reply)])
+        finally:
+            self.claimed.pop(key, None)
         self.bar.update()
 
     def _stop_if_hopeless(self, fault: PassingFault | LastingFault) -> None:

@@ -16,7 +16,7 @@ import openai
 from assay.config import Annotate, Teacher
 from assay.errors import AccountRefused, RowError, SettingsError, TeacherError
 from assay.teacher.distribution import evidence, from_typed
-from assay.teacher.faults import ACCOUNT, NOT_THIS_WAY, PASSING, LastingFault, PassingFault
+from assay.teacher.faults import ACCOUNT, NOT_THIS_WAY, PASSING, LastingFault, PassingFault, Taken
 from assay.teacher.limits import Pace, backoff
 from assay.teacher.money import Meter, price, tokens_of
 from assay.teacher.rubric import Rubric
@@ -60,8 +60,12 @@ class Client:
         meter: Meter | None = None,
         known_way: Way | None = None,
         on_way: Callable[[Way], None] | None = None,
+        before_send: Callable[[str], None] | None = None,
     ) -> None:
-        """`known_way`: what an earlier run found that the server takes; `on_way` is told what this one finds."""
+        """`known_way`: what an earlier run found that the server takes; `on_way` is told what this one finds.
+
+        `before_send` gets the key of a question before each try and may refuse by raising.
+        """
         self.settings, self.rubric, self.meter = settings, rubric, meter or Meter()
         self.pace = Pace(
             most=settings.concurrency,
@@ -70,6 +74,7 @@ class Client:
         )
         self.ways = ways(settings, annotate)
         self._way = known_way if known_way in self.ways else self.ways[0] if len(self.ways) == 1 else None
+        self._before_send = before_send
         self._on_way, self._probing, self._refusals = on_way, asyncio.Lock(), 0
         self._hopeless: AccountRefused | None = None
         http: httpx2.AsyncClient | None = None
@@ -114,7 +119,7 @@ class Client:
             return reply
         try:
             again = await self._try(with_repair(request, reply.raw, self.rubric.again(problem)), way, key, deadline)
-        except (PassingFault, LastingFault, TeacherError):
+        except (PassingFault, LastingFault, TeacherError, Taken):
             return reply  # paid for; where the run has to stop, the next question tells
         return again.plus(reply)
 
@@ -139,7 +144,7 @@ class Client:
                 continue  # this form was ignored; without log-probabilities it would be so too
             try:
                 reply = await self._try(body(question, way, self.settings), way, key, deadline, probing=True)
-            except (PassingFault, TeacherError):
+            except (PassingFault, TeacherError, Taken):
                 if earlier is None:
                     raise
                 return earlier  # paid for; the next question looks for a way again
@@ -185,6 +190,8 @@ class Client:
             fault: PassingFault | None = None
             headers: Mapping[str, str] | None = None
             try:
+                if self._before_send:
+                    self._before_send(key)
                 reserved = self.meter.reserve(key, request, self.settings)
             except BaseException:
                 self.pace.leave(None)

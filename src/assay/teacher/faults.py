@@ -24,6 +24,10 @@ class PassingFault(RowError):
         self.charged = not code.startswith("http_")
 
 
+class Taken(Exception):
+    """While a question waited for its turn its claim ran out, and another process has it now."""
+
+
 class LastingFault(RowError):
     """A fault of this one question that asking again will not mend."""
 
