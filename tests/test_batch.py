@@ -20,7 +20,7 @@ from assay.errors import AccountRefused, BudgetReached, TooManyFailures
 from assay.teacher import batch as batch_module
 from assay.teacher.answers import AnswerStore
 from assay.teacher.money import Ledger
-from tests.conftest import ROOT, completion, valid_answer
+from tests.conftest import ROOT, completion, picture, valid_answer
 from tests.test_client import changed
 from tests.test_teacher import run, settings, write_sample
 
@@ -261,6 +261,16 @@ def test_a_refused_batch_is_one_line(posts: Path, server: BatchServer) -> None:
         run(posts, batched(server.url))
     server.end = "completed"
     assert run(posts, batched(server.url))[0]["answered"] == 12
+
+
+def test_pictures_are_reserved_for_high_until_the_server_has_counted_some(tmp_path: Path, server: BatchServer) -> None:
+    prices = {"usd_per_million_input": 1000.0, "usd_per_million_output": 1000.0, "max_tokens": 20}
+    pictured = write_sample(tmp_path / "pictured", [("p", "a caption", [picture()] * 4)])
+    with pytest.raises(BudgetReached, match="does not have"):
+        run(
+            pictured, changed(batched(server.url, **prices), budget_usd=2.0)
+        )  # four pictures of 1,500 tokens: 3 dollars
+    assert not server.submitted
 
 
 def test_a_budget_holds_for_batches(posts: Path, server: BatchServer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -150,7 +150,9 @@ class _Batches:
         if self._largest is None:
             rows = self.store.rows("SELECT MAX(prompt_tokens) FROM answers WHERE model = ?", (self.teacher.model,))
             self._largest = int(rows[0][0] or 0)
-        return max(self._largest, tokens_of(request, 0)) or tokens_of(request, UNKNOWN_IMAGE_TOKENS)
+        if self._largest:
+            return max(self._largest, tokens_of(request, 0))
+        return tokens_of(request, UNKNOWN_IMAGE_TOKENS)
 
     def _reserve(self, batch: Open) -> None:
         usd, self._cost = self._cost, 0.0
