@@ -7,11 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from assay.config import Student, Task
+from assay.posts import read, write_table
 from assay.progress import say
-from assay.sampling import Draw, frame, permanent_number, random_draw, write_choice, write_sample
+from assay.sampling import frame, permanent_number, random_draw, write_choice, write_sample
 from assay.scoring.designs import Chosen, active, compress, diverse
 from assay.student import features as feature_files
 from assay.student.features import embed
@@ -56,8 +59,9 @@ def choose(
 
         def label(rows: np.ndarray) -> np.ndarray:
             say(f"choose: labels for a first batch of {len(rows)} posts")
-            first = Draw({pool_ids[i]: 1.0 for i in rows}, {pool_ids[i]: "first" for i in rows}, len(ids))
-            write_sample(posts, root, work / "first", settings=settings, max_pixels=max_pixels, drawn=first)
+            batch = read(work / "pool")
+            batch = batch.filter(pc.is_in(batch["post_id"], pa.array([pool_ids[i] for i in rows])))
+            write_table(batch, work / "first" / "part-00000.parquet")
             annotate(
                 work / "first",
                 work / "labels.parquet",

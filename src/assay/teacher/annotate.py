@@ -122,7 +122,7 @@ def _ask_missing(
     task: str,
 ) -> Round:
     wanted = set(each(keys.values()))
-    missing = wanted - store.get(wanted).keys()
+    missing = wanted - store.known(wanted)
     if missing:
         missing -= _seed(store, missing, seed)
     done = Round(from_store=len(wanted) - len(missing))

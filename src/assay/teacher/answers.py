@@ -74,10 +74,10 @@ class AnswerStore:
         try:
             self._db = sqlite3.connect(self.path, isolation_level=None, timeout=60)
             self._db.executescript(_SETUP)
-            there = {row[1] for row in self._db.execute("PRAGMA table_info(answers)")}
-            for name in COLUMNS:  # of a store that an earlier version made
-                if name not in there:
-                    self._db.execute(f"ALTER TABLE answers ADD COLUMN {name}")
+            if self._lacking():  # a store that an earlier version made; another process may be at it too
+                with self.writing() as db:
+                    for name in self._lacking():
+                        db.execute(f"ALTER TABLE answers ADD COLUMN {name}")
             self._db.execute("CREATE INDEX IF NOT EXISTS answers_question ON answers(question)")
         except sqlite3.Error as error:
             raise TeacherError(f"answer store {self.path}: {error}; is the disk full or the file damaged?") from error
@@ -90,15 +90,27 @@ class AnswerStore:
     ) -> None:
         self._db.close()
 
+    def _lacking(self) -> list[str]:
+        """The columns that the table of answers does not have yet."""
+        there = {row[1] for row in self._db.execute("PRAGMA table_info(answers)")}
+        return [name for name in COLUMNS if name not in there]
+
     def get(self, keys: Iterable[str]) -> dict[str, Answer]:
         """The answers that are there, by key."""
-        wanted, found = list(dict.fromkeys(keys)), {}
+        statement = f"SELECT {', '.join(COLUMNS)} FROM answers WHERE key IN (...)"
+        return {row[0]: Answer(*row) for row in self.rows_among(statement, keys)}
+
+    def known(self, keys: Iterable[str]) -> set[str]:
+        """Those of the keys that have an answer."""
+        return {row[0] for row in self.rows_among("SELECT key FROM answers WHERE key IN (...)", keys)}
+
+    def rows_among(self, statement: str, values: Iterable[str], also: Sequence[Any] = ()) -> Iterator[Any]:
+        """The rows of a query whose `(...)` stands for many values, some at a time; `also`: its later parameters."""
+        wanted = list(dict.fromkeys(values))
         for start in range(0, len(wanted), 500):
             part = wanted[start : start + 500]
             marks = ",".join("?" * len(part))
-            for row in self._run(f"SELECT {', '.join(COLUMNS)} FROM answers WHERE key IN ({marks})", part):
-                found[row[0]] = Answer(*row)
-        return found
+            yield from self._run(statement.replace("(...)", f"({marks})"), [*part, *also])
 
     def put(self, answers: Sequence[Answer]) -> None:
         """Keep answers and free their claims, in one transaction; one that is there already stays."""

@@ -67,13 +67,12 @@ class _Asking:
     ) -> None:
         self.questions, self.count, self.teacher, self.store, self.done = questions, count, teacher, store, done
         self.lease = teacher.deadline_s + 2 * teacher.timeout_s + 60
-        known = store.way(teacher.base_url, teacher.model)
         self.client = Client(
             teacher,
             asker.settings,
             asker.rubric,
             meter=meter,
-            known_way=Way(known[0], known[1]) if known else None,  # type: ignore[arg-type]
+            known_way=store.way(teacher.base_url, teacher.model),
             on_way=self._found_way,
             before_send=self._still_mine,
         )
@@ -127,7 +126,7 @@ class _Asking:
 
     async def _one(self, key: str, digest: str, question: Question) -> None:
         if not self.store.claim(key, self.lease):
-            if self.store.get([key]):  # another process has asked it meanwhile
+            if self.store.known([key]):  # another process has asked it meanwhile
                 self.done.from_store += 1
                 self.bar.update()
             else:

@@ -25,11 +25,11 @@ from assay.progress import progress, say
 from assay.teacher.answers import AnswerStore
 from assay.teacher.asking import Asked, Round, answer_of, refusal
 from assay.teacher.client import Client
-from assay.teacher.faults import PASSING, LastingFault, PassingFault
+from assay.teacher.faults import LastingFault, PassingFault, fault_of
 from assay.teacher.limits import backoff
 from assay.teacher.money import UNKNOWN_IMAGE_TOKENS, Ledger, Meter, price, tokens_of
 from assay.teacher.questions import Asker
-from assay.teacher.structure import Way, body, path
+from assay.teacher.structure import Way, body, path, remembered
 
 MAX_REQUESTS = 50_000
 MAX_BYTES = 190 * 2**20  # servers take 200 MB
@@ -62,21 +62,12 @@ class _Batches:
     def __init__(
         self, teacher: Teacher, asker: Asker, store: AnswerStore, meter: Meter, done: Round, task: str
     ) -> None:
-        self.teacher, self.asker, self.store, self.meter, self.done, self.task = (
-            teacher,
-            asker,
-            store,
-            meter,
-            done,
-            task,
-        )
+        self.teacher, self.store, self.meter, self.done, self.task = teacher, store, meter, done, task
         self._largest: int | None = None
         self._cost = 0.0  # of the file that is being written, at most
         self.client = Client(teacher, asker.settings, asker.rubric)
         self.server = self.client.server.with_options(max_retries=max(teacher.retries, 2))
-        found = store.way(teacher.base_url, teacher.model)
-        known = Way(*found) if found else None  # type: ignore[arg-type]
-        self.way = known if known in self.client.ways else self.client.ways[0]
+        self.way = remembered(store.way(teacher.base_url, teacher.model), self.client.ways) or self.client.ways[0]
 
     async def run(self, questions: Iterator[Asked]) -> None:
         try:
@@ -172,6 +163,7 @@ class _Batches:
             )
 
     async def _submit(self, batch: Open, file: Path) -> None:
+        self.meter.check()
         with open(file, "rb") as content:
             uploaded = await self.server.files.create(file=(f"{batch.digest}.jsonl", content), purpose="batch")
         batch.state, batch.file_id = "uploaded", uploaded.id
@@ -201,9 +193,8 @@ class _Batches:
                     raise
         batch.state, batch.batch_id = "submitted", found
         self._keep(batch)
-        if self.meter.log:
-            for key in batch.keys:
-                self.meter.log.add(key, "submitted")
+        for key in batch.keys:
+            self.meter.note(key, "submitted")
         self.done.asked += len(batch.keys)
         say(f"annotate: batch {found} with {len(batch.keys)} questions submitted")
 
@@ -282,9 +273,7 @@ class _Batches:
         try:
             if status != 200:
                 said = self.client.clean(json.dumps(found.get("error") or response.get("body") or ""))
-                if status in PASSING or status >= 500 or not status:
-                    raise PassingFault(f"http_{status}" if status else "batch_error", said)
-                raise LastingFault(f"http_{status}", said, status=status)
+                raise fault_of(status, said) if status else PassingFault("batch_error", said)
             reply = self.client.read(response["body"], batch.way)
         except PassingFault as fault:
             self.done.passing[key] = fault

@@ -16,11 +16,11 @@ import openai
 from assay.config import Annotate, Teacher
 from assay.errors import AccountRefused, RowError, SettingsError, TeacherError
 from assay.teacher.distribution import evidence, from_typed
-from assay.teacher.faults import ACCOUNT, NOT_THIS_WAY, PASSING, LastingFault, PassingFault, Taken
+from assay.teacher.faults import ACCOUNT, NOT_THIS_WAY, LastingFault, PassingFault, Taken, fault_of
 from assay.teacher.limits import Pace, backoff
 from assay.teacher.money import Meter, price, tokens_of
 from assay.teacher.rubric import Rubric
-from assay.teacher.structure import ORDER, Question, Way, body, content_of, path, ways, with_repair
+from assay.teacher.structure import ORDER, Question, Way, body, content_of, path, remembered, ways, with_repair
 
 LONGEST_WAIT_S = 3600.0
 MOST_REFUSALS = 3  # so many posts refused in every way: it is not the posts
@@ -58,7 +58,7 @@ class Client:
         rubric: Rubric,
         *,
         meter: Meter | None = None,
-        known_way: Way | None = None,
+        known_way: tuple[str, bool] | None = None,
         on_way: Callable[[Way], None] | None = None,
         before_send: Callable[[str], None] | None = None,
     ) -> None:
@@ -73,7 +73,7 @@ class Client:
             tokens_per_minute=settings.tokens_per_minute,
         )
         self.ways = ways(settings, annotate)
-        self._way = known_way if known_way in self.ways else self.ways[0] if len(self.ways) == 1 else None
+        self._way = remembered(known_way, self.ways) or (self.ways[0] if len(self.ways) == 1 else None)
         self._before_send = before_send
         self._on_way, self._probing, self._refusals = on_way, asyncio.Lock(), 0
         self._hopeless: AccountRefused | None = None
@@ -242,9 +242,7 @@ class Client:
         status, said = error.status_code, self.clean(_said(error))
         if status in ACCOUNT and not (probing and status in NOT_THIS_WAY):
             return self._refused(status, said)
-        if status in PASSING or (status >= 500 and status not in NOT_THIS_WAY):
-            return PassingFault(f"http_{status}", said, wait_s=retry_after(error.response.headers))
-        return LastingFault(f"http_{status}", said, status=status)
+        return fault_of(status, said, retry_after(error.response.headers))
 
     def clean(self, said: str) -> str:
         """A server's message in one line, without the key, which some repeat."""
@@ -262,17 +260,11 @@ class Client:
 
     def read(self, answer: dict[str, Any], way: Way) -> Reply:
         """The reply in a server's body; PassingFault or LastingFault where there is none to be read."""
-        usage = answer.get("usage") or {}
+        usage, model = answer.get("usage") or {}, readable(str(answer.get("model") or self.settings.model))
         if way.structure == "typed":
             tokens = usage.get("input_tokens"), usage.get("output_tokens")
             raw = json.dumps(answer["answers"])
-            return Reply(
-                raw,
-                readable(str(answer.get("model") or self.settings.model)),
-                *tokens,
-                self._cost(usage, tokens),
-                "typed",
-            )
+            return Reply(raw, model, *tokens, self._cost(usage, tokens), "typed")
         choices = answer.get("choices")
         if not choices:
             raise PassingFault("bad_response", "no choices in the body")
@@ -287,7 +279,7 @@ class Client:
         listed = (choice.get("logprobs") or {}).get("content") if way.logprobs else None
         return Reply(
             raw,
-            readable(str(answer.get("model") or self.settings.model)),
+            model,
             *tokens,
             self._cost(usage, tokens),
             evidence=evidence(raw, listed, self.rubric.target) if listed else None,

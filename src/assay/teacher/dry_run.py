@@ -9,7 +9,7 @@ from typing import NoReturn
 from assay.errors import TeacherError
 from assay.teacher.answers import AnswerStore
 from assay.teacher.questions import Asker, Keys, each, rows
-from assay.teacher.structure import Way, body, path, ways
+from assay.teacher.structure import body, path, remembered, ways
 
 
 def write_requests(
@@ -17,9 +17,9 @@ def write_requests(
 ) -> NoReturn:
     """One file a question without an answer, its pictures beside it; ends with TeacherError: nothing is labelled."""
     settings = asker.settings.teacher
-    found = store.way(settings.base_url, settings.model)
-    way = Way(*found) if found else ways(settings, asker.settings)[0]  # type: ignore[arg-type]
-    missing = set(each(keys.values())) - store.get(each(keys.values())).keys()
+    allowed = ways(settings, asker.settings)
+    way = remembered(store.way(settings.base_url, settings.model), allowed) or allowed[0]
+    missing = set(each(keys.values())) - store.known(each(keys.values()))
     folder.mkdir(parents=True, exist_ok=True)
     count = 0
     for row in rows(sample, ["post_id", "text", "images"]):

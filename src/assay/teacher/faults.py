@@ -34,3 +34,10 @@ class LastingFault(RowError):
     def __init__(self, code: str, detail: str = "", *, status: int | None = None) -> None:
         super().__init__(code, detail)
         self.status = status
+
+
+def fault_of(status: int, said: str, wait_s: float | None = None) -> PassingFault | LastingFault:
+    """The fault that an HTTP status is for one question."""
+    if status in PASSING or (status >= 500 and status not in NOT_THIS_WAY):
+        return PassingFault(f"http_{status}", said, wait_s=wait_s)
+    return LastingFault(f"http_{status}", said, status=status)

@@ -7,7 +7,6 @@ import math
 import os
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -52,7 +51,7 @@ class Reserved:
 
 
 class Meter:
-    """Reserves before each try and settles after it; without a store it only adds up nothing."""
+    """Reserves before each try and settles after it; without a store nothing is booked."""
 
     def __init__(
         self,
@@ -72,8 +71,7 @@ class Meter:
 
     def reserve(self, key: str, request: dict[str, Any], settings: Teacher) -> Reserved:
         """Set aside what this try may cost at most; BudgetReached when that is no longer there."""
-        if self._unlogged:
-            raise self._unlogged
+        self.check()
         tokens = tokens_of(request)
         most = math.ceil(tokens * self._ratio) if self._counted else tokens_of(request, UNKNOWN_IMAGE_TOKENS)
         bound = price(settings, most, settings.max_tokens)
@@ -107,11 +105,20 @@ class Meter:
         cost = reserved.usd if usd is None else usd
         if self.store is not None and (reserved.row is not None or cost > 0):
             Ledger(self.store).settle(self.scope, reserved, cost, outcome)
+        self.note(reserved.key, outcome)
+
+    def note(self, key: str, outcome: str) -> None:
+        """Add a line to the audit log; where that fails, `check` raises before anything more is sent."""
         if self.log is not None:
             try:
-                self.log.add(reserved.key, outcome)
-            except OSError as error:  # raised at the next question: this one's answer must be kept first
+                self.log.add(key, outcome)
+            except OSError as error:  # not raised here: what was answered must be kept first
                 self._unlogged = TeacherError(f"audit log {self.log.path}: {error.strerror}; nothing more is sent")
+
+    def check(self) -> None:
+        """TeacherError when the audit log could not be written."""
+        if self._unlogged:
+            raise self._unlogged
 
 
 class Ledger:
@@ -173,8 +180,3 @@ class AuditLog:
     def close(self) -> None:
         """Close the file."""
         os.close(self._file)
-
-
-def audit_folder() -> Path:
-    """Where the logs of all months stand."""
-    return home() / "audit"

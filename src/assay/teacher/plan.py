@@ -31,7 +31,7 @@ def plan(sample: Path, asker: Asker, store: AnswerStore, task: str, *, pilot: in
     keys, digests = all_keys(sample, asker)
     settings = asker.settings
     if pilot:
-        missing = set(each(keys.values())) - store.get(each(keys.values())).keys()
+        missing = set(each(keys.values())) - store.known(each(keys.values()))
         first = set(islice((one.votes[0] for one in keys.values() if one and one.votes[0] in missing), pilot))
         if first:
             ask(
@@ -43,7 +43,7 @@ def plan(sample: Path, asker: Asker, store: AnswerStore, task: str, *, pilot: in
                 Round(),
                 task,
             )
-    there = store.get(each(keys.values())).keys()
+    there = store.known(each(keys.values()))
     missing = set(each(keys.values())) - there
     second = {one.second for one in keys.values() if one and one.second} & missing
     found: dict[str, Any] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,9 @@ from assay.errors import CorpusError, DataError, RowError
 from assay.measure.agreement import agreement, alpha, interval, numbers
 from assay.progress import say
 from assay.teacher.answers import COLUMNS, Answer, AnswerStore
-from assay.teacher.asking import Asked, Round, ask
+from assay.teacher.asking import Round, ask
 from assay.teacher.labels import value_of
-from assay.teacher.questions import Asker, Keys, rows
+from assay.teacher.questions import Asker, Keys, questions
 from assay.teacher.rubric import Value, gold_value
 
 HUMAN_COLUMNS = ("post_id", "coder", "value")
@@ -123,11 +123,13 @@ def ask_anchors(
         newest = versions[-1]
         old = sorted(key for key, one in found.items() if one.status == "ok" and one.model != newest)
         chosen = {asker.key(digests[key], settings.teacher, f"anchor {newest}"): key for key in old[: settings.anchors]}
-        missing = chosen.keys() - store.get(chosen).keys()
+        missing = chosen.keys() - store.known(chosen)
         if missing:
             say(f"annotate: {settings.teacher.model} now answers as {newest}; {len(missing)} anchors are asked again")
             todo = {chosen[key]: key for key in missing}
-            ask(_again(sample, asker, keys, digests, todo), len(todo), settings.teacher, asker, store, done, task)
+            once_more = questions(sample, asker, keys, digests, set(todo))
+            anchors = ((todo[key], digest, question) for key, digest, question in once_more)
+            ask(anchors, len(todo), settings.teacher, asker, store, done, task)
         again = store.get(chosen)
         for version in versions[:-1]:
             pairs = [
@@ -142,31 +144,10 @@ def ask_anchors(
 def _versions(store: AnswerStore, keys: list[str]) -> list[str]:
     """The models that some answers report, oldest first."""
     first: dict[str, float] = {}
-    for part in _parts(keys):
-        for model, at in store.rows(
-            f"SELECT model, MIN(answered_at) FROM answers WHERE status = 'ok' AND key IN ({_marks(part)}) GROUP BY 1",
-            part,
-        ):
-            first[str(model)] = min(at, first.get(str(model), at))
+    statement = "SELECT model, MIN(answered_at) FROM answers WHERE key IN (...) AND status = 'ok' GROUP BY 1"
+    for model, at in store.rows_among(statement, keys):
+        first[str(model)] = min(at, first.get(str(model), at))
     return sorted(first, key=lambda name: first[name])
-
-
-def _parts(values: list[str]) -> list[list[str]]:
-    return [values[start : start + 500] for start in range(0, len(values), 500)]
-
-
-def _marks(values: list[str]) -> str:
-    return ",".join("?" * len(values))
-
-
-def _again(
-    sample: Path, asker: Asker, keys: dict[str, Keys | None], digests: dict[str, str], todo: dict[str, str]
-) -> Iterator[Asked]:
-    for row in rows(sample, ["post_id", "text", "images"]):
-        own = keys[row["post_id"]]
-        anchor = todo.pop(own.votes[0], None) if own else None
-        if anchor and own:
-            yield anchor, digests[own.votes[0]], asker.question(row)
 
 
 def _other_models(asker: Asker, mine: dict[str, str], models: list[str], store: AnswerStore) -> list[Drift]:
@@ -174,14 +155,14 @@ def _other_models(asker: Asker, mine: dict[str, str], models: list[str], store: 
     second = asker.settings.second_teacher
     known = [*models, *([second.model] if second else [])]
     others: dict[str, dict[str, Answer]] = {}
-    for part in _parts(list(mine)):
-        for fields in store.rows(
-            f"SELECT {', '.join(COLUMNS)} FROM answers WHERE status = 'ok' AND question IN ({_marks(part)}) "
-            f"AND model NOT IN ({_marks(known)}) ORDER BY answered_at",
-            [*part, *known],
-        ):
-            answer = Answer(*fields)
-            others.setdefault(str(answer.model), {})[str(answer.question)] = answer
+    marks = ",".join("?" * len(known))
+    statement = (
+        f"SELECT {', '.join(COLUMNS)} FROM answers WHERE question IN (...) AND status = 'ok' "
+        f"AND model NOT IN ({marks}) ORDER BY answered_at"
+    )
+    for fields in store.rows_among(statement, mine, known):
+        answer = Answer(*fields)
+        others.setdefault(str(answer.model), {})[str(answer.question)] = answer
     if not others or not models:
         return []
     model, old = list(others.items())[-1]

@@ -130,6 +130,7 @@ def fenced(text: str) -> str:
 
 
 def form(target: Target) -> str:
+    """The form of an answer, in words for the teacher."""
     if isinstance(target, ScoreTarget):
         return f'{{"reason": "<one short sentence>", "score": <a number from {target.min:g} to {target.max:g}>}}'
     names = json.dumps(list(target.names))

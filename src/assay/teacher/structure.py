@@ -58,6 +58,11 @@ def ways(settings: Teacher, annotate: Annotate) -> list[Way]:
     ]
 
 
+def remembered(found: tuple[str, bool] | None, allowed: list[Way]) -> Way | None:
+    """The way that an earlier run found, where the settings of today still allow it."""
+    return next((way for way in allowed if found == tuple(way)), None)
+
+
 def path(way: Way) -> str:
     """Where a request of this kind goes."""
     return "/systemone" if way.structure == "typed" else "/chat/completions"
