@@ -23,6 +23,7 @@ LEVEL = {
     "text": 2,
     "images": 2,
     "posts": 2,
+    "store": 2,
     "measure": 2,
     "corpora": 3,
     "sampling": 3,

@@ -23,7 +23,8 @@ from assay.errors import AccountRefused, DataError, RowError, RubricError, Setti
 from assay.posts import write_table
 from assay.sampling import sample_schema
 from assay.teacher.annotate import annotate
-from assay.teacher.answers import Answer, AnswerStore, process_start
+from assay.store import process_start
+from assay.teacher.answers import Answer, AnswerStore
 from assay.teacher.demo import complete
 from assay.teacher.labels import label_schema
 from assay.teacher.rubric import Rubric, Value, fenced, gold_value
