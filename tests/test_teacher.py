@@ -22,8 +22,8 @@ from assay.config import Annotate, ClassesTarget, LabelsTarget, ScoreTarget, Tar
 from assay.errors import AccountRefused, DataError, RowError, RubricError, SettingsError, TooManyFailures
 from assay.posts import write_table
 from assay.sampling import sample_schema
-from assay.teacher.annotate import annotate
 from assay.store import process_start
+from assay.teacher.annotate import annotate
 from assay.teacher.answers import Answer, AnswerStore
 from assay.teacher.demo import complete
 from assay.teacher.labels import label_schema
