@@ -17,10 +17,10 @@ from assay.config import Annotate, LabelsTarget, ScoreTarget, Target, Teacher
 from assay.errors import AccountRefused, RowError
 from assay.teacher import asking
 from assay.teacher.answers import AnswerStore
-from assay.teacher.client import retry_after
 from assay.teacher.distribution import evidence, from_evidence, from_typed, from_votes, score_label
 from assay.teacher.faults import PassingFault
 from assay.teacher.limits import Pace, backoff, seconds
+from assay.teacher.server import retry_after
 from tests.conftest import StubTeacher, completion, valid_answer
 from tests.test_teacher import CLASSES, SCORE, run, settings, write_sample
 

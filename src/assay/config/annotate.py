@@ -18,6 +18,13 @@ SECRET_HEADERS = ("authorization", "cookie", "api-key", "x-api-key", "proxy-auth
 OWN_FIELDS = {"model", "messages", "stream", "n", "response_format", "tools", "max_tokens", "max_completion_tokens"}
 
 
+def check_headers(headers: dict[str, str]) -> None:
+    """ValueError when a header that is a secret stands in the file itself."""
+    for name, value in headers.items():
+        if name.lower() in SECRET_HEADERS and not value.startswith("env:"):
+            raise ValueError(f"headers.{name} would be a secret in a file; write env:NAME_OF_A_VARIABLE")
+
+
 class Teacher(Section):
     """Who rates: an OpenAI-compatible server, or the drawn demo teacher inside this process."""
 
@@ -44,9 +51,7 @@ class Teacher(Section):
     def _check(self) -> Self:
         if self.base_url != "demo" and not re.match(r"https?://", self.base_url):
             raise ValueError(f"base_url {self.base_url!r} must be demo or begin with http:// or https://")
-        for name, value in self.headers.items():
-            if name.lower() in SECRET_HEADERS and not value.startswith("env:"):
-                raise ValueError(f"headers.{name} would be a secret in a file; write env:NAME_OF_A_VARIABLE")
+        check_headers(self.headers)
         if (self.usd_per_million_input is None) != (self.usd_per_million_output is None):
             raise ValueError("usd_per_million_input and usd_per_million_output must be given together")
         taken = sorted(set(self.extra_body) & OWN_FIELDS)

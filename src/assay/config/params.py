@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import yaml
 from pydantic import ValidationError, model_validator
 
+from assay.config.audits import Audit, DrawnSource, Generator
 from assay.config.base import Section, check_known
 from assay.config.corpora import AnyCorpus, Demo
 from assay.config.messages import one_line
@@ -26,11 +27,12 @@ class Params(Section):
     tasks: dict[str, Task]
     students: dict[str, Student]
     joint: dict[str, list[str]] = {}
-    audits: dict[str, Any] = {}
+    audits: dict[str, Audit] = {}
+    generators: dict[str, Generator] = {}
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        for name in [*self.corpora, *self.tasks, *self.students, *self.joint]:
+        for name in [*self.corpora, *self.tasks, *self.students, *self.joint, *self.audits]:
             if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
                 raise ValueError(f"name {name!r} must be made of letters, digits, _ and -")
         for name in self.tasks:
@@ -45,6 +47,8 @@ class Params(Section):
                 raise ValueError(f"corpora.{name}: kind demo is only for the corpus named demo")
         for name, members in self.joint.items():
             self._check_joint(name, members)
+        for name, audit in self.audits.items():
+            self._check_audit(name, audit)
         for name in self.scan:
             check_known("scan", name, self.corpora)
             if self.corpora[name].kind == "demo":
@@ -65,6 +69,16 @@ class Params(Section):
             raise ValueError(
                 f"tasks.{name}.train.grad_checkpointing: student {task.student} is frozen; set it to false"
             )
+
+    def _check_audit(self, name: str, audit: Audit) -> None:
+        key = f"audits.{name}"
+        if name in {"corpora", "joint", *self.tasks, *self.joint}:
+            raise ValueError(f"{key}: this name is taken by a folder of metrics/; choose another")
+        check_known(f"{key}.generator", audit.generator, self.generators)
+        source = self.generators[audit.generator]
+        if isinstance(source, DrawnSource):
+            for group in source.lean:
+                check_known(f"generators.{audit.generator}.lean", group, dict.fromkeys(audit.attributed))
 
     def members(self, name: str) -> dict[str, Task]:
         """The tasks behind a name: of a joint student all of its own, else the one; SettingsError if unknown."""

@@ -36,16 +36,20 @@ class Branch(Section):
 
 
 class ImageBranch(Branch):
-    """The image encoder: `packaged/…`, `timm/<name>`, `transformers/<name>` or a local folder."""
+    """The image encoder: `packaged/…`, `timm/<name>`, `transformers/<name>`, `vae/<name>` or a local folder.
+
+    `pooling: projected` is the space that CLIP shares between images and texts.
+    """
 
     views: Annotated[list[Literal["crop", "whole", "flip"]], Field(min_length=1)] = ["crop"]
+    pooling: Literal["pooler", "projected"] = "pooler"
 
 
 class TextBranch(Branch):
     """The text encoder: `packaged/…`, `transformers/<name>` or a local folder."""
 
     max_tokens: Annotated[int, Field(ge=4, le=8192)] = 128
-    pooling: Literal["mean", "cls", "max", "pooler"] = "mean"
+    pooling: Literal["mean", "cls", "max", "pooler", "projected"] = "mean"
     layers: list[Annotated[int, Field(ge=0)]] | None = None
 
 

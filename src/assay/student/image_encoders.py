@@ -1,4 +1,4 @@
-"""Image encoders: the packaged EfficientNet-Lite0, timm models, vision towers of transformers models."""
+"""Image encoders: packaged ones, timm models, vision towers of transformers models, latents of diffusers VAEs."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ from assay.errors import EncoderError
 from assay.student.encoders import check_hash, default_device, digest, quiet_transformers, unreachable, weights_digest
 
 EFFICIENTNET = "packaged/efficientnet-lite0"
+COLOURS = "packaged/colour-grid"
+COLOUR_CELLS = 8  # a side
+VAE_SIDE = 256  # pixels a side that a VAE encodes
 EFFICIENTNET_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
 
@@ -40,12 +43,14 @@ class ImageEncoder:
         std: Sequence[float],
         pool: Callable[[nn.Module, Tensor], Tensor],
         views: Sequence[str] = ("crop",),
+        tokens: Callable[[nn.Module, Tensor], Tensor] | None = None,
     ) -> None:
+        """`tokens`: patch tokens [m, patches, width] of a batch, for encoders that have them."""
         self.device = default_device()
         self.model = model.eval().requires_grad_(False).to(memory_format=torch.channels_last).to(self.device)
         self.dim, self.size, self.resize, self.views = dim, size, round(size / crop), tuple(views)
         self.mean, self.std = torch.tensor(mean).view(3, 1, 1), torch.tensor(std).view(3, 1, 1)
-        self._pool = pool
+        self._pool, self._tokens = pool, tokens
         self.identity = digest(identity, size, self.resize, list(mean), list(std), *self.views)
 
     def square(self, image: Image.Image, view: str = "crop") -> Image.Image:
@@ -69,6 +74,14 @@ class ImageEncoder:
         batch = batch.to(self.device, non_blocking=True).contiguous(memory_format=torch.channels_last)
         return self._pool(self.model, batch)
 
+    def patches(self, items: Sequence[Image.Image]) -> np.ndarray:
+        """float32 [n, patches, width] of n RGB images, each patch of length 1; EncoderError where there are none."""
+        if self._tokens is None:
+            raise EncoderError("this image encoder has no patch tokens; a vision transformer has, such as DINO")
+        with torch.inference_mode(), torch.autocast("cuda", torch.bfloat16, enabled=self.device.type == "cuda"):
+            batch = torch.stack([self.pixels(image, self.views[0]) for image in items]).to(self.device)
+            return nn.functional.normalize(self._tokens(self.model, batch).float(), dim=-1).cpu().numpy()
+
     def encode(self, items: Sequence[Image.Image]) -> np.ndarray:
         found = np.zeros((len(items), self.dim), dtype=np.float32)
         with torch.inference_mode(), torch.autocast("cuda", torch.bfloat16, enabled=self.device.type == "cuda"):
@@ -83,10 +96,15 @@ def load_image_encoder(settings: ImageBranch) -> ImageEncoder:
     name = settings.encoder
     if name == EFFICIENTNET:
         return _efficientnet_lite0(settings)
+    if name == COLOURS:
+        return _colours(settings)
     if name.startswith("packaged/"):
         raise EncoderError(
-            f"image.encoder: {name!r} is unknown; allowed: {EFFICIENTNET}, timm/…, transformers/…, a folder"
+            f"image.encoder: {name!r} is unknown; allowed: {EFFICIENTNET}, {COLOURS}, timm/…, transformers/…, vae/…, "
+            "a folder"
         )
+    if name.startswith("vae/"):
+        return _vae(settings)
     if name.startswith("timm/") or ((Path(name) / "config.json").is_file() and _is_timm(Path(name))):
         return _timm(settings)
     return _transformers_image(settings)
@@ -146,6 +164,60 @@ def _timm(settings: ImageBranch) -> ImageEncoder:
         std=data["std"],
         pool=lambda m, x: m(x),
         views=settings.views,
+        tokens=_timm_tokens if hasattr(model, "num_prefix_tokens") else None,
+    )
+
+
+def _timm_tokens(model: nn.Module, pixels: Tensor) -> Tensor:
+    found: Tensor = model.forward_features(pixels)  # type: ignore[operator]
+    return found[:, int(model.num_prefix_tokens) :]  # type: ignore[arg-type]
+
+
+def _colours(settings: ImageBranch) -> ImageEncoder:
+    """Mean colours on a grid: what a picture's colours and layout alone tell, with nothing learnt."""
+    return ImageEncoder(
+        nn.AdaptiveAvgPool2d(COLOUR_CELLS),
+        dim=3 * COLOUR_CELLS**2,
+        identity=COLOURS,
+        size=8 * COLOUR_CELLS,
+        crop=1.0,
+        mean=(0.5, 0.5, 0.5),
+        std=(0.5, 0.5, 0.5),
+        pool=lambda m, x: m(x).flatten(1),
+        views=settings.views,
+    )
+
+
+def _vae(settings: ImageBranch) -> ImageEncoder:
+    """The encoder half of a diffusers VAE (of a whole pipeline, or alone): the mean of the latents, flattened."""
+    try:
+        from diffusers import AutoencoderKL
+    except ImportError as error:
+        raise EncoderError(f"image.encoder: {settings.encoder} needs pip install 'assay[generate]'") from error
+    quiet_transformers()
+    source = settings.encoder.removeprefix("vae/")
+    part = {"subfolder": "vae"} if (Path(source) / "vae").is_dir() else {}
+    load: Any = AutoencoderKL.from_pretrained
+    try:
+        try:
+            model = load(source, torch_dtype=torch.float32, **part)
+        except OSError:  # a name of the hub may be that of a whole pipeline
+            if part:
+                raise
+            model = load(source, torch_dtype=torch.float32, subfolder="vae")
+    except Exception as error:
+        raise unreachable("image.encoder", settings.encoder, error) from error
+    shrink = 2 ** (len(model.config.block_out_channels) - 1)
+    return ImageEncoder(
+        model,
+        dim=int(model.config.latent_channels) * (VAE_SIDE // shrink) ** 2,
+        identity=weights_digest(model),
+        size=VAE_SIDE,
+        crop=1.0,
+        mean=(0.5, 0.5, 0.5),
+        std=(0.5, 0.5, 0.5),
+        pool=lambda m, x: m.encode(x).latent_dist.mean.flatten(1),  # type: ignore[operator]
+        views=settings.views,
     )
 
 
@@ -160,19 +232,24 @@ def _transformers_image(settings: ImageBranch) -> ImageEncoder:
     except Exception as error:
         raise unreachable("image.encoder", settings.encoder, error) from error
     tower = getattr(model, "vision_model", model)
+    if settings.pooling == "projected":
+        if not hasattr(model, "visual_projection"):
+            raise EncoderError(f"image.pooling: {settings.encoder} has no space shared with texts by a projection")
+        tower = nn.ModuleDict({"tower": tower, "projection": model.visual_projection})
     size = dict(processor.size)
     side = size.get("shortest_edge") or size.get("height") or 224
     crop = dict(getattr(processor, "crop_size", None) or {}).get("height") or side
     return ImageEncoder(
         tower,
-        dim=_vector_size(tower),
+        dim=int(model.config.projection_dim) if settings.pooling == "projected" else _vector_size(tower),
         identity=weights_digest(tower),
         size=crop,
         crop=crop / side,
         mean=processor.image_mean,
         std=processor.image_std,
-        pool=_pool_tower,
+        pool=_project_tower if settings.pooling == "projected" else _pool_tower,
         views=settings.views,
+        tokens=_tower_tokens,
     )
 
 
@@ -188,3 +265,18 @@ def _pool_tower(model: nn.Module, pixels: Tensor) -> Tensor:
         hidden: Tensor = output.last_hidden_state
         return hidden.mean(dim=(2, 3)) if hidden.ndim == 4 else hidden[:, 0]
     return torch.flatten(pooled, 1)
+
+
+def _project_tower(model: nn.Module, pixels: Tensor) -> Tensor:
+    found: Tensor = model["projection"](_pool_tower(model["tower"], pixels))  # type: ignore[index]
+    return found
+
+
+def _tower_tokens(model: nn.Module, pixels: Tensor) -> Tensor:
+    tower = model["tower"] if isinstance(model, nn.ModuleDict) else model
+    hidden: Tensor = tower(pixel_values=pixels).last_hidden_state
+    if hidden.ndim == 4:  # a convolutional net: places are patches
+        return hidden.flatten(2).transpose(1, 2)
+    config: Any = tower.config
+    patches = (pixels.shape[-1] // int(config.patch_size)) ** 2
+    return hidden[:, -patches:]  # behind the class token and registers, where there are any

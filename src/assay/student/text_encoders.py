@@ -36,8 +36,11 @@ class TextEncoder:
         *,
         identity: str,
         settings: TextBranch,
+        projection: nn.Module | None = None,
     ) -> None:
-        """`spans`: where each token of a text stands in it; (n, n) for a token that is no part of it."""
+        """`projection`: into the space that a model shares between texts and images.
+
+        `spans`: where each token of a text stands in it; (n, n) for a token that is no part of it."""
         config: Any = model.config
         longest = getattr(config, "max_position_embeddings", None)
         if isinstance(longest, int) and settings.max_tokens > longest:
@@ -45,24 +48,27 @@ class TextEncoder:
         depth = int(getattr(config, "num_hidden_layers", 0) or getattr(config, "n_layers", 0))
         if settings.layers and max(settings.layers) > depth:
             raise EncoderError(f"text.layers {settings.layers}: {settings.encoder} has layers 0 to {depth}")
-        if settings.layers and settings.pooling == "pooler":
+        if settings.layers and settings.pooling in ("pooler", "projected"):
             raise EncoderError("text.layers cannot be pooled by the model's own pooler; choose mean, max or cls")
         self.device = default_device()
         self.model = model.eval().requires_grad_(False).to(self.device)
         self.tokenize, self.spans = tokenize, spans
         self._pooling, self._layers = settings.pooling, settings.layers
+        self._projection = projection.eval().requires_grad_(False).to(self.device) if projection else None
         self.dim = int(config.hidden_size) * len(settings.layers or [0])
+        if isinstance(projection, nn.Linear):
+            self.dim = projection.out_features
         self.identity = digest(identity, settings.max_tokens, settings.pooling, settings.layers)
 
     def vectors(self, tokens: Tokens) -> Tensor:
         """Tokens of n texts -> [n, dim], with gradients where they are on."""
         tokens = {name: tensor.to(self.device, non_blocking=True) for name, tensor in tokens.items()}
         output = self.model(**tokens, output_hidden_states=bool(self._layers))
-        if self._pooling == "pooler":
+        if self._pooling in ("pooler", "projected"):
             if getattr(output, "pooler_output", None) is None:
                 raise EncoderError("text.pooling: this encoder has no pooler; choose mean, max or cls")
             pooled: Tensor = output.pooler_output
-            return pooled
+            return self._projection(pooled) if self._projection is not None else pooled
         layers = [output.hidden_states[i] for i in self._layers] if self._layers else [output.last_hidden_state]
         mask = tokens.get("attention_mask", torch.ones_like(tokens["input_ids"]))
         return torch.cat([self._pool(hidden, mask) for hidden in layers], dim=1)
@@ -110,6 +116,11 @@ def load_text_encoder(settings: TextBranch) -> TextEncoder:
     except Exception as error:
         raise unreachable("text.encoder", name, error) from error
     model = getattr(whole, "text_model", whole)
+    projection = (
+        whole.text_projection if settings.pooling == "projected" and hasattr(whole, "text_projection") else None
+    )
+    if settings.pooling == "projected" and projection is None:
+        raise EncoderError(f"text.pooling: {name} has no space shared with images by a projection")
     fixed = str(getattr(model.config, "model_type", "")).startswith("siglip")  # trained on full-length padding
 
     def tokenize(texts: list[str]) -> Tokens:
@@ -122,7 +133,8 @@ def load_text_encoder(settings: TextBranch) -> TextEncoder:
         found = tokenizer(text, truncation=True, max_length=settings.max_tokens, return_offsets_mapping=True)
         return [tuple(span) for span in found["offset_mapping"]]
 
-    return TextEncoder(model, tokenize, spans, identity=weights_digest(model), settings=settings)
+    identity = weights_digest(model) + (weights_digest(projection) if projection else "")
+    return TextEncoder(model, tokenize, spans, identity=identity, settings=settings, projection=projection)
 
 
 def _minilm(settings: TextBranch) -> TextEncoder:

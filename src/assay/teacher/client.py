@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
@@ -14,12 +13,13 @@ import httpx2
 import openai
 
 from assay.config import Annotate, Teacher
-from assay.errors import AccountRefused, RowError, SettingsError, TeacherError
+from assay.errors import AccountRefused, RowError, TeacherError
 from assay.teacher.distribution import evidence, from_typed
 from assay.teacher.faults import ACCOUNT, NOT_THIS_WAY, LastingFault, PassingFault, Taken, fault_of
 from assay.teacher.limits import Pace, backoff
 from assay.teacher.money import Meter, price, tokens_of
 from assay.teacher.rubric import Rubric
+from assay.teacher.server import api_key, one_line, readable, retry_after, said_by, secret_headers
 from assay.teacher.structure import ORDER, Question, Way, body, content_of, path, remembered, ways, with_repair
 
 LONGEST_WAIT_S = 3600.0
@@ -239,16 +239,14 @@ class Client:
             raise PassingFault("bad_response", f"not a chat completion: {type(error).__name__}") from error
 
     def _fault(self, error: openai.APIStatusError, *, probing: bool) -> Exception:
-        status, said = error.status_code, self.clean(_said(error))
+        status, said = error.status_code, self.clean(said_by(error))
         if status in ACCOUNT and not (probing and status in NOT_THIS_WAY):
             return self._refused(status, said)
         return fault_of(status, said, retry_after(error.response.headers))
 
     def clean(self, said: str) -> str:
         """A server's message in one line, without the key, which some repeat."""
-        for secret in self._secrets:
-            said = said.replace(secret, "***") if len(secret) > 4 else said
-        return readable(" ".join(said.split())[:200])
+        return one_line(said, self._secrets)
 
     def _refused(self, status: int | None, said: str) -> AccountRefused:
         settings = self.settings
@@ -293,67 +291,9 @@ class Client:
         return price(self.settings, *tokens)
 
 
-def _said(error: openai.APIStatusError) -> str:
-    """What a server said of a refusal: its own message, or as much of the body as there is."""
-    body = error.body if isinstance(error.body, dict) else {}
-    for name in ("message", "detail"):
-        if body.get(name):
-            return str(body[name])
-    try:
-        return error.response.text or str(error.message)
-    except httpx2.HTTPError:
-        return str(error.message)
-
-
-def readable(text: str) -> str:
-    """The text without half characters, which cannot be stored."""
-    return text.encode("utf-8", "replace").decode()
-
-
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that a server asks to wait: retry-after-ms, or Retry-After in seconds or as a date."""
-    from email.utils import parsedate_to_datetime
-
-    for name, divisor in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
-        value = headers.get(name)
-        try:
-            if value is not None and 0 <= float(value) < 1e9:
-                return float(value) / divisor
-        except ValueError:
-            pass
-    try:
-        at = parsedate_to_datetime(str(headers.get("retry-after")))
-        return max(0.0, at.timestamp() - time.time())
-    except (TypeError, ValueError, OverflowError):
-        return None
-
-
 def sampling(settings: Teacher) -> str:
     """The settings that change what a model answers, as canonical JSON: part of an answer's key."""
     known: dict[str, Any] = {"temperature": settings.temperature, "max_tokens": settings.max_tokens}
     if settings.extra_body:
         known["extra_body"] = settings.extra_body
     return json.dumps(known, sort_keys=True)
-
-
-def api_key(settings: Teacher) -> str:
-    """The key from the environment, or a word that stands for none."""
-    return _variable(settings.api_key_env, "api_key_env") if settings.api_key_env else "none"
-
-
-def secret_headers(settings: Teacher) -> dict[str, str]:
-    """The headers whose values stand in the environment."""
-    return {
-        name: _variable(value.removeprefix("env:"), f"headers.{name}")
-        for name, value in settings.headers.items()
-        if value.startswith("env:")
-    }
-
-
-def _variable(name: str, setting: str) -> str:
-    value = os.environ.get(name)
-    if not value:
-        raise SettingsError(
-            f"annotate.teacher.{setting}: {name} is not set in the environment; export it and run again"
-        )
-    return value

@@ -1,0 +1,1 @@
+"""What an image generator makes of the same prompt for different groups of people, with tests and intervals."""
