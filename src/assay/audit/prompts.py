@@ -6,6 +6,8 @@ import csv
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from assay.config import Audit
 from assay.errors import DataError
 from assay.sampling import allocate, permanent_number
@@ -68,8 +70,6 @@ def take(activities: list[Activity], size: int | None, seed: int) -> list[Activi
     strata: dict[str, list[Activity]] = {}
     for one in activities:
         strata.setdefault(one.category, []).append(one)
-    import numpy as np
-
     counts = allocate(np.array([len(members) for members in strata.values()]), size, 1)
     chosen: set[str] = set()
     for members, count in zip(strata.values(), counts, strict=True):
