@@ -157,7 +157,7 @@ class Statistics(Section):
     power: Annotated[float, Field(gt=0.5, lt=1)] = 0.8
     bootstrap: Annotated[int, Field(ge=200)] = 2000
     permutations: Annotated[int, Field(ge=199)] = 4999
-    probe_permutations: Annotated[int, Field(ge=99)] = 199
+    probe_permutations: Annotated[int, Field(ge=99)] = 999
     correction: Literal["holm", "bh", "none"] = "holm"
     min_activities: Annotated[int, Field(ge=3)] = 5
     seed: int = 1

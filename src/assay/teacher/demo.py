@@ -61,8 +61,11 @@ def complete(request: dict[str, Any]) -> dict[str, Any]:
             raise ValueError(f"it only knows the insults of drawn posts, and {sorted(names)} are not among the labels")
         answer = {"reason": "Read from caption and picture.", "labels": [name for name in known if name in names]}
     else:
+        known = properties["label"]["enum"]
         label = reading.mood(text, pictures)
-        if label not in properties["label"]["enum"]:
+        if label not in known:
+            label = reading.apparent(known, pictures) or label
+        if label not in known:
             raise ValueError(f"it only knows the mood of drawn posts, and {label!r} is not among the labels")
         answer = {"reason": "Read from caption and picture.", "label": label}
     raw = json.dumps(answer)

@@ -1,6 +1,6 @@
 """How a careful reader rates a drawn post: from its caption's words and its picture's pixels alone.
 
-This is the demo teacher's judgement. It knows three questions, which it tells apart by the form of the answer.
+This is the demo teacher's judgement. It knows four questions, which it tells apart by the form of the answer.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from PIL import Image
 
 from assay.corpora.demo.captions import BIAS, MOOD, SLIGHTS
 from assay.corpora.demo.draw import INK, SIGN
+from assay.corpora.demo.figure import read_look
 
 TOLERANCE = 42
 
@@ -74,6 +75,19 @@ def combine_moods(said: str | None, shown: str | None) -> str:
     if said in (None, "neutral"):
         return shown or said or "neutral"
     return said or "neutral"
+
+
+def apparent(names: list[str], pictures: list[bytes]) -> str | None:
+    """Which of the names, in rising order, the looks of a drawn person fit; None where none is drawn.
+
+    With a coder's small inconsistency near the edges.
+    """
+    for picture in pictures:
+        look = read_look(_open(picture))
+        if look is not None:
+            jitter = int.from_bytes(hashlib.sha256(picture).digest()[:2], "little") / 65536 - 0.5
+            return names[int(np.clip((look + 0.12 * jitter) * len(names), 0, len(names) - 1))]
+    return None
 
 
 def insults(text: str, pictures: list[bytes]) -> set[str]:

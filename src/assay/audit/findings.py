@@ -1,0 +1,225 @@
+"""All measures of all spaces, corrected for their number, with a verdict in words for each comparison."""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from assay.audit.inference import adjust, rank_correlation
+from assay.audit.measures import Measures
+from assay.audit.probe import Probe
+from assay.audit.spaces import Grid
+from assay.config import Audit
+from assay.errors import DataError
+from assay.progress import progress
+
+UNDECIDED = "not decided"
+TESTED = ("lean", "sc_weat", "separation", "centroids", "probe")
+DISPERSIONS = ("across", "within", "vendi")
+
+
+def findings(audit: Audit, grid: Grid, measured: list[Measures], lacking: dict[str, str]) -> dict[str, Any]:
+    """The content of audit.json; DataError when too few activities are whole."""
+    statistics = audit.statistics
+    if len(grid.activities) < statistics.min_activities:
+        raise DataError(
+            f"{len(grid.activities)} activities have an image of every group, below statistics.min_activities "
+            f"{statistics.min_activities}; {len(grid.incomplete)} lack one"
+        )
+    found: dict[str, Any] = {
+        "activities": len(grid.activities),
+        "incomplete": len(grid.incomplete),
+        "images": {"used": len(grid.rows), "failed": {"total": sum(grid.failed.values()), **grid.failed}},
+        "spaces_used": len(measured),
+        "encoders_lacking": len(lacking),
+        "verdicts": {},
+        "spaces": {},
+    }
+    for measures in progress(measured, what="audit", unit="space"):
+        found["spaces"][measures.space.name] = _of_space(audit, grid, measures)
+    _correct(found["spaces"], statistics.correction)
+    for name in _names(audit):
+        for one in found["spaces"].values():
+            comparison = one["comparisons"][name]
+            comparison["verdict"] = verdict(comparison, name, statistics.alpha)
+        found["verdicts"][name] = overall(found["spaces"], name)
+    found["agreement"] = agreement(audit, measured)
+    return found
+
+
+def name_of(first: str, second: str) -> str:
+    """What a comparison is called in files."""
+    return f"{first}_vs_{second}"
+
+
+def _names(audit: Audit) -> list[str]:
+    return [name_of(*pair) for pair in audit.pairs]
+
+
+def _of_space(audit: Audit, grid: Grid, measures: Measures) -> dict[str, Any]:
+    statistics, space = audit.statistics, measures.space
+    at = {name: i for i, name in enumerate(audit.groups)}
+    reference = at[audit.reference] if audit.reference is not None else None
+    found: dict[str, Any] = {"kind": space.kind, "control": space.control, "comparisons": {}}
+    if reference is not None:
+        found["nearness"] = {name: measures.nearness(reference, at[name]) for name in audit.attributed}
+    found["dispersion"] = {name: measures.dispersion(i) for name, i in at.items()}
+    probes = Probe(space, measures.draws, statistics) if space.vectors is not None else None
+    if probes:
+        found["probe"] = probes.accuracy([at[name] for name in audit.attributed])
+    for first, second in audit.pairs:
+        a, b = at[first], at[second]
+        one: dict[str, Any] = {}
+        if reference is not None:
+            one["lean"] = measures.lean(reference, a, b)
+            one["sc_weat"] = measures.single_category(reference, a, b)
+            one["by_category"] = measures.by_category(reference, a, b, grid.categories, statistics.min_activities)
+        if measures.has_seeds:
+            one["separation"] = measures.separation(a, b)
+        if probes:
+            one["centroids"] = measures.centroids(a, b)
+            one["probe"] = probes.accuracy([a, b])
+        one["dispersion"] = measures.dispersion_gap(a, b)
+        found["comparisons"][name_of(first, second)] = one
+    return found
+
+
+def _correct(spaces: dict[str, Any], method: str) -> None:
+    """Put `p_adjusted` beside every p.
+
+    One family is one measure over all encoders and comparisons (by category: over all encoders and categories of a
+    comparison); prompts, and encoders that are controls, are families of their own.
+    """
+    families: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
+    for space in spaces.values():
+        kind = "control" if space["control"] else "prompts" if space["kind"] == "prompts" else "images"
+        for measure, figure in _tests(space):
+            families[kind, *measure].append(figure)
+    for family in families.values():
+        known = [figure for figure in family if figure.get("p") is not None]
+        for figure, p in zip(known, adjust([figure["p"] for figure in known], method), strict=True):
+            figure["p_adjusted"] = p
+
+
+def _tests(space: dict[str, Any]) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
+    if "probe" in space:
+        yield ("probe of all",), space["probe"]
+    for name, comparison in space["comparisons"].items():
+        for measure in TESTED:
+            if measure in comparison:
+                yield (measure,), comparison[measure]
+        for measure, figure in comparison["dispersion"].items():
+            yield ("dispersion", measure), figure
+        for figure in comparison.get("by_category", {}).values():
+            yield ("category", name), figure
+            if "weat" in figure:
+                yield ("weat", name), figure["weat"]
+
+
+def verdict(comparison: dict[str, Any], name: str, alpha: float) -> str:
+    """In words: toward one of the two groups where test and interval agree, else not decided.
+
+    Without a reference: whether the two groups are told apart.
+    """
+    figure = comparison.get("lean")
+    if figure is None:
+        apart = comparison.get("centroids") or comparison.get("separation")
+        if not apart or apart.get("p_adjusted") is None:
+            return UNDECIDED
+        return "told apart" if apart["p_adjusted"] < alpha and apart["low"] > 0 else UNDECIDED
+    if figure["p_adjusted"] >= alpha or figure["low"] <= 0 <= figure["high"]:
+        return UNDECIDED
+    first, second = name.split("_vs_")
+    return f"toward {first if figure['value'] > 0 else second}"
+
+
+def overall(spaces: dict[str, Any], name: str) -> dict[str, Any]:
+    """One verdict over all encoders of images that are no controls: decided where some decide and none contradicts."""
+    said = [
+        space["comparisons"][name]["verdict"]
+        for space in spaces.values()
+        if space["kind"] != "prompts" and not space["control"]
+    ]
+    decided = {one for one in said if one != UNDECIDED}
+    text = decided.pop() if len(decided) == 1 else UNDECIDED
+    if len(decided) > 1:
+        text = f"{UNDECIDED}: encoders contradict each other"
+    return {"verdict": text, "spaces_that_say_so": said.count(text) if text in said else 0, "spaces": len(said)}
+
+
+def agreement(audit: Audit, measured: list[Measures]) -> dict[str, dict[str, Any]]:
+    """Whether two spaces see the same activities lean the same way: Spearman's rho of their leans, by comparison."""
+    if audit.reference is None or len(measured) < 2:
+        return {}
+    at = {name: i for i, name in enumerate(audit.groups)}
+    leans = {one.space.name: one for one in measured}
+    found: dict[str, dict[str, Any]] = {}
+    for first, second in audit.pairs:
+        values = {name: one.leans(at[audit.reference], at[first], at[second]) for name, one in leans.items()}
+        found[name_of(first, second)] = {
+            f"{a} ~ {b}": rank_correlation(values[a], values[b]) for a, b in itertools.combinations(values, 2)
+        }
+    return found
+
+
+def leans_table(audit: Audit, grid: Grid, measured: list[Measures]) -> list[dict[str, Any]]:
+    """A row an activity: its lean in each space for each comparison, for the heat map and for readers' own analyses."""
+    rows: list[dict[str, Any]] = [
+        {"activity": a, "category": c, "words": w}
+        for a, c, w in zip(grid.activities, grid.categories, grid.words, strict=True)
+    ]
+    if audit.reference is None:
+        return rows
+    at = {name: i for i, name in enumerate(audit.groups)}
+    for measures in measured:
+        space = measures.space
+        for group in audit.attributed:
+            for row, value in zip(rows, measures.paired[:, at[audit.reference], at[group]], strict=True):
+                row[f"{space.name}: {group}"] = round(float(value), 5)
+        for first, second in audit.pairs:
+            values = measures.leans(at[audit.reference], at[first], at[second])
+            for row, value in zip(rows, values, strict=True):
+                row[f"{space.name}: {name_of(first, second)}"] = round(float(value), 5)
+    return rows
+
+
+def categories_table(found: dict[str, Any]) -> list[dict[str, Any]]:
+    """Results by category as rows, taken out of `found`, which stays short enough for `dvc metrics diff`."""
+    rows = []
+    for space, one in found["spaces"].items():
+        for name, comparison in one["comparisons"].items():
+            for category, figure in comparison.pop("by_category", {}).items():
+                weat = figure.get("weat") or {}
+                rows.append(
+                    {
+                        "space": space,
+                        "comparison": name,
+                        "category": category,
+                        "activities": figure["activities"],
+                        "lean": figure["value"],
+                        "low": figure["low"],
+                        "high": figure["high"],
+                        "p": figure["p"],
+                        "p_adjusted": figure.get("p_adjusted"),
+                        "detectable": figure.get("detectable"),
+                        "weat": weat.get("value"),
+                        "weat_p": weat.get("p"),
+                        "weat_p_adjusted": weat.get("p_adjusted"),
+                    }
+                )
+    return rows
+
+
+def rounded(found: Any, digits: int = 5) -> Any:
+    """The same figures with so many decimals, and None for what is no number."""
+    if isinstance(found, dict):
+        return {name: rounded(value, digits) for name, value in found.items()}
+    if isinstance(found, list):
+        return [rounded(value, digits) for value in found]
+    if isinstance(found, float):
+        return round(found, digits) if np.isfinite(found) else None
+    return found

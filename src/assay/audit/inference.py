@@ -1,0 +1,114 @@
+"""Intervals by bootstrap over activities, p-values by permuting groups within an activity, corrections, power.
+
+The activity is the unit: images of one activity are alike, and what is found should hold for other
+activities. All randomness comes from a seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.stats import false_discovery_control, norm
+
+from assay.config import Statistics
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Random numbers that all tests of one audit share: [B, n] bootstrap counts, [P, n] signs of -1 and 1."""
+
+    weights: np.ndarray
+    signs: np.ndarray
+
+    @classmethod
+    def of(cls, n: int, settings: Statistics, salt: int = 0) -> Draws:
+        """For n units."""
+        rng = np.random.default_rng([settings.seed, n, salt])
+        weights = rng.multinomial(n, np.full(n, 1 / n), size=settings.bootstrap).astype(np.float32)
+        signs = rng.integers(0, 2, size=(settings.permutations, n)).astype(np.float32) * 2 - 1
+        return cls(weights, signs)
+
+
+def p_value(found: float, permuted: np.ndarray, *, two_sided: bool = True) -> float:
+    """The share of permutations at least as extreme, the observed one counted (Phipson and Smyth, 2010).
+
+    Values within rounding of the observed one count as extreme.
+    """
+    if two_sided:
+        found, permuted = abs(found), np.abs(permuted)
+    slack = 1e-6 * max(abs(found), 1e-12)
+    return float((1 + (permuted >= found - slack).sum()) / (1 + len(permuted)))
+
+
+def percentile(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+    """The percentile interval of bootstrap values."""
+    low, high = np.nanquantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def mean_interval(values: np.ndarray, weights: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+    """The bootstrap-t interval of a mean (Efron and Tibshirani, 1993, chapter 12), which holds for few units too."""
+    n = len(values)
+    mean, sd = float(values.mean()), float(values.std(ddof=1))
+    if sd == 0:
+        return mean, mean
+    means = weights @ values / n
+    spread = np.sqrt(np.maximum(weights @ (values**2) / n - means**2, 0) * n / (n - 1))
+    usable = spread > 1e-9 * sd
+    t = (means[usable] - mean) / (spread[usable] / np.sqrt(n))
+    low, high = np.quantile(t, [(1 - level) / 2, (1 + level) / 2])
+    return mean - float(high) * sd / np.sqrt(n), mean - float(low) * sd / np.sqrt(n)
+
+
+def mean_test(values: np.ndarray, draws: Draws, settings: Statistics) -> dict[str, Any]:
+    """The mean of a difference per activity, with interval, sign-flip p-value, effect size and detectable effect.
+
+    Swapping the two groups of an activity turns the sign of its difference, so under the null
+    hypothesis that the words for the group change nothing all signs are equally likely. `effect` is the mean over the
+    standard deviation (Cohen's d of paired differences); `detectable` the smallest mean that this many
+    activities would find at `alpha` with `power`; `needed` how many activities the observed mean would need.
+    """
+    n = len(values)
+    mean, sd = float(values.mean()), float(values.std(ddof=1))
+    low, high = mean_interval(values, draws.weights)
+    reach = float(norm.ppf(1 - settings.alpha / 2) + norm.ppf(settings.power))
+    return {
+        "value": mean,
+        "low": low,
+        "high": high,
+        "p": p_value(mean, draws.signs @ values / n),
+        "activities": n,
+        "effect": mean / sd if sd else 0.0,
+        "detectable": reach * sd / float(np.sqrt(n)),
+        "needed": None if mean == 0 else int(np.ceil((reach * sd / mean) ** 2)) if abs(mean) > 1e-4 * sd else None,
+    }
+
+
+def adjust(p_values: Sequence[float], method: str) -> list[float]:
+    """p-values corrected for their number: holm (Holm, 1979), bh (Benjamini and Hochberg, 1995), or none."""
+    p = np.asarray(p_values, dtype=float)
+    if method == "none" or not len(p):
+        return [float(value) for value in p]
+    if method == "bh":
+        return [float(value) for value in false_discovery_control(p, method="bh")]
+    order = np.argsort(p, kind="stable")
+    stepped = np.minimum(1, np.maximum.accumulate((len(p) - np.arange(len(p))) * p[order]))
+    found = np.empty(len(p))
+    found[order] = stepped
+    return [float(value) for value in found]
+
+
+def rank_correlation(first: np.ndarray, second: np.ndarray) -> dict[str, Any]:
+    """Spearman's rho with the interval of Bonett and Wright (2000)."""
+    from scipy.stats import spearmanr
+
+    n = len(first)
+    if n < 5 or np.ptp(first) == 0 or np.ptp(second) == 0:
+        return {"value": None, "low": None, "high": None}
+    rho = float(spearmanr(first, second).statistic)
+    half = float(norm.ppf(0.975)) * np.sqrt((1 + rho**2 / 2) / (n - 3))
+    z = np.arctanh(np.clip(rho, -0.999999, 0.999999))
+    return {"value": rho, "low": float(np.tanh(z - half)), "high": float(np.tanh(z + half))}

@@ -1,0 +1,79 @@
+"""Maps of a space in two dimensions: t-SNE and UMAP of the same images."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+from sklearn.decomposition import PCA
+from sklearn.manifold import TSNE
+
+from assay.audit.spaces import Grid, Space
+from assay.config import Pictures
+from assay.progress import cores, progress, say
+
+COMPONENTS = 50
+
+
+def maps(grid: Grid, spaces: list[Space], settings: Pictures, seed: int) -> list[dict[str, Any]]:
+    """A row an image and map: space, map, x, y and what the image is of. Whole activities, at most `map_images` images.
+
+    A map that needs a package which is not there is left out, and a line says so.
+    """
+    chosen = _chosen(grid, settings.map_images, seed)
+    rows: list[dict[str, Any]] = []
+    wanted = [(space, kind) for space in spaces if space.kind == "images" for kind in settings.maps]
+    for space, kind in progress(wanted, what="maps", unit="map"):
+        assert space.vectors is not None
+        vectors = np.stack([space.vectors[place] for _, place in chosen])
+        points = _project(vectors, kind, settings, seed)
+        if points is None:
+            continue
+        for (image_id, (a, g, r)), (x, y) in zip(chosen, points, strict=True):
+            rows.append(
+                {
+                    "space": space.name,
+                    "map": kind,
+                    "image_id": image_id,
+                    "x": round(float(x), 3),
+                    "y": round(float(y), 3),
+                    "group": grid.groups[g],
+                    "activity": grid.activities[a],
+                    "words": grid.words[a],
+                    "category": grid.categories[a],
+                    "prompt": grid.prompts[a, g, grid.templates[r]],
+                    "seed": grid.replicates[r][1],
+                }
+            )
+    return rows
+
+
+def _chosen(grid: Grid, most: int, seed: int) -> list[tuple[str, tuple[int, int, int]]]:
+    by_activity: dict[int, list[tuple[str, tuple[int, int, int]]]] = {}
+    for image_id, place in grid.rows.items():
+        by_activity.setdefault(place[0], []).append((image_id, place))
+    found: list[tuple[str, tuple[int, int, int]]] = []
+    for at in np.random.default_rng([seed, 21]).permutation(len(grid.activities)):
+        if found and len(found) + len(by_activity[int(at)]) > most:
+            break
+        found += by_activity[int(at)]
+    return found
+
+
+def _project(vectors: np.ndarray, kind: str, settings: Pictures, seed: int) -> np.ndarray | None:
+    reduced = PCA(min(COMPONENTS, *vectors.shape), random_state=0).fit_transform(vectors)
+    if kind == "tsne":
+        perplexity = min(settings.perplexity, (len(vectors) - 1) / 3)
+        return np.asarray(
+            TSNE(perplexity=perplexity, init="pca", random_state=seed, n_jobs=cores()).fit_transform(reduced)
+        )
+    try:
+        import umap
+    except ImportError:
+        say("audit: no UMAP map: it needs pip install 'assay[audit]'")
+        return None
+    with warnings.catch_warnings():  # that a seed makes it use one core
+        warnings.simplefilter("ignore")
+        neighbours = min(settings.neighbours, len(vectors) - 1)
+        return np.asarray(umap.UMAP(n_neighbors=neighbours, random_state=seed).fit_transform(reduced))

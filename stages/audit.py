@@ -1,0 +1,41 @@
+"""Images of an audit -> figures with tests and intervals, pictures, page: python stages/audit.py --help"""
+
+import argparse
+from pathlib import Path
+
+from assay import config
+from assay.audit.audit import run_audit
+from assay.errors import run_main
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--audit", required=True)
+    parser.add_argument("--images", type=Path, required=True)
+    parser.add_argument("--rubrics", type=Path, required=True)
+    parser.add_argument("--metrics", type=Path, required=True)
+    parser.add_argument("--leans", type=Path, required=True)
+    parser.add_argument("--categories", type=Path, required=True)
+    parser.add_argument("--points", type=Path, required=True)
+    parser.add_argument("--page", type=Path, required=True)
+    parser.add_argument("--pictures", type=Path, required=True)
+    args = parser.parse_args()
+    params = config.load()
+    audit = params.audits[args.audit]
+    run_audit(
+        args.audit,
+        audit,
+        params.generators[audit.generator],
+        images=args.images,
+        rubrics=args.rubrics,
+        out_metrics=args.metrics,
+        out_leans=args.leans,
+        out_categories=args.categories,
+        out_points=args.points,
+        out_page=args.page,
+        out_pictures=args.pictures,
+    )
+
+
+if __name__ == "__main__":
+    run_main(main)
