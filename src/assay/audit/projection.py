@@ -19,11 +19,14 @@ COMPONENTS = 50
 def maps(grid: Grid, spaces: list[Space], settings: Pictures, seed: int) -> list[dict[str, Any]]:
     """A row an image and map: space, map, x, y and what the image is of. Whole activities, at most `map_images` images.
 
+    Controls have no maps.
+
     A map that needs a package which is not there is left out, and a line says so.
     """
     chosen = _chosen(grid, settings.map_images, seed)
     rows: list[dict[str, Any]] = []
-    wanted = [(space, kind) for space in spaces if space.kind == "images" for kind in settings.maps]
+    shown = [space for space in spaces if space.kind == "images" and not space.control]
+    wanted = [(space, kind) for space in shown for kind in settings.maps]
     for space, kind in progress(wanted, what="maps", unit="map"):
         assert space.vectors is not None
         vectors = np.stack([space.vectors[place] for _, place in chosen])

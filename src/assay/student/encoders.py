@@ -7,10 +7,12 @@ Hub names need the hub or its local cache.
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import json
 import sys
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -48,6 +50,20 @@ def quiet_transformers() -> None:
 def default_device() -> torch.device:
     """The GPU where there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@lru_cache(maxsize=1)
+def keep_freed_memory() -> None:
+    """Have glibc keep what is freed for the next batch.
+
+    By default it gives large blocks back to the kernel at once and faults them in again page by page, which on a CPU
+    took a third of the time of encoding (benchmarks/allocator.py). Elsewhere this does nothing.
+    """
+    mmap_threshold, trim_threshold = -3, -1  # M_MMAP_THRESHOLD and M_TRIM_THRESHOLD of malloc.h
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt:
+        mallopt(mmap_threshold, 2**30)
+        mallopt(trim_threshold, 2**31 - 1)
 
 
 def apply_learnt(encoder: Encoder, path: Path) -> None:

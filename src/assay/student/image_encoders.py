@@ -14,9 +14,18 @@ from torch import Tensor, nn
 
 from assay.config import ImageBranch
 from assay.errors import EncoderError
-from assay.student.encoders import check_hash, default_device, digest, quiet_transformers, unreachable, weights_digest
+from assay.student.encoders import (
+    check_hash,
+    default_device,
+    digest,
+    keep_freed_memory,
+    quiet_transformers,
+    unreachable,
+    weights_digest,
+)
 
 EFFICIENTNET = "packaged/efficientnet-lite0"
+CPU_BATCH = 8  # images: larger batches leave the caches of a CPU
 COLOURS = "packaged/colour-grid"
 COLOUR_CELLS = 8  # a side
 VAE_SIDE = 256  # pixels a side that a VAE encodes
@@ -47,6 +56,7 @@ class ImageEncoder:
     ) -> None:
         """`tokens`: patch tokens [m, patches, width] of a batch, for encoders that have them."""
         self.device = default_device()
+        keep_freed_memory()
         self.model = model.eval().requires_grad_(False).to(memory_format=torch.channels_last).to(self.device)
         self.dim, self.size, self.resize, self.views = dim, size, round(size / crop), tuple(views)
         self.mean, self.std = torch.tensor(mean).view(3, 1, 1), torch.tensor(std).view(3, 1, 1)
@@ -84,10 +94,12 @@ class ImageEncoder:
 
     def encode(self, items: Sequence[Image.Image]) -> np.ndarray:
         found = np.zeros((len(items), self.dim), dtype=np.float32)
+        size = CPU_BATCH if self.device.type == "cpu" else len(items)
         with torch.inference_mode(), torch.autocast("cuda", torch.bfloat16, enabled=self.device.type == "cuda"):
             for view in self.views:
-                batch = torch.stack([self.pixels(image, view) for image in items])
-                found += self.vectors(batch).float().cpu().numpy()
+                for start in range(0, len(items), size):
+                    batch = torch.stack([self.pixels(image, view) for image in items[start : start + size]])
+                    found[start : start + size] += self.vectors(batch).float().cpu().numpy()
         return found / len(self.views)
 
 
