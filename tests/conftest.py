@@ -182,6 +182,7 @@ class Repository:
         )
         for name in copied.stdout.splitlines():
             if name.split("/")[0] in ("src", "stages", "rubrics", "human", ".dvc") or name in (
+                "data/audits/age/activities.csv",
                 "dvc.yaml",
                 "params.yaml",
                 ".gitignore",
@@ -235,6 +236,7 @@ def small(raw: dict[str, Any]) -> None:
     raw["demo"]["posts"] = 260
     raw["corpora"]["demo"]["shard_posts"] = 50
     raw["students"]["packaged"]["image"]["views"] = ["crop"]  # half the work
+    raw["audits"] = {}
     for task in raw["tasks"].values():
         task["sample"]["size"] = 160
         task["train"]["epochs"] = 12

@@ -62,14 +62,16 @@ def read_activities(path: Path) -> list[Activity]:
 def take(activities: list[Activity], size: int | None, seed: int) -> list[Activity]:
     """So many of the activities, in their order, by permanent random numbers within each category.
 
-    Every category gets its share, so that a smaller audit looks at the same kinds of day; a larger `size`
-    keeps what a smaller one took.
+    Every category gets its share, so that a smaller audit looks at the same kinds of day (with fewer than one a
+    category, whichever come first); a larger `size` keeps most of what a smaller one took.
     """
     if size is None or size >= len(activities):
         return activities
     strata: dict[str, list[Activity]] = {}
     for one in activities:
         strata.setdefault(one.category, []).append(one)
+    if size < len(strata):
+        strata = {"": activities}
     counts = allocate(np.array([len(members) for members in strata.values()]), size, 1)
     chosen: set[str] = set()
     for members, count in zip(strata.values(), counts, strict=True):

@@ -212,11 +212,11 @@ def _vae(settings: ImageBranch) -> ImageEncoder:
     load: Any = AutoencoderKL.from_pretrained
     try:
         try:
-            model = load(source, torch_dtype=torch.float32, **part)
+            model = load(source, dtype=torch.float32, **part)
         except OSError:  # a name of the hub may be that of a whole pipeline
             if part:
                 raise
-            model = load(source, torch_dtype=torch.float32, subfolder="vae")
+            model = load(source, dtype=torch.float32, subfolder="vae")
     except Exception as error:
         raise unreachable("image.encoder", settings.encoder, error) from error
     shrink = 2 ** (len(model.config.block_out_channels) - 1)

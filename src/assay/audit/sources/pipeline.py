@@ -6,6 +6,7 @@ import hashlib
 import inspect
 import io
 import json
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -184,7 +185,7 @@ def _load(folder: Path, settings: DiffusersSource) -> Any:
     }[settings.dtype]
     options = {"variant": settings.variant} if settings.variant else {}
     try:
-        return diffusers.DiffusionPipeline.from_pretrained(folder, torch_dtype=dtype, **options)
+        return diffusers.DiffusionPipeline.from_pretrained(folder, dtype=dtype, **options)
     except (OSError, ValueError, KeyError, AttributeError, json.JSONDecodeError, ImportError) as error:
         said = " ".join(str(error).split())[:160]
         raise EncoderError(f"generators: {settings.model} cannot be loaded ({type(error).__name__}: {said})") from error
@@ -195,6 +196,9 @@ def _diffusers() -> Any:
         import diffusers
     except ImportError as error:
         raise EncoderError("generators: kind diffusers needs pip install 'assay[generate]'") from error
-    diffusers.utils.logging.set_verbosity_error()
-    diffusers.utils.logging.disable_progress_bar()
+    from transformers.utils import logging
+
+    if not sys.stderr.isatty():
+        diffusers.utils.logging.disable_progress_bar()
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     return diffusers
