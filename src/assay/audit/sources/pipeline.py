@@ -117,7 +117,7 @@ class Pipeline:
         asked = {"num_inference_steps", "guidance_scale", "width", "height", "generator", *settings.extra}
         asked |= {"negative_prompt"} if settings.negative_prompt is not None else set()
         lacking = sorted(asked - set(taken))
-        if lacking and not any(p.kind is p.VAR_KEYWORD for p in taken.values()):
+        if lacking:  # also where **kwargs would swallow them
             raise SettingsError(
                 f"generators: {type(pipe).__name__} takes no {', '.join(lacking)}; set negative_prompt to null or "
                 "leave it out of extra, or choose another pipeline"
