@@ -235,6 +235,23 @@ def test_the_planted_lean_is_found_and_drawn(drawn_images: Path, tmp_path: Path)
     assert len(list(csv.DictReader((tmp_path / "maps.csv").open()))) == 56  # whole activities, at most 60
 
 
+def test_groups_without_a_reference_are_told_apart(tmp_path: Path) -> None:
+    """Two groups and no neutral prompt: no lean, but distance, probe and separation, and a page."""
+    who = {"young": "a young person", "older": "an older person"}
+    audit = audit_of(
+        groups=["young", "older"],
+        reference=None,
+        comparisons=[],
+        templates={"portrait": {"prompt": "A photo of {who} {activity}", "who": who}},
+        pictures={"maps": ["tsne"], "map_images": 50, "perplexity": 5.0, "sheet_activities": 3},
+    )
+    generate(audit, DrawnSource(kind="demo"), ACTIVITIES, tmp_path / "images", name="two")
+    found = run(audit, tmp_path / "images", tmp_path / "out")
+    assert found["verdicts"] == {"young_vs_older": {"verdict": "told apart", "spaces_that_say_so": 1, "spaces": 1}}
+    assert "lean" not in found["spaces"]["efficientnet"]["comparisons"]["young_vs_older"]
+    assert "told apart" in (tmp_path / "out/audit.html").read_text()
+
+
 def test_hostile_names_stay_text_on_the_page(tmp_path: Path) -> None:
     root = tmp_path / "in"
     root.mkdir()

@@ -72,7 +72,7 @@ def _check(args: argparse.Namespace) -> None:
         manifest = Path(args.params).parent / "data" / "manifest" / f"{name}.json"
         if params.corpora[name].kind != "demo" and name not in params.scan and not manifest.exists():
             raise SettingsError(f"corpora.{name}: it has no manifest yet; add {name} to scan, so that it gets one")
-    counts = f"{len(params.corpora)} corpora, {len(params.tasks)} tasks, {len(params.students)} students"
+    counts = ", ".join(f"{len(getattr(params, name))} {name}" for name in ("corpora", "tasks", "students", "audits"))
     say(f"{args.params} is in order: {counts}")
 
 
@@ -84,6 +84,7 @@ def _doctor(_: argparse.Namespace) -> None:
     folder = home()
     print(f"assay {__version__}, python {sys.version.split()[0]}")
     extras = {"peft": "tune", "accelerate": "tune", "tensorboard": "tune", "captum": "explain", "datasets": "hub"}
+    extras |= {"plotly": "audit", "umap-learn": "audit", "diffusers": "generate"}
     for name in ("torch", "torchvision", "timm", "transformers", "dvc", "openai", "pyarrow", "pillow", *extras):
         try:
             print(f"  {name} {version(name)}")
@@ -91,7 +92,7 @@ def _doctor(_: argparse.Namespace) -> None:
             extra = extras.get(name)
             print(f"  {name} is missing: run `{'make install' if not extra else f'pip install assay[{extra}]'}`")
     print(f"kept outside the repository: {folder} ({shutil.disk_usage(folder).free / 2**30:.1f} GiB free)")
-    for name in ("answers.sqlite", "audit", "features", "inference", "checkpoints", "author.key"):
+    for name in ("answers.sqlite", "images.sqlite", "audit", "features", "inference", "checkpoints", "author.key"):
         path = folder / name
         files = [path] if path.is_file() else list(path.glob("*")) if path.is_dir() else []
         print(f"  {name}: {sum(f.stat().st_size for f in files) / 2**20:.1f} MiB in {len(files)} files")

@@ -57,7 +57,7 @@ def keep_freed_memory() -> None:
     """Have glibc keep what is freed for the next batch.
 
     By default it gives large blocks back to the kernel at once and faults them in again page by page, which on a CPU
-    took a third of the time of encoding (benchmarks/allocator.py). Elsewhere this does nothing.
+    took a third of the time of encoding (benchmarks/cpu_encoding.py). Elsewhere this does nothing.
     """
     mmap_threshold, trim_threshold = -3, -1  # M_MMAP_THRESHOLD and M_TRIM_THRESHOLD of malloc.h
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None

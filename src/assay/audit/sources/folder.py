@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +19,7 @@ NEEDED = ("file", "activity", "group")
 
 
 def mapped(settings: FolderSource, audit: Audit, activities: list[Activity]) -> list[tuple[str, Request]]:
-    """(file, what it shows) of each row of the mapping.
+    """(file, what it shows) of each row of the mapping, activity by activity.
 
     The columns `seed`, `template`, `category` and `prompt` may be absent: rows of one activity and group are then
     numbered, and the category is that of the activity's id or words in the table of activities, if it is there.
@@ -31,6 +32,7 @@ def mapped(settings: FolderSource, audit: Audit, activities: list[Activity]) -> 
     known = {name: one for one in activities for name in (one.id, one.words)}
     found: list[tuple[str, Request]] = []
     seen: set[tuple[str, str, str, int]] = set()
+    numbered: Counter[tuple[str, str, str]] = Counter()
     for line, row in _rows(table):
         group, name = row["group"], row["activity"]
         if group not in audit.groups:
@@ -42,7 +44,8 @@ def mapped(settings: FolderSource, audit: Audit, activities: list[Activity]) -> 
                 raise DataError(f"{table}, line {line}: seed {row['seed']!r} is no whole number")
             seed = int(row["seed"])
         else:
-            seed = 1 + sum((activity.id, group, template) == one[:3] for one in seen)
+            numbered[activity.id, group, template] += 1
+            seed = numbered[activity.id, group, template]
         place = (activity.id, group, template, seed)
         if place in seen:
             raise DataError(f"{table}, line {line}: {name}, {group}, template {template}, seed {seed} was there before")
@@ -51,7 +54,8 @@ def mapped(settings: FolderSource, audit: Audit, activities: list[Activity]) -> 
         found.append((row["file"], Request(row["file"], Prompt(activity, group, template, text), seed)))
     if not found:
         raise DataError(f"{table}: maps no file")
-    return found
+    order = {name: i for i, name in enumerate(dict.fromkeys(one.prompt.activity.id for _, one in found))}
+    return sorted(found, key=lambda one: order[one[1].prompt.activity.id])
 
 
 def read(settings: FolderSource, file: str, max_pixels: int) -> Made:
