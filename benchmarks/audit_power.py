@@ -94,7 +94,7 @@ def replicate(source: DrawnSource, count: int, activities: int, folder: Path, *,
             seeds = list(range(1 + first + 2 * start, 1 + first + 2 * (start + size)))
             audit = Audit.model_validate(
                 shipped.model_dump(by_alias=True)
-                | {"take": activities, "use": ["portrait"], "images": {"seeds": seeds}, "perceived": None}
+                | {"use": ["portrait"], "images": {"take": activities, "seeds": seeds}, "perceived": None}
             )
             out = folder / "images"
             generate(audit, source, Path("data/audits/age/activities.csv"), out, name="power")

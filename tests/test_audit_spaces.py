@@ -350,7 +350,8 @@ def test_the_audit_as_a_pipeline(tmp_path: Path) -> None:
         audits = raw["audits"]
         small(raw)
         raw["audits"] = audits
-        audits["age"] |= {"take": 10, "use": ["portrait"]}
+        audits["age"]["use"] = ["portrait"]
+        audits["age"]["images"]["take"] = 10
         audits["age"]["perceived"]["sample"] = 40
         audits["age"]["pictures"] |= {"maps": ["tsne"], "map_images": 60, "perplexity": 5.0}
 

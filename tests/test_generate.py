@@ -284,7 +284,7 @@ def test_endpoint_account_and_budget(stub: StubTeacher, tmp_path: Path, monkeypa
         with pytest.raises(BudgetReached, match=r"budget_usd 0.5 of the generator is reached"):
             made(small(), endpoint(stub, usd_per_image=0.05, budget_usd=0.5), tmp_path / "b")
     assert calls["all"] == 10
-    with pytest.raises(SettingsError, match=r"generators.<name>.api_key_env: NOT_THERE is not set"):
+    with pytest.raises(SettingsError, match=r"generators\.drawn\.api_key_env: NOT_THERE is not set"):
         made(small(), endpoint(stub, api_key_env="NOT_THERE"), tmp_path / "c")
 
 

@@ -64,7 +64,7 @@ def generate(audit: Audit, generator: Generator, activities: Path, out: Path, *,
     source = _source(generator, audit, name)
     wanted = [
         Request(key_of(prompt.text, seed, source.identity), prompt, seed)
-        for prompt in prompts(audit, take(known, audit.take, audit.take_seed))
+        for prompt in prompts(audit, take(known, audit.images.take, audit.images.take_seed))
         for seed in audit.images.seeds
     ]
     with ImageStore() as store:
@@ -92,7 +92,7 @@ def _source(generator: Generator, audit: Audit, name: str) -> ImageSource:
     from assay.audit.sources.endpoint import Endpoint
 
     assert not isinstance(generator, FolderSource)
-    return Endpoint(generator, scope=f"audit {name}", max_pixels=limit)
+    return Endpoint(generator, name=audit.generator, scope=f"audit {name}", max_pixels=limit)
 
 
 def _make_missing(source: ImageSource, wanted: Sequence[Request], store: ImageStore) -> dict[str, str]:

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 from assay.audit.spaces import Grid
 from assay.measure.plots import INK, SOFT, WARM, svg
 
-COLOURS = ["#6b7280", "#2f7ed8", "#2a9d60", "#d9822b", "#8e44ad", "#c0392b", "#16a085", "#b8860b"]
+COLOURS = ["#6b7280", "#2f7ed8", "#2a9d60", "#d9822b", "#8e44ad", "#c0392b", "#16a085", "#b8860b", "#7f5539", "#e377c2"]
 CELL, LABEL, MARGIN = 128, 210, 26  # pixels of the contact sheet
 
 

@@ -116,8 +116,10 @@ Generator = Annotated[DrawnSource | DiffusersSource | OpenAISource | FolderSourc
 
 
 class Images(Section):
-    """How many images of each prompt, and how many may be lacking."""
+    """Of how many activities, how many images of each prompt, and how many may be lacking."""
 
+    take: Positive | None = None
+    take_seed: int = 1
     seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**32)]], Field(min_length=1)] = [123, 124]
     max_failed_share: Share = 0.05
     max_pixels: Positive = 50_000_000
@@ -204,12 +206,10 @@ class Audit(Section):
     """One audit: groups of people, prompts, images, encoders, statistics."""
 
     groups: Annotated[list[str], Field(min_length=2)]
-    reference: str | None = None
+    reference: str | None
     comparisons: list[Annotated[list[str], Field(min_length=2, max_length=2)]] = []
     generator: str
     activities: str
-    take: Positive | None = None
-    take_seed: int = 1
     templates: dict[str, Template]
     use: Annotated[list[str], Field(min_length=1)]
     images: Images

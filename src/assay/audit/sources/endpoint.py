@@ -30,13 +30,13 @@ LONGEST_WAIT_S = 3600.0
 class Endpoint:
     """Asks for one image at a time, many at once; a server that knows no seed gives another image each time."""
 
-    def __init__(self, settings: OpenAISource, *, scope: str, max_pixels: int) -> None:
-        """`scope`: what a budget is for, over all runs."""
+    def __init__(self, settings: OpenAISource, *, name: str, scope: str, max_pixels: int) -> None:
+        """`name`: of the generator in params; `scope`: what a budget is for, over all runs."""
         self.settings, self.scope, self.max_pixels = settings, scope, max_pixels
         self.batch = 8 * settings.concurrency
         kept = {"model", "size", "negative_prompt", "negative_field", "seed_field", "extra_body"}
         self.identity: dict[str, Any] = {"kind": "openai", **settings.model_dump(include=kept)}
-        section = "generators.<name>"
+        section = f"generators.{name}"
         headers = secret_headers(settings, section)
         self._key, self._headers = api_key(settings, section), {**settings.headers, **headers}
         self._secrets = [self._key, *headers.values()]
