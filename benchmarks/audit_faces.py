@@ -47,7 +47,7 @@ def main() -> None:
         os.environ["ASSAY_HOME"] = folder
         units = mapping(args.path, Path(folder) / "faces")
         source = FolderSource(kind="folder", path=str(Path(folder) / "faces"))
-        generate(audit, source, ROOT / audit.activities, Path(folder) / "images", name="faces")
+        generate(audit, source, ROOT / audit.activities, Path(folder) / "images")
         grid = read_grid(Path(folder) / "images", audit.groups)
         student = Student(image=ImageBranch(encoder="packaged/efficientnet-lite0"))
         raw = _of_images(Extractor(student, image_px=audit.image_px), Path(folder) / "images", grid, "efficientnet")

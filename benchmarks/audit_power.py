@@ -97,7 +97,7 @@ def replicate(source: DrawnSource, count: int, activities: int, folder: Path, *,
                 | {"use": ["portrait"], "images": {"take": activities, "seeds": seeds}, "perceived": None}
             )
             out = folder / "images"
-            generate(audit, source, Path("data/audits/age/activities.csv"), out, name="power")
+            generate(audit, source, Path("data/audits/age/activities.csv"), out)
             grid = read_grid(out, audit.groups)
             raw = {name: vectors(encoder, out, grid) for name, encoder in ENCODERS.items()}
             for at in range(size):

@@ -19,7 +19,7 @@ def main() -> None:
     params = config.load()
     audit = params.audits[args.audit]
     generator = params.generators[audit.generator]
-    write_json(generate(audit, generator, args.activities, args.out, name=args.audit), args.metrics)
+    write_json(generate(audit, generator, args.activities, args.out), args.metrics)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import pytest
 
 from assay import config
 from assay.audit.findings import overall, verdict
-from assay.audit.inference import Draws, adjust, mean_interval, mean_test, p_value, rank_correlation
+from assay.audit.inference import Draws, adjust, mean_interval, mean_test, p_value, rank_correlation, reach
 from assay.audit.measures import Measures, vendi
 from assay.audit.perceived import _exact, _shares
 from assay.audit.probe import Probe
@@ -109,8 +109,11 @@ def test_sign_flips_equal_full_enumeration() -> None:
     assert found["p"] == pytest.approx(exact, abs=0.01)
     assert found["value"] == pytest.approx(0.3625)
     assert found["effect"] == pytest.approx(0.3625 / values.std(ddof=1))
-    # (1.96 + 0.8416) sd / sqrt(8)
-    assert found["detectable"] == pytest.approx(2.80159 * values.std(ddof=1) / np.sqrt(8), rel=1e-4)
+    reach(found, 1, STATISTICS)
+    # t quantiles of 7 degrees of freedom: (2.3646 + 0.8960) sd / sqrt(8)
+    assert found["detectable"] == pytest.approx(3.2606 * values.std(ddof=1) / np.sqrt(8), rel=1e-3)
+    reach(found, 7, STATISTICS)  # 2 / 2^8 is above 0.05 / 7
+    assert found["detectable"] is None
 
 
 @pytest.mark.parametrize(
@@ -142,12 +145,33 @@ def test_intervals_hold_the_mean_as_often_as_they_say(n: int) -> None:
     assert 0.90 <= held / 400 <= 0.99
 
 
+@pytest.mark.parametrize(("value", "n"), [(0.7, 7), (0.1, 3), (0.0, 9), (1e-20, 11)])
+def test_intervals_of_what_does_not_vary(value: float, n: int) -> None:
+    low, high = mean_interval(np.full(n, value), Draws.of(n, STATISTICS).weights)
+    assert low == high == pytest.approx(value)
+
+
 def test_rank_correlation() -> None:
     x = np.arange(12.0)
     assert rank_correlation(x, x**3)["value"] == pytest.approx(1)
     assert rank_correlation(x, np.ones(12))["value"] is None
     found = rank_correlation(x, np.random.default_rng(0).permutation(x))
     assert found["low"] < found["value"] < found["high"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"groups": ["neutral", "young"], "comparisons": []}, "leave nothing to compare"),
+        ({"groups": ["neutral", "a_vs_b", "older", "middle"]}, "'a_vs_b' must be made of letters and digits"),
+        ({"reference": "nobody"}, "reference: 'nobody' is not there; allowed: neutral"),
+        ({"comparisons": [["neutral", "young"]]}, "neither of them the reference"),
+        ({"use": ["none"]}, "use: 'none' is not there"),
+    ],
+)
+def test_settings_that_make_no_audit(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        shipped(**changes)
 
 
 # ------------------------------------------------------------------------------------ measures
@@ -301,13 +325,13 @@ def test_probe_reads_groups_of_unseen_activities_or_finds_chance() -> None:
     ],
 )
 def test_verdict_needs_test_and_interval(figure: dict[str, float], wanted: str) -> None:
-    assert verdict({"lean": figure}, "x_vs_y", 0.05) == wanted
+    assert verdict({"lean": figure}, "x", "y", 0.05) == wanted
 
 
 def test_verdict_without_a_reference() -> None:
     apart = {"value": 0.2, "low": 0.1, "high": 0.3, "p_adjusted": 0.01}
-    assert verdict({"centroids": apart}, "x_vs_y", 0.05) == "told apart"
-    assert verdict({"centroids": apart | {"low": -0.1}}, "x_vs_y", 0.05) == "not decided"
+    assert verdict({"centroids": apart}, "x", "y", 0.05) == "told apart"
+    assert verdict({"centroids": apart | {"low": -0.1}}, "x", "y", 0.05) == "not decided"
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ def drawn_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     os.environ["ASSAY_HOME"] = str(folder / "home")
     try:
         source = DrawnSource(kind="demo", lean={"young": 0.9, "older": 0.1})
-        generate(audit_of(), source, ACTIVITIES, folder / "images", name="drawn")
+        generate(audit_of(), source, ACTIVITIES, folder / "images")
     finally:
         os.environ.pop("ASSAY_HOME") if before is None else os.environ.update(ASSAY_HOME=before)
     return folder / "images"
@@ -193,11 +193,11 @@ def test_no_encoder_at_all(drawn_images: Path) -> None:
 # ----------------------------------------------------------------------------- the whole audit
 
 
-def run(audit: Audit, images: Path, out: Path) -> dict[str, Any]:
+def run(audit: Audit, images: Path, out: Path, generator: Any = None) -> dict[str, Any]:
     return run_audit(
         "toy",
         audit,
-        DrawnSource(kind="demo"),
+        generator or DrawnSource(kind="demo"),
         images=images,
         rubrics=ROOT / "rubrics",
         out_metrics=out / "audit.json",
@@ -245,7 +245,7 @@ def test_groups_without_a_reference_are_told_apart(tmp_path: Path) -> None:
         templates={"portrait": {"prompt": "A photo of {who} {activity}", "who": who}},
         pictures={"maps": ["tsne"], "map_images": 50, "perplexity": 5.0, "sheet_activities": 3},
     )
-    generate(audit, DrawnSource(kind="demo"), ACTIVITIES, tmp_path / "images", name="two")
+    generate(audit, DrawnSource(kind="demo"), ACTIVITIES, tmp_path / "images")
     found = run(audit, tmp_path / "images", tmp_path / "out")
     assert found["verdicts"] == {"young_vs_older": {"verdict": "told apart", "spaces_that_say_so": 1, "spaces": 1}}
     assert "lean" not in found["spaces"]["efficientnet"]["comparisons"]["young_vs_older"]
@@ -265,11 +265,32 @@ def test_hostile_names_stay_text_on_the_page(tmp_path: Path) -> None:
             lines.append(f"{a}{g}.jpg,{evil}{a},{group},1,{evil},{evil}")
     (root / "mapping.csv").write_text("\n".join(lines) + "\n")
     audit = audit_of(pictures={"maps": ["tsne"], "map_images": 60, "perplexity": 3.0})
-    generate(audit, FolderSource(kind="folder", path=str(root)), ACTIVITIES, tmp_path / "images", name="evil")
+    generate(audit, FolderSource(kind="folder", path=str(root)), ACTIVITIES, tmp_path / "images")
     run(audit, tmp_path / "images", tmp_path / "out")
     page = (tmp_path / "out/audit.html").read_text()
     assert "<script>alert" not in page
     assert "alert(1)" in page
+
+
+def test_pictures_without_prompts_have_no_prompt_space_and_dollars_are_dollars(tmp_path: Path) -> None:
+    from assay.corpora.demo.figure import draw_figure, seeded
+
+    root = tmp_path / "in"
+    root.mkdir()
+    lines = ["file,activity,group,seed"]
+    for a in range(6):
+        for g, group in enumerate(("neutral", "young", "middle", "older")):
+            (root / f"{a}{g}.jpg").write_bytes(draw_figure(seeded(a), g / 3, 64))
+            lines.append(f"{a}{g}.jpg,spending $5{a}%_ and $20^ on {{x,{group},{a}")
+    (root / "mapping.csv").write_text("\n".join(lines) + "\n")
+    perceived = shipped().model_dump(by_alias=True)["perceived"]
+    audit = audit_of(perceived=perceived, pictures={"maps": ["tsne"], "map_images": 60, "perplexity": 3.0})
+    generate(audit, FolderSource(kind="folder", path=str(root)), ACTIVITIES, tmp_path / "images")
+    found = run(audit, tmp_path / "images", tmp_path / "out", FolderSource(kind="folder", path=str(root)))
+    assert set(found["spaces"]) == {"efficientnet", "colours"}
+    assert found["encoders_lacking"] == 1
+    assert "perceived" not in found  # the demo teacher does not know these pictures
+    assert "perceived is left out" in (tmp_path / "out/audit.html").read_text()
 
 
 def test_too_few_activities(drawn_images: Path, tmp_path: Path) -> None:
@@ -319,7 +340,7 @@ def test_real_faces_are_told_apart_by_age_and_not_by_chance(shuffled: bool, real
             (mapping / band / file.name).write_bytes(file.read_bytes())
     (mapping / "mapping.csv").write_text("\n".join(["file,activity,group,seed", *rows]) + "\n")
     audit = audit_of(encoders={"efficientnet": {"image": {"encoder": "packaged/efficientnet-lite0"}}})
-    generate(audit, FolderSource(kind="folder", path=str(mapping)), ACTIVITIES, tmp_path / "images", name="faces")
+    generate(audit, FolderSource(kind="folder", path=str(mapping)), ACTIVITIES, tmp_path / "images")
     grid = read_grid(tmp_path / "images", audit.groups)
     assert len(grid.activities) == 40
     spaces, _ = build(audit, tmp_path / "images", grid)

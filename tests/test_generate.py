@@ -41,7 +41,7 @@ def small(**changes: Any) -> Audit:
 
 
 def made(audit: Audit, source: Any, out: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    counts = generate(audit, source, ACTIVITIES, out, name="test")
+    counts = generate(audit, source, ACTIVITIES, out)
     return counts, read(out).to_pylist()
 
 
@@ -106,7 +106,7 @@ class Slow:
 
 def _run_slow(log: Path, out: Path) -> None:
     module._source = lambda *_: Slow(log)  # type: ignore[assignment]
-    generate(small(take=10), DRAWN, ACTIVITIES, out, name="slow")
+    generate(small(take=10), DRAWN, ACTIVITIES, out)
 
 
 def test_kill_9_loses_no_image_and_two_processes_share(tmp_path: Path, home: Path) -> None:
@@ -193,6 +193,8 @@ def test_endpoint_makes_each_image_once_with_its_seed(stub: StubTeacher, tmp_pat
     counts, rows = made(small(), source, tmp_path / "a")
     assert counts["ok"] == 24
     assert len(asked) == len({(one["prompt"], one["seed"]) for one in asked}) == 24
+    assert len({one["seed"] for one in asked}) == 6  # noise of its own for each activity and seed, the same for groups
+    assert {row["noise"] for row in rows} == {one["seed"] for one in asked}
     assert all(one["model"] == "pictures-1" and one["negative_prompt"] == "cartoon" for one in asked)
     assert {row["negative_prompt"] for row in rows} == {"cartoon"}
     assert all(row["seconds"] > 0 for row in rows)
@@ -284,8 +286,80 @@ def test_endpoint_account_and_budget(stub: StubTeacher, tmp_path: Path, monkeypa
         with pytest.raises(BudgetReached, match=r"budget_usd 0.5 of the generator is reached"):
             made(small(), endpoint(stub, usd_per_image=0.05, budget_usd=0.5), tmp_path / "b")
     assert calls["all"] == 10
+    first = calls["all"]
+    broken = endpoint(stub, concurrency=4)
+    stub.elsewhere = lambda *_: calls.update(["all"]) or (400, {"error": {"message": "Unknown parameter: 'size'"}})
+    with pytest.raises(AccountRefused, match=r"refused every request so far; the last: .*Unknown parameter"):
+        made(small(), broken, tmp_path / "d")
+    assert calls["all"] - first <= 5 + 4  # what was in flight
+    stub.elsewhere = answer
+    assert made(small(), broken, tmp_path / "e")[0]["ok"] == 24  # nothing of it was kept
     with pytest.raises(SettingsError, match=r"generators\.drawn\.api_key_env: NOT_THERE is not set"):
         made(small(), endpoint(stub, api_key_env="NOT_THERE"), tmp_path / "c")
+
+
+def test_a_full_disk_stops_the_buying(stub: StubTeacher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is in flight when nothing can be kept any more is lost; nothing is bought after it."""
+    calls = Counter[str]()
+    stub.elsewhere = lambda _, request: calls.update(["all"]) or (200, drawn_answer(request))
+
+    def full(*_: Any) -> None:
+        raise DataError("image store: the disk is full")
+
+    monkeypatch.setattr(ImageStore, "put", full)
+    with pytest.raises(DataError, match="disk is full"):
+        made(small(), endpoint(stub, concurrency=2), tmp_path)
+    assert calls["all"] <= 4
+
+
+def test_a_ledger_that_fails_ends_the_run(stub: StubTeacher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from assay.teacher.money import Ledger
+
+    reserve, count = Ledger.reserve, iter(range(100))
+
+    def failing(self: Ledger, *arguments: Any) -> Any:
+        if next(count) >= 3:
+            raise DataError("the ledger cannot be written")
+        return reserve(self, *arguments)
+
+    monkeypatch.setattr(Ledger, "reserve", failing)
+    stub.elsewhere = lambda _, request: (200, drawn_answer(request))
+    with pytest.raises(DataError, match="ledger cannot be written"):
+        made(small(), endpoint(stub, concurrency=2, usd_per_image=0.1, budget_usd=50.0), tmp_path)
+
+
+@pytest.mark.parametrize("link", ["http://host:notaport/x", "ftp://x/y", "http://127.0.0.1:9/gone.jpg", "nonsense"])
+def test_links_that_lead_nowhere_are_not_bought_again(link: str, stub: StubTeacher, tmp_path: Path) -> None:
+    calls = Counter[str]()
+    stub.elsewhere = lambda *_: calls.update(["all"]) or (200, {"data": [{"url": link}]})
+    with pytest.raises(DataError, match=r"24 of 24 images failed for passing reasons .24 link"):
+        made(small(), endpoint(stub), tmp_path)
+    assert calls["all"] == 24
+
+
+def test_links_into_this_network_are_not_followed_for_a_server_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    import asyncio
+
+    from assay.audit.sources.endpoint import Endpoint
+    from assay.teacher.faults import PassingFault
+
+    outside = OpenAISource(kind="openai", base_url="https://8.8.8.8/v1", model="m")
+    for link in (
+        "http://169.254.169.254/latest/meta-data",
+        "http://127.0.0.1/x",
+        "http://[::1]/x",
+        "http://10.0.0.1/x",
+    ):
+        with pytest.raises(PassingFault, match="inside of this network"):
+            asyncio.run(Endpoint(outside, name="o", max_pixels=10)._linked(link))
+
+
+def test_another_server_is_another_generator(stub: StubTeacher, tmp_path: Path) -> None:
+    stub.elsewhere = lambda _, request: (200, drawn_answer(request))
+    made(small(), endpoint(stub), tmp_path / "a")
+    other = OpenAISource(kind="openai", base_url="http://127.0.0.1:9/v1", model="pictures-1", retries=0)
+    with pytest.raises(DataError, match="24 connection"):
+        made(small(), other, tmp_path / "b")
 
 
 # -------------------------------------------------------------------------------------- folder
@@ -328,6 +402,8 @@ def test_folder_of_images_with_a_mapping(tmp_path: Path) -> None:
         ),
         (["a.jpg,x,young,1", "b.jpg,x,young,1"], "file,activity,group,seed", "line 3: x, young, .* was there before"),
         (["a.jpg,x,young,one"], "file,activity,group,seed", "seed 'one' is no whole number"),
+        (["a.jpg,x,young,²"], "file,activity,group,seed", "seed '²' is no whole number"),
+        (["a.jpg,x,young,1", "a.jpg,x,older,1"], "file,activity,group,seed", "line 3: the file a.jpg was there before"),
         (["a.jpg,x"], "file,activity", "lacks the column group"),
         (["a.jpg,,young,1"], "file,activity,group,seed", "must not be empty"),
         ([], "file,activity,group,seed", "maps no file"),
@@ -336,6 +412,23 @@ def test_folder_of_images_with_a_mapping(tmp_path: Path) -> None:
 def test_broken_mappings(rows: list[str], header: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=message):
         made(small(), folder_with(tmp_path, rows, header), tmp_path / "out")
+
+
+def test_seeds_of_their_own_and_prompts_alike_make_whole_places(tmp_path: Path) -> None:
+    """A mapping with another seed in every activity; and two templates whose neutral prompt is the same."""
+    rows = [f"{a}{g}{s}.jpg,act {a},{g},{100 * a + s}" for a in range(6) for s in (1, 2) for g in GROUPS]
+    generate(small(), folder_with(tmp_path, rows), ACTIVITIES, tmp_path / "out")
+    grid = read_grid(tmp_path / "out", GROUPS)
+    assert grid.there.shape == (6, 2)
+    assert grid.there.all()
+    assert len(grid.rows) == 48
+    audit = small()
+    portrait = audit.model_dump()["templates"]["portrait"]
+    twin = {**portrait, "who": portrait["who"] | {"young": "a child", "middle": "an adult", "older": "a pensioner"}}
+    audit = small(templates={"portrait": portrait, "twin": twin}, use=["portrait", "twin"])
+    _, table = made(audit, DRAWN, tmp_path / "twins")
+    assert len({row["image_id"] for row in table}) == len(table) == 48
+    assert len(read_grid(tmp_path / "twins", GROUPS).rows) == 48
 
 
 def test_folder_that_is_not_there_or_empty_or_left(tmp_path: Path) -> None:

@@ -11,9 +11,10 @@ from assay.audit.page import write_page
 from assay.audit.perceived import perceived
 from assay.audit.projection import maps
 from assay.audit.spaces import build, read_grid
-from assay.config import Audit, Generator
+from assay.config import Audit, DrawnSource, Generator
 from assay.measure.plots import write_csv
 from assay.posts import write_json
+from assay.progress import say
 from assay.student.fit import seed_everything
 
 
@@ -41,12 +42,16 @@ def run_audit(
     spaces, lacking = build(audit, images, grid)
     measured = [Measures(space, audit.statistics) for space in spaces]
     found = findings(audit, grid, measured, lacking)
-    if audit.perceived is not None:
+    left_out = _why_not_perceived(audit, generator)
+    if audit.perceived is not None and left_out is None:
         found["perceived"] = perceived(audit, images, grid, spaces, rubrics, name=name)
     found = rounded(found)
     categories = categories_table(found)
     leans = leans_table(audit, grid, measured)
     points = maps(grid, spaces, audit.pictures, audit.statistics.seed)
+    write_json(found, out_metrics)
+    write_csv(leans, out_leans)
+    write_csv(categories or [{"space": None, "comparison": None, "category": None}], out_categories)
     write_csv(points or [{"space": None, "map": None, "image_id": None}], out_points)
     write_page(
         name,
@@ -58,10 +63,19 @@ def run_audit(
         categories=categories,
         points=points,
         folder=images,
+        left_out=left_out,
         out_page=out_page,
         out_pictures=out_pictures,
     )
-    write_csv(leans, out_leans)
-    write_csv(categories or [{"space": None, "comparison": None, "category": None}], out_categories)
-    write_json(found, out_metrics)
     return dict(found)
+
+
+def _why_not_perceived(audit: Audit, generator: Generator) -> str | None:
+    """The demo teacher knows drawn people alone: of other pictures it would say anything."""
+    if audit.perceived is None or audit.perceived.annotate.teacher.base_url != "demo":
+        return None
+    if isinstance(generator, DrawnSource):
+        return None
+    said = "perceived is left out: the demo teacher reads drawn figures alone; set perceived.annotate.teacher"
+    say(f"audit: {said}")
+    return said

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from assay.audit.inference import adjust, rank_correlation
+from assay.audit.inference import adjust, rank_correlation, reach
 from assay.audit.measures import Measures
 from assay.audit.probe import Probe
 from assay.audit.spaces import Grid
-from assay.config import Audit
+from assay.config import Audit, Statistics
 from assay.errors import DataError
 from assay.progress import progress
 
@@ -41,11 +41,12 @@ def findings(audit: Audit, grid: Grid, measured: list[Measures], lacking: dict[s
     }
     for measures in progress(measured, what="audit", unit="space"):
         found["spaces"][measures.space.name] = _of_space(audit, grid, measures)
-    _correct(found["spaces"], statistics.correction)
-    for name in _names(audit):
+    _correct(found["spaces"], statistics)
+    for pair in audit.pairs:
+        name = name_of(*pair)
         for one in found["spaces"].values():
             comparison = one["comparisons"][name]
-            comparison["verdict"] = verdict(comparison, name, statistics.alpha)
+            comparison["verdict"] = verdict(comparison, *pair, statistics.alpha)
         found["verdicts"][name] = overall(found["spaces"], name)
     found["agreement"] = agreement(audit, measured)
     return found
@@ -54,10 +55,6 @@ def findings(audit: Audit, grid: Grid, measured: list[Measures], lacking: dict[s
 def name_of(first: str, second: str) -> str:
     """What a comparison is called in files."""
     return f"{first}_vs_{second}"
-
-
-def _names(audit: Audit) -> list[str]:
-    return [name_of(*pair) for pair in audit.pairs]
 
 
 def _of_space(audit: Audit, grid: Grid, measures: Measures) -> dict[str, Any]:
@@ -88,8 +85,8 @@ def _of_space(audit: Audit, grid: Grid, measures: Measures) -> dict[str, Any]:
     return found
 
 
-def _correct(spaces: dict[str, Any], method: str) -> None:
-    """Put `p_adjusted` beside every p.
+def _correct(spaces: dict[str, Any], statistics: Statistics) -> None:
+    """Put `p_adjusted` beside every p, and what can be found beside every mean.
 
     One family is one measure over all encoders and comparisons (by category: over all encoders and categories of a
     comparison); prompts, and encoders that are controls, are families of their own.
@@ -101,8 +98,11 @@ def _correct(spaces: dict[str, Any], method: str) -> None:
             families[kind, *measure].append(figure)
     for family in families.values():
         known = [figure for figure in family if figure.get("p") is not None]
-        for figure, p in zip(known, adjust([figure["p"] for figure in known], method), strict=True):
+        adjusted = adjust([figure["p"] for figure in known], statistics.correction)
+        for figure, p in zip(known, adjusted, strict=True):
             figure["p_adjusted"] = p
+            if "sd" in figure:
+                reach(figure, len(known), statistics)
 
 
 def _tests(space: dict[str, Any]) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
@@ -120,7 +120,7 @@ def _tests(space: dict[str, Any]) -> Iterator[tuple[tuple[str, ...], dict[str, A
                 yield ("weat", name), figure["weat"]
 
 
-def verdict(comparison: dict[str, Any], name: str, alpha: float) -> str:
+def verdict(comparison: dict[str, Any], first: str, second: str, alpha: float) -> str:
     """In words: toward one of the two groups where test and interval agree, else not decided.
 
     Without a reference: whether the two groups are told apart.
@@ -133,7 +133,6 @@ def verdict(comparison: dict[str, Any], name: str, alpha: float) -> str:
         return "told apart" if apart["p_adjusted"] < alpha and apart["low"] > 0 else UNDECIDED
     if figure["p_adjusted"] >= alpha or figure["low"] <= 0 <= figure["high"]:
         return UNDECIDED
-    first, second = name.split("_vs_")
     return f"toward {first if figure['value'] > 0 else second}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -32,6 +33,7 @@ SCHEMA = pa.schema(
         pa.field("group", pa.string(), nullable=False),
         pa.field("template", pa.string(), nullable=False),
         pa.field("seed", pa.int64(), nullable=False),
+        pa.field("noise", pa.int64()),
         pa.field("prompt", pa.string(), nullable=False),
         pa.field("status", pa.string(), nullable=False),
         pa.field("reason", pa.string()),
@@ -52,7 +54,7 @@ SCHEMA = pa.schema(
 """A row of the manifest: one image, what it is of, and how it was made."""
 
 
-def generate(audit: Audit, generator: Generator, activities: Path, out: Path, *, name: str) -> dict[str, Any]:
+def generate(audit: Audit, generator: Generator, activities: Path, out: Path) -> dict[str, Any]:
     """Make what is lacking and write the image shards to `out`; returns the counts of generate.json.
 
     DataError, after everything made is kept, when there is no image at all, or more than
@@ -61,11 +63,12 @@ def generate(audit: Audit, generator: Generator, activities: Path, out: Path, *,
     known = read_activities(activities)
     if isinstance(generator, FolderSource):
         return _write(_of_folder(audit, generator, known), out, generator, {})
-    source = _source(generator, audit, name)
+    source = _source(generator, audit)
     wanted = [
-        Request(key_of(prompt.text, seed, source.identity), prompt, seed)
+        Request(key_of(prompt.text, noise, source.identity), prompt, seed, noise)
         for prompt in prompts(audit, take(known, audit.images.take, audit.images.take_seed))
         for seed in audit.images.seeds
+        for noise in [noise_of(seed, prompt.activity, audit)]
     ]
     with ImageStore() as store:
         passing = _make_missing(source, wanted, store)
@@ -79,7 +82,18 @@ def generate(audit: Audit, generator: Generator, activities: Path, out: Path, *,
         return _write(_of_store(wanted, store, passing), out, generator, passing)
 
 
-def _source(generator: Generator, audit: Audit, name: str) -> ImageSource:
+def noise_of(seed: int, activity: Activity, audit: Audit) -> int:
+    """What random numbers start from: the same for all groups and templates of an activity.
+
+    With `own_noise` another one for each activity: the quirks of one noise, seen in every activity, would else
+    pass for findings.
+    """
+    if not audit.images.own_noise:
+        return seed
+    return int.from_bytes(hashlib.sha256(f"{seed} {activity.id}".encode()).digest()[:4], "big")
+
+
+def _source(generator: Generator, audit: Audit) -> ImageSource:
     limit = audit.images.max_pixels
     if isinstance(generator, DrawnSource):
         from assay.audit.sources.drawn import Drawn
@@ -92,7 +106,7 @@ def _source(generator: Generator, audit: Audit, name: str) -> ImageSource:
     from assay.audit.sources.endpoint import Endpoint
 
     assert not isinstance(generator, FolderSource)
-    return Endpoint(generator, name=audit.generator, scope=f"audit {name}", max_pixels=limit)
+    return Endpoint(generator, name=audit.generator, max_pixels=limit)
 
 
 def _make_missing(source: ImageSource, wanted: Sequence[Request], store: ImageStore) -> dict[str, str]:
@@ -187,16 +201,24 @@ def _write(
     return {"images": status.total(), "ok": status["ok"], "failed": failed, "failed_for_now": len(passing)}
 
 
+def _id(request: Request) -> str:
+    """One place of the audit has one id, also where two prompts are the same and share a picture."""
+    prompt = request.prompt
+    parts = [request.key, prompt.activity.id, prompt.group, prompt.template, request.seed]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+
+
 def _row(prompt: Prompt, request: Request, made: Made, negative: str | None) -> dict[str, Any]:
     facts = {name: made.facts.get(name) for name in SCHEMA.names if name in made.facts}
     return {
-        "image_id": request.key,
+        "image_id": _id(request),
         "activity": prompt.activity.id,
         "category": prompt.activity.category,
         "words": prompt.activity.words,
         "group": prompt.group,
         "template": prompt.template,
         "seed": request.seed,
+        "noise": request.noise if request.noise >= 0 else None,
         "prompt": prompt.text,
         "status": made.status,
         "reason": made.reason,

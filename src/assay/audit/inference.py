@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from scipy.stats import false_discovery_control, norm
+from scipy.stats import t as student_t
 
 from assay.config import Statistics
 
@@ -53,11 +54,13 @@ def mean_interval(values: np.ndarray, weights: np.ndarray, level: float = 0.95) 
     """The bootstrap-t interval of a mean (Efron and Tibshirani, 1993, chapter 12), which holds for few units too."""
     n = len(values)
     mean, sd = float(values.mean()), float(values.std(ddof=1))
-    if sd == 0:
+    if sd <= 1e-9 * max(abs(mean), 1e-3):  # nothing but rounding
         return mean, mean
     means = weights @ values / n
     spread = np.sqrt(np.maximum(weights @ (values**2) / n - means**2, 0) * n / (n - 1))
-    usable = spread > 1e-9 * sd
+    usable = spread > 1e-6 * sd
+    if not usable.any():
+        return mean, mean
     t = (means[usable] - mean) / (spread[usable] / np.sqrt(n))
     low, high = np.quantile(t, [(1 - level) / 2, (1 + level) / 2])
     return mean - float(high) * sd / np.sqrt(n), mean - float(low) * sd / np.sqrt(n)
@@ -68,13 +71,11 @@ def mean_test(values: np.ndarray, draws: Draws, settings: Statistics) -> dict[st
 
     Swapping the two groups of an activity turns the sign of its difference, so under the null
     hypothesis that the words for the group change nothing all signs are equally likely. `effect` is the mean over the
-    standard deviation (Cohen's d of paired differences); `detectable` the smallest mean that this many
-    activities would find at `alpha` with `power`; `needed` how many activities the observed mean would need.
+    standard deviation (Cohen's d of paired differences). `reach` adds what can be found.
     """
     n = len(values)
     mean, sd = float(values.mean()), float(values.std(ddof=1))
     low, high = mean_interval(values, draws.weights)
-    reach = float(norm.ppf(1 - settings.alpha / 2) + norm.ppf(settings.power))
     return {
         "value": mean,
         "low": low,
@@ -82,9 +83,25 @@ def mean_test(values: np.ndarray, draws: Draws, settings: Statistics) -> dict[st
         "p": p_value(mean, draws.signs @ values / n),
         "activities": n,
         "effect": mean / sd if sd else 0.0,
-        "detectable": reach * sd / float(np.sqrt(n)),
-        "needed": None if mean == 0 else int(np.ceil((reach * sd / mean) ** 2)) if abs(mean) > 1e-4 * sd else None,
+        "sd": sd,
     }
+
+
+def reach(figure: dict[str, Any], tests: int, settings: Statistics) -> None:
+    """Add to a figure of `mean_test` what it can find as one of so many tests.
+
+    `detectable` is the smallest mean that this many activities find with `power`, by t quantiles, at `alpha` over the
+    number of tests (Bonferroni, the first step of Holm); None where even the smallest p-value of so few sign flips,
+    2 / 2^n, is too large. `needed`: how many activities the observed mean would take.
+    """
+    n, level = figure["activities"], settings.alpha if settings.correction == "none" else settings.alpha / tests
+    if 2.0 ** (1 - min(n, 60)) >= level:
+        figure |= {"detectable": None, "needed": None}
+        return
+    quantiles = float(student_t.ppf(1 - level / 2, n - 1) + student_t.ppf(settings.power, n - 1))
+    figure["detectable"] = quantiles * figure["sd"] / float(np.sqrt(n))
+    small = abs(figure["value"]) <= 1e-3 * figure["sd"]
+    figure["needed"] = None if small else int(np.ceil((quantiles * figure["sd"] / figure["value"]) ** 2))
 
 
 def adjust(p_values: Sequence[float], method: str) -> list[float]:

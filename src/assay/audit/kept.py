@@ -53,6 +53,12 @@ class ImageStore(Store):
             )
             db.execute("DELETE FROM claims WHERE key = ?", (key,))
 
+    def forget_failed(self) -> int:
+        """Delete the lasting failures, so that they are made again; returns how many."""
+        before = self._db.total_changes
+        self._run("DELETE FROM images WHERE status = 'failed'", ())
+        return self._db.total_changes - before
+
     def get(self, keys: Iterable[str]) -> Iterator[tuple[str, Made]]:
         """What is there, by key, in no certain order."""
         statement = "SELECT key, status, reason, data, facts FROM images WHERE key IN (...)"

@@ -30,6 +30,7 @@ def write_page(
     categories: list[dict[str, Any]],
     points: list[dict[str, Any]],
     folder: Path,
+    left_out: str | None,
     out_page: Path,
     out_pictures: Path,
 ) -> None:
@@ -49,7 +50,7 @@ def write_page(
         (out_pictures / f"sheet_{title}.jpg").write_bytes(data)
         drawn["sheets"].append((title, _url(data, "jpeg")))
     if audit.reference is not None:
-        drawn["leans"] = [pictures.lean_picture(found, name_of(*pair)) for pair in audit.pairs]
+        drawn["leans"] = [pictures.lean_picture(found, name_of(*pair), *pair) for pair in audit.pairs]
     if "perceived" in found and audit.reference is not None:
         drawn["shares"] = [pictures.share_picture(found["perceived"], audit.reference)]
     page = _template().render(
@@ -59,6 +60,7 @@ def write_page(
         found=found,
         pairs=[(name_of(*pair), *pair) for pair in audit.pairs],
         categories=categories,
+        left_out=left_out,
         drawn=drawn,
         plotly=_plotly() if points else None,
         map_data=_map_data(points, mapped, thumbs, grid, settings.thumbnail_px),

@@ -59,11 +59,10 @@ def heat_picture(rows: Sequence[dict[str, Any]], space: str, groups: Sequence[st
     return figure
 
 
-def lean_picture(found: dict[str, Any], name: str) -> str:
+def lean_picture(found: dict[str, Any], name: str, first: str, second: str) -> str:
     """The lean in each space with its interval and the range that permuted groups reach, as SVG."""
     spaces = [(space, one["comparisons"][name]["lean"], one) for space, one in found["spaces"].items()]
     spaces = spaces[::-1]
-    first, second = name.split("_vs_")
     figure, axis = plt.subplots(figsize=(6.4, 0.9 + 0.42 * len(spaces)))
     for at, (_, lean, one) in enumerate(spaces):
         tone = SOFT if one["control"] or one["kind"] == "prompts" else INK

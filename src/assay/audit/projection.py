@@ -45,8 +45,8 @@ def maps(grid: Grid, spaces: list[Space], settings: Pictures, seed: int) -> list
                     "activity": grid.activities[a],
                     "words": grid.words[a],
                     "category": grid.categories[a],
-                    "prompt": grid.prompts[a, g, grid.templates[r]],
-                    "seed": grid.replicates[r][1],
+                    "prompt": grid.prompts.get((a, g, grid.templates[r]), ""),
+                    "seed": grid.seeds[image_id],
                 }
             )
     return rows

@@ -23,7 +23,7 @@ Kind = Literal["images", "prompts", "patches"]
 
 @dataclass
 class Grid:
-    """The images of an audit in order: A activities x G groups x R replicates (a template with a seed).
+    """The images of an audit in order: A activities x G groups x R replicates (a template with the rank of a seed).
 
     An activity stands here when every replicate that one of its groups has is there for all groups: only then
     can groups be compared on the same scenes. The others are in `incomplete`.
@@ -39,6 +39,7 @@ class Grid:
     incomplete: list[str]
     failed: dict[str, int]  # images without a picture, by reason
     prompts: dict[tuple[int, int, str], str] = field(default_factory=dict)  # (activity, group, template) -> prompt
+    seeds: dict[str, int] = field(default_factory=dict)  # image_id -> the seed itself
 
     @property
     def templates(self) -> list[str]:
@@ -63,18 +64,23 @@ def read_grid(folder: Path, groups: list[str]) -> Grid:
     """The grid of the image shards; DataError when no activity is whole."""
     columns = ["image_id", "activity", "category", "words", "group", "template", "seed", "status", "reason", "prompt"]
     rows = [row for batch in stream(folder, columns) for row in batch]
-    replicates = sorted({(row["template"], row["seed"]) for row in rows}, key=lambda one: (one[0], one[1]))
-    at = {one: i for i, one in enumerate(replicates)}
     order = {name: i for i, name in enumerate(groups)}
     asked: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         asked.setdefault(row["activity"], []).append(row)
+    for own in asked.values():  # seeds may differ by activity: what counts is which of a prompt's images it is
+        ranks = {one: i for i, one in enumerate(sorted({(row["template"], row["seed"]) for row in own}))}
+        lowest = {template: min(i for (t, _), i in ranks.items() if t == template) for template, _ in ranks}
+        for row in own:
+            row["rank"] = ranks[row["template"], row["seed"]] - lowest[row["template"]]
+    replicates = sorted({(row["template"], row["rank"]) for row in rows})
+    at = {one: i for i, one in enumerate(replicates)}
     whole: list[str] = []
     incomplete: list[str] = []
     failed: dict[str, int] = {}
     for activity, own in asked.items():
-        places = {(row["template"], row["seed"], row["group"]) for row in own if row["status"] == "ok"}
-        wanted = {(row["template"], row["seed"]) for row in own}
+        places = {(row["template"], row["rank"], row["group"]) for row in own if row["status"] == "ok"}
+        wanted = {(row["template"], row["rank"]) for row in own}
         complete = all((*one, group) in places for one in wanted for group in groups)
         (whole if complete else incomplete).append(activity)
         for row in own:
@@ -89,12 +95,15 @@ def read_grid(folder: Path, groups: list[str]) -> Grid:
     there = np.zeros((len(whole), len(replicates)), dtype=np.bool_)
     found: dict[str, tuple[int, int, int]] = {}
     prompts: dict[tuple[int, int, str], str] = {}
+    seeds: dict[str, int] = {}
     for activity in whole:
         for row in asked[activity]:
-            place = (index[activity], order[row["group"]], at[row["template"], row["seed"]])
+            place = (index[activity], order[row["group"]], at[row["template"], row["rank"]])
             there[place[0], place[2]] = True
             found[row["image_id"]] = place
-            prompts[place[0], place[1], row["template"]] = row["prompt"]
+            if row["prompt"]:
+                prompts[place[0], place[1], row["template"]] = row["prompt"]
+            seeds[row["image_id"]] = row["seed"]
     first = [asked[activity][0] for activity in whole]
     return Grid(
         activities=whole,
@@ -107,6 +116,7 @@ def read_grid(folder: Path, groups: list[str]) -> Grid:
         incomplete=incomplete,
         failed=dict(sorted(failed.items())),
         prompts=prompts,
+        seeds=seeds,
     )
 
 
@@ -116,7 +126,7 @@ def build(audit: Audit, folder: Path, grid: Grid) -> tuple[list[Space], dict[str
     lacking: dict[str, str] = {}
     for name, settings in audit.encoders.items():
         try:
-            found += list(_spaces(name, settings, audit, folder, grid))
+            found.extend(_spaces(name, settings, audit, folder, grid))  # one by one: what came before a fault stays
         except EncoderError as error:
             say(f"audit: encoder {name} is left out: {error}")
             lacking[name] = str(error)
@@ -129,14 +139,16 @@ def _spaces(name: str, settings: AuditEncoder, audit: Audit, folder: Path, grid:
     extract = Extractor(
         Student(image=settings.image, text=settings.text), image_px=audit.image_px, max_pixels=audit.images.max_pixels
     )
-    if settings.text:
-        vectors, templates = _of_prompts(extract, grid)
-        yield _space(f"{name}_prompts", "prompts", settings, templates, vectors, np.ones(vectors.shape[:3:2], bool))
     if settings.image:
         vectors = _of_images(extract, folder, grid, name)
         yield _space(name, "images", settings, grid.templates, vectors, grid.there)
         if settings.split_product:
             yield _patches(name, settings, audit, folder, grid)
+    if settings.text:
+        vectors, templates, there = _of_prompts(extract, grid)
+        if not there.any(axis=1).all():
+            raise EncoderError(f"{name}: not every activity has a prompt for every group, so that prompts say nothing")
+        yield _space(f"{name}_prompts", "prompts", settings, templates, vectors, there)
 
 
 def _space(
@@ -157,15 +169,19 @@ def _space(
     return Space(name, kind, settings.control, templates, there, np.where(both, likeness, np.nan), vectors)
 
 
-def _of_prompts(extract: Extractor, grid: Grid) -> tuple[np.ndarray, list[str]]:
-    """[A, G, templates, d] of the prompts, and the templates."""
+def _of_prompts(extract: Extractor, grid: Grid) -> tuple[np.ndarray, list[str], np.ndarray]:
+    """[A, G, templates, d] of the prompts, the templates, and [A, templates] where all groups have a prompt."""
     templates = list(dict.fromkeys(grid.templates))
     places = [(place, text) for place, text in grid.prompts.items()]
     found, _ = extract([PostInputs(text, []) for _, text in places])
-    vectors = np.zeros((len(grid.activities), len(grid.groups), len(templates), found.text.shape[1]), np.float32)
+    shape = (len(grid.activities), len(grid.groups), len(templates))
+    vectors = np.zeros((*shape, found.text.shape[1]), np.float32)
+    said = np.zeros(shape, bool)
     for ((a, g, template), _), vector in zip(places, found.text, strict=True):
         vectors[a, g, templates.index(template)] = vector
-    return vectors, templates
+        said[a, g, templates.index(template)] = True
+    there = np.asarray(said.all(axis=1))
+    return vectors * there[:, None, :, None], templates, there
 
 
 def _of_images(extract: Extractor, folder: Path, grid: Grid, name: str) -> np.ndarray:

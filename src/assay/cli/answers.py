@@ -16,7 +16,9 @@ from assay.progress import say
 def add_answers(commands: Any) -> None:
     """Add `answers` and its own commands to the command line."""
     answers = commands.add_parser("answers", help="say what the answer store holds; plan, export, import")
-    answers.add_argument("--forget-failed", action="store_true", help="delete lasting failures: they are asked again")
+    answers.add_argument(
+        "--forget-failed", action="store_true", help="delete lasting failures, of images of audits too"
+    )
     answers.set_defaults(run=_answers)
     below = answers.add_subparsers(metavar="ACTION")
 
@@ -43,11 +45,14 @@ def add_answers(commands: Any) -> None:
 
 
 def _answers(args: argparse.Namespace) -> None:
+    from assay.audit.kept import ImageStore
     from assay.teacher.answers import AnswerStore
 
     with AnswerStore() as store:
         if args.forget_failed:
             say(f"{store.forget_failed()} failed answers deleted; they will be asked again")
+            with ImageStore() as pictures:
+                say(f"{pictures.forget_failed()} failed images deleted; they will be made again")
         for row in store.summary():
             print(json.dumps(row))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import string
 from typing import Annotated, Any, Literal, Self
 
@@ -121,6 +122,7 @@ class Images(Section):
     take: Positive | None = None
     take_seed: int = 1
     seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**32)]], Field(min_length=1)] = [123, 124]
+    own_noise: bool = True
     max_failed_share: Share = 0.05
     max_pixels: Positive = 50_000_000
 
@@ -223,9 +225,16 @@ class Audit(Section):
     def _check(self) -> Self:
         if len(set(self.groups)) != len(self.groups):
             raise ValueError(f"groups {self.groups} repeat")
+        for name in self.groups:
+            if not re.fullmatch(r"[A-Za-z0-9]+(?:[-.][A-Za-z0-9]+)*", name):
+                raise ValueError(f"groups: {name!r} must be made of letters and digits, with - or . between them")
         known: dict[str, Any] = dict.fromkeys(self.groups)
         if self.reference is not None:
             check_known("reference", self.reference, known)
+        if len(self.attributed) < 2:
+            raise ValueError(
+                f"groups {self.groups} with reference {self.reference} leave nothing to compare; add a group"
+            )
         for pair in self.comparisons:
             for name in pair:
                 check_known("comparisons", name, known)

@@ -18,6 +18,7 @@ INK, SOFT, WARM = "#1f3a5f", "#8fb1d6", "#d9822b"
 plt.rcParams.update(
     {
         "font.size": 9,
+        "text.parse_math": False,  # a dollar in a brand or an activity is a dollar
         "axes.spines.top": False,
         "axes.spines.right": False,
         "axes.edgecolor": "#888",

@@ -61,6 +61,7 @@ class Pace:
 
     async def enter(self, tokens: int) -> None:
         """Wait for a place, for the rate limits, and for what the server asked to wait. `tokens`: of this request."""
+        self._check()
         while self.active >= int(self.limit):
             place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting.append(place)
@@ -69,6 +70,7 @@ class Pace:
             except asyncio.CancelledError:
                 self._wake()
                 raise
+            self._check()
         self.active += 1
         try:
             wait = self._turn(tokens)
@@ -85,12 +87,18 @@ class Pace:
         if not self._ended.is_set():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._ended.wait(), seconds)
-        if self._ended.is_set():
-            raise Stopped("annotation was stopped")
+        self._check()
 
     def end(self) -> None:
-        """Let nobody wait any longer: annotation stops."""
+        """Let nobody wait any longer: the run stops."""
         self._ended.set()
+        for place in self._waiting:
+            if not place.done():
+                place.set_result(None)
+
+    def _check(self) -> None:
+        if self._ended.is_set():
+            raise Stopped("the run was stopped")
 
     def leave(self, fault: PassingFault | None, headers: Mapping[str, str] | None = None) -> None:
         """Count an outcome (`fault` None: an answer, or a refusal that has nothing to do with load)."""

@@ -24,7 +24,8 @@ class Request:
 
     key: str
     prompt: Prompt
-    seed: int
+    seed: int  # which of the images of this prompt
+    noise: int  # what the generator's random numbers start from
 
 
 class PassingFailure(Exception):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from assay.config import Audit, FolderSource
 from assay.errors import CorpusError, DataError, ImageProblem
 from assay.places import corpus_root
 
+NO_NOISE = -1  # nobody knows what the images started from
 NEEDED = ("file", "activity", "group")
 
 
@@ -32,6 +34,7 @@ def mapped(settings: FolderSource, audit: Audit, activities: list[Activity]) -> 
     known = {name: one for one in activities for name in (one.id, one.words)}
     found: list[tuple[str, Request]] = []
     seen: set[tuple[str, str, str, int]] = set()
+    files: set[str] = set()
     numbered: Counter[tuple[str, str, str]] = Counter()
     for line, row in _rows(table):
         group, name = row["group"], row["activity"]
@@ -40,7 +43,7 @@ def mapped(settings: FolderSource, audit: Audit, activities: list[Activity]) -> 
         activity = known.get(name) or Activity(name, row.get("category") or "other", name)
         template = row.get("template") or audit.use[0]
         if row.get("seed"):
-            if not row["seed"].isdigit():
+            if not re.fullmatch("[0-9]{1,9}", row["seed"]):
                 raise DataError(f"{table}, line {line}: seed {row['seed']!r} is no whole number")
             seed = int(row["seed"])
         else:
@@ -50,8 +53,11 @@ def mapped(settings: FolderSource, audit: Audit, activities: list[Activity]) -> 
         if place in seen:
             raise DataError(f"{table}, line {line}: {name}, {group}, template {template}, seed {seed} was there before")
         seen.add(place)
-        text = row.get("prompt") or f"{group}: {activity.words}"
-        found.append((row["file"], Request(row["file"], Prompt(activity, group, template, text), seed)))
+        if row["file"] in files:
+            raise DataError(f"{table}, line {line}: the file {row['file']} was there before")
+        files.add(row["file"])
+        prompt = Prompt(activity, group, template, row.get("prompt") or "")
+        found.append((row["file"], Request(row["file"], prompt, seed, NO_NOISE)))
     if not found:
         raise DataError(f"{table}: maps no file")
     order = {name: i for i, name in enumerate(dict.fromkeys(one.prompt.activity.id for _, one in found))}

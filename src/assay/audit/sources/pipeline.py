@@ -56,7 +56,7 @@ class Pipeline:
         settings = self.settings
         call: dict[str, Any] = {
             "prompt": [one.prompt.text for one in requests],
-            "generator": [torch.Generator("cpu").manual_seed(one.seed) for one in requests],
+            "generator": [torch.Generator("cpu").manual_seed(one.noise) for one in requests],
             "num_inference_steps": settings.steps,
             "guidance_scale": settings.guidance,
             "width": settings.width,
