@@ -69,6 +69,24 @@ def test_batches_do_not_change_a_prediction(model: Path) -> None:
     assert together == pytest.approx(alone, abs=1e-2)
 
 
+@pytest.mark.parametrize("cached", [True, False])
+def test_threads_share_a_predictor(cached: bool, model: Path) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    from assay import Predictor as Public
+
+    assert Public is Predictor
+    predictor = Public.load(model, cached=cached)
+
+    def ask(i: int) -> Any:
+        return predictor.predict(text=f"day {i}", image=picture(colour=(i, 90, 200))).value
+
+    alone = [ask(i) for i in range(12)]
+    with ThreadPoolExecutor(6) as pool:
+        both = pool.map(ask, range(12))
+        assert list(both) == pytest.approx(alone, abs=1e-3)
+
+
 def test_large_images_are_seen_as_the_sample_packed_them(model: Path) -> None:
     """Training sees packed images; inference on the original must not see another picture."""
     from assay.images import pack

@@ -1,4 +1,4 @@
-"""The command line: assay check | doctor | predict | explain | ablate | answers."""
+"""The command line: assay check | doctor | predict | explain | ablate | serve | answers."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any
 
 from assay import __version__, config
 from assay.cli.answers import add_answers
+from assay.cli.serve import add_serve
 from assay.errors import AssayError, CorpusError, ImageProblem, SettingsError, run_main
 from assay.progress import say
 
@@ -62,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     ablate.add_argument("--out", type=Path, help="where the figures go; default: metrics/<task>/ablation.json")
     ablate.set_defaults(run=_ablate)
 
+    add_serve(commands)
     add_answers(commands)
     return parser
 
@@ -84,6 +86,7 @@ def _doctor(_: argparse.Namespace) -> None:
     folder = home()
     print(f"assay {__version__}, python {sys.version.split()[0]}")
     extras = {"peft": "tune", "accelerate": "tune", "tensorboard": "tune", "captum": "explain", "datasets": "hub"}
+    extras |= {"fastapi": "serve", "uvicorn": "serve", "prometheus-client": "serve"}
     extras |= {"plotly": "audit", "umap-learn": "audit", "diffusers": "generate"}
     for name in ("torch", "torchvision", "timm", "transformers", "dvc", "openai", "pyarrow", "pillow", *extras):
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any, Literal
 
 import numpy as np
@@ -35,10 +36,14 @@ class Prediction:
 
 
 class Predictor:
-    """A trained student with its encoders, which are loaded when the first uncached post comes."""
+    """A trained student with its encoders, which are loaded when the first uncached post comes.
+
+    Threads may share one: their batches take turns.
+    """
 
     def __init__(self, trained: Trained, *, max_pixels: int = images.MAX_PIXELS, cached: bool = True) -> None:
         self.trained = trained
+        self._one_at_a_time = Lock()  # torch uses all cores for one batch; callers may be many
         made = trained.preprocessing
         self.max_images = made["max_images"]
         self._extract = Extractor(
@@ -85,6 +90,10 @@ class Predictor:
         """Score posts whose text is normalised and whose images are hashed; predictions by task."""
         if not posts:
             return {task: [] for task in self.targets}
+        with self._one_at_a_time:
+            return self._score(posts)
+
+    def _score(self, posts: Sequence[PostInputs]) -> dict[str, list[Prediction]]:
         features, lost = self.features(posts)
         usable = np.flatnonzero(features.has_image | features.has_text)
         found = self.trained.model.predict(features.take(usable)) if len(usable) else {}

@@ -108,7 +108,7 @@ class FeatureCache:
 
     def _open(self) -> sqlite3.Connection:
         try:
-            db = sqlite3.connect(self.path, isolation_level=None, timeout=60)
+            db = sqlite3.connect(self.path, isolation_level=None, timeout=60, check_same_thread=False)
             db.executescript(
                 "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"
                 "CREATE TABLE IF NOT EXISTS vectors(key BLOB PRIMARY KEY, vector BLOB NOT NULL) WITHOUT ROWID;"

@@ -1,0 +1,49 @@
+"""The command `assay serve`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from assay.errors import SettingsError
+
+
+def add_serve(commands: Any) -> None:
+    """Add `serve` to the command line."""
+    serve = commands.add_parser("serve", help="answer for trained students over HTTP")
+    serve.add_argument("--model", type=Path, action="append", required=True, help="a model folder; may be repeated")
+    serve.add_argument("--host", default="127.0.0.1")
+    serve.add_argument("--port", type=int, default=8080)
+    serve.add_argument(
+        "--open", action="store_true", help="serve a network without keys (else ASSAY_API_KEYS is needed)"
+    )
+    serve.add_argument("--allow-training", action="store_true", help="let POST /train_model run the pipeline")
+    serve.add_argument("--rate-per-minute", type=float, help="the most requests a minute of one key")
+    serve.add_argument("--max-posts", type=int, default=64, help="of one request")
+    serve.add_argument("--max-body-mib", type=float, default=32.0, help="of one request")
+    serve.add_argument("--max-pixels", type=int, default=40_000_000, help="of one picture, width times height")
+    serve.add_argument("--queue", type=int, default=256, help="the most posts that may wait")
+    serve.add_argument("--batch", type=int, default=32, help="the most posts that the model works on at once")
+    serve.add_argument("--wait-ms", type=float, default=4.0, help="how long the first post of a batch waits for others")
+    serve.add_argument("--timeout-s", type=float, default=30.0, help="of a request")
+    serve.set_defaults(run=_serve)
+
+
+def _serve(args: argparse.Namespace) -> None:
+    try:
+        from assay.serve.options import Options
+        from assay.serve.run import serve
+    except ImportError as error:
+        raise SettingsError(f"assay serve needs {error.name}: pip install 'assay[serve]'") from error
+    given = {name: value for name, value in vars(args).items() if name not in ("run", "model")}
+    try:
+        options = Options(models=args.model, **given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]).replace("_", "-")
+        said = first["msg"].removeprefix("Value error, ")
+        raise SettingsError(f"--{where}: {said}" if where else said) from None
+    serve(options)

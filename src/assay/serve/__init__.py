@@ -1,0 +1,1 @@
+"""The trained student as a service: one Predictor behind an HTTP API."""

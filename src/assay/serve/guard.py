@@ -1,0 +1,178 @@
+"""What stands before every request: keys, rates, sizes, slow senders, counts and a log line without content."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import json
+import sys
+import time
+from collections.abc import MutableMapping
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from assay.serve.metrics import Metrics
+from assay.serve.options import Options
+from assay.serve.refusal import Refusal
+
+OPEN = ("/healthz", "/readyz", "/metrics", "/docs", "/openapi.json", "/redoc")
+MOST_CALLERS = 10_000  # whose rates are remembered
+
+
+class Rates:
+    """A token bucket for each caller: so many requests a minute, and as many at once as come in ten seconds."""
+
+    def __init__(self, per_minute: float | None) -> None:
+        self.per_second = per_minute / 60 if per_minute else None
+        self.burst = max(1.0, per_minute / 6) if per_minute else 0.0
+        self._left: dict[str, tuple[float, float]] = {}
+
+    def take(self, caller: str) -> None:
+        """Refusal 429 with the time to wait where the bucket is empty."""
+        if self.per_second is None:
+            return
+        now = time.monotonic()
+        left, since = self._left.pop(caller, (self.burst, now))
+        left = min(self.burst, left + (now - since) * self.per_second)
+        allowed = left >= 1
+        self._left[caller] = (left - 1 if allowed else left, now)
+        if len(self._left) > MOST_CALLERS:
+            del self._left[next(iter(self._left))]
+        if not allowed:
+            wait = (1 - left) / self.per_second
+            raise Refusal(
+                429, "rate_limited", f"more than {60 * self.per_second:g} requests a minute", retry_after_s=wait
+            )
+
+
+class Guard:
+    """ASGI middleware around the whole application."""
+
+    def __init__(self, app: ASGIApp, *, options: Options, keys: frozenset[str], metrics: Metrics) -> None:
+        self.app, self.options, self.metrics = app, options, metrics
+        self._keys = [key.encode() for key in keys]
+        self._rates = Rates(options.rate_per_minute)
+        self.active = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started, status, begun = time.perf_counter(), 500, False
+
+        async def counted(message: Message) -> None:
+            nonlocal status, begun
+            if message["type"] == "http.response.start":
+                status, begun = message["status"], True
+            await send(message)
+
+        self.active += 1
+        caller = ""
+        try:
+            caller = self._admit(Request(scope))
+            await self.app(scope, self._limited(scope, receive), counted)
+        except Refusal as refusal:
+            if not begun:
+                await answer(refusal)(scope, receive, counted)
+        except asyncio.CancelledError:
+            status = 499
+            raise
+        except Exception:
+            if not begun:
+                await answer(Refusal(500, "internal", "the server failed; its log has the time"))(
+                    scope, receive, counted
+                )
+            raise
+        finally:
+            self.active -= 1
+            took = time.perf_counter() - started
+            path = _route(scope)
+            self.metrics.requests.labels(scope["method"], path, str(status)).inc()
+            self.metrics.seconds.labels(path).observe(took)
+            if path not in ("/healthz", "/readyz", "/metrics"):
+                _log(scope, path, status, took, caller)
+
+    def _admit(self, request: Request) -> str:
+        """Who asks; Refusal 401, 429 or 503."""
+        if request.url.path in OPEN or request.url.path.startswith("/docs/"):
+            return ""
+        given = request.headers.get("x-api-key") or _bearer(request.headers.get("authorization", ""))
+        caller = request.client.host if request.client else ""
+        if self._keys:
+            sent = given.encode("utf-8", "replace")
+            same = [hmac.compare_digest(sent, key) for key in self._keys]  # all of them: time tells nothing
+            if not given or not any(same):
+                said = "the key is not known" if given else "a key is needed: Authorization: Bearer … or X-API-Key"
+                raise Refusal(401, "unauthorized", said)
+            caller = hashlib.sha256(sent).hexdigest()[:8]
+        self._rates.take(caller)
+        if self.active > 2 * self.options.queue:
+            raise Refusal(503, "too_busy", "too many requests at once", retry_after_s=1)
+        return caller
+
+    def _limited(self, scope: Scope, receive: Receive) -> Receive:
+        """The body, cut off where it grows over the limit or trickles."""
+        most = int(self.options.max_body_mib * 2**20)
+        told = dict(scope["headers"]).get(b"content-length", b"0")
+        size, until = 0, time.monotonic() + self.options.timeout_s
+
+        async def limited() -> Message:
+            nonlocal size
+            if told.isdigit() and int(told) > most:
+                raise Refusal(413, "body_too_large", f"at most {self.options.max_body_mib:g} MiB a request")
+            try:
+                message = await asyncio.wait_for(receive(), max(0.01, until - time.monotonic()))
+            except TimeoutError:
+                raise Refusal(
+                    408, "slow_upload", f"the body did not come within {self.options.timeout_s:g} s"
+                ) from None
+            size += len(message.get("body", b""))
+            if size > most:
+                raise Refusal(413, "body_too_large", f"at most {self.options.max_body_mib:g} MiB a request")
+            return message
+
+        body_done = False
+
+        async def whole() -> Message:
+            nonlocal body_done
+            if body_done:
+                return await receive()  # waits for the client to leave
+            message = await limited()
+            body_done = message["type"] != "http.request" or not message.get("more_body", False)
+            return message
+
+        return whole
+
+
+def answer(refusal: Refusal) -> JSONResponse:
+    """The response to a refused request."""
+    headers = refusal.headers()
+    if refusal.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    if refusal.status in (408, 413):
+        headers["Connection"] = "close"
+    return JSONResponse(refusal.body(), refusal.status, headers)
+
+
+def _bearer(header: str) -> str:
+    scheme, _, value = header.partition(" ")
+    return value.strip() if scheme.lower() == "bearer" else ""
+
+
+def _route(scope: MutableMapping[str, Any]) -> str:
+    """The path as the API spells it, so that no client can make new names of metrics."""
+    route = scope.get("route")
+    return str(getattr(route, "path", None) or "other")
+
+
+def _log(scope: Scope, path: str, status: int, took: float, caller: str) -> None:
+    """One JSON line on stderr, without text, picture, name or key."""
+    now = time.time()
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now % 1 * 1000):03d}Z"
+    line: dict[str, Any] = {"at": stamp, "method": scope["method"], "path": path, "status": status}
+    line |= {"ms": round(1000 * took, 1), "caller": caller} | scope.get("assay", {})
+    print(json.dumps(line), file=sys.stderr, flush=True)

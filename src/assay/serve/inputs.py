@@ -1,0 +1,160 @@
+"""Request bodies -> posts. Pictures are decoded and packed here, so that what is wrong with one is told at once."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.datastructures import FormData, UploadFile
+from starlette.requests import Request
+
+from assay import images, text
+from assay.errors import ImageProblem
+from assay.serve.options import Options
+from assay.serve.refusal import Refusal
+from assay.student.features import PostInputs
+
+STATUS = {"decompression_bomb": 413, "undecodable_image": 422}
+
+
+class PostIn(BaseModel):
+    """One post: a text, pictures as base64 of their files, or both."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    id: Annotated[str | None, Field(max_length=256, description="comes back with the prediction")] = None
+    text: Annotated[str, Field(description="the caption")] = ""
+    image: Annotated[str | None, Field(description="a picture's file, as base64")] = None
+    images: Annotated[list[str], Field(description="several pictures, as base64; their features are averaged")] = []
+
+
+class PredictIn(PostIn):
+    """One post at the top, or a list of posts."""
+
+    model: Annotated[str | None, Field(description="which model, where there are several")] = None
+    posts: Annotated[list[PostIn] | None, Field(min_length=1, description="instead of text and image")] = None
+
+
+@dataclass
+class Asked:
+    """A request for predictions: the model's name, and text and picture files of each post."""
+
+    model: str | None
+    ids: list[str | None]
+    posts: list[tuple[str, list[bytes]]]
+
+
+async def read(request: Request, options: Options) -> Asked:
+    """What a request asks for; Refusal 400, 413, 415 or 422 where it cannot be read."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "application/json":
+        return _from_json(await request.body(), options)
+    if kind == "multipart/form-data":
+        try:
+            most = options.max_images + 16
+            async with request.form(max_files=most, max_fields=16, max_part_size=4 * options.max_text + 1024) as form:
+                return await _from_form(form, options)
+        except Refusal:
+            raise
+        except Exception as error:  # the parser's own errors, of several kinds
+            raise Refusal(400, "bad_form", f"not a form that can be read: {type(error).__name__}") from error
+    raise Refusal(415, "unsupported_media_type", "send application/json or multipart/form-data")
+
+
+def parsed(data: bytes, schema: type[BaseModel]) -> Any:
+    """A JSON body as one of our models; Refusal 400 or 422."""
+    try:
+        raw = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        said = str(error).split(":")[0][:120]
+        raise Refusal(400, "bad_json", f"not JSON in UTF-8: {said}") from error
+    if not isinstance(raw, dict):
+        raise Refusal(422, "bad_request", "the body must be a JSON object")
+    try:
+        return schema.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])[:120]
+        raise Refusal(422, "bad_request", f"{where}: {first['msg']}") from error
+
+
+def _from_json(data: bytes, options: Options) -> Asked:
+    body: PredictIn = parsed(data, PredictIn)
+    if body.posts is not None and (body.text or body.image or body.images):
+        raise Refusal(422, "bad_request", "give posts, or text and image at the top, not both")
+    posts = (
+        body.posts
+        if body.posts is not None
+        else [PostIn(id=body.id, text=body.text, image=body.image, images=body.images)]
+    )
+    if len(posts) > options.max_posts:
+        raise Refusal(413, "too_many_posts", f"{len(posts)} posts; at most {options.max_posts} a request")
+    found = []
+    for one in posts:
+        encoded = [*([one.image] if one.image else []), *one.images]
+        found.append((one.text, [_decoded(value) for value in encoded]))
+    asked = Asked(body.model, [one.id for one in posts], found)
+    _check(asked, options)
+    return asked
+
+
+async def _from_form(form: FormData, options: Options) -> Asked:
+    files, fields = [], dict[str, str]()
+    for name, value in form.multi_items():
+        if name in ("image", "images"):
+            if not isinstance(value, UploadFile):
+                raise Refusal(422, "bad_request", f"{name} must be an uploaded file; a path of the server is refused")
+            files.append(await value.read())
+        elif name in ("text", "model", "id") and isinstance(value, str):
+            fields[name] = value
+        else:
+            raise Refusal(422, "bad_request", f"unknown field {name[:60]!r}; allowed: text, image, images, model, id")
+    asked = Asked(fields.get("model") or None, [fields.get("id")], [(fields.get("text", ""), files)])
+    _check(asked, options)
+    return asked
+
+
+def _check(asked: Asked, options: Options) -> None:
+    for body, files in asked.posts:
+        if len(body) > options.max_text:
+            raise Refusal(413, "text_too_long", f"a text of {len(body)} characters; at most {options.max_text}")
+        if len(files) > options.max_images:
+            raise Refusal(413, "too_many_images", f"{len(files)} pictures; at most {options.max_images} a post")
+        if not body.strip() and not files:
+            raise Refusal(422, "no_content", "a post needs a text, a picture or both")
+
+
+def _decoded(value: str) -> bytes:
+    if value.startswith("data:"):
+        value = value.partition(",")[2]
+    try:
+        return base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise Refusal(
+            422, "bad_base64", "image must be base64 of a picture's file; a path of the server is refused"
+        ) from error
+
+
+def packed(
+    posts: Sequence[tuple[str, list[bytes]]], *, image_px: int, max_images: int, max_pixels: int
+) -> list[PostInputs]:
+    """Posts as the student sees them; Refusal 413 or 422 for a picture that cannot be used.
+
+    Packing decodes a picture whole and writes it anew, so that nothing but pixels goes on.
+    """
+    found = []
+    for body, files in posts:
+        ready = []
+        for data in files[:max_images]:
+            try:
+                small = images.pack(data, longest=image_px, max_pixels=max_pixels).data
+            except ImageProblem as problem:
+                raise Refusal(STATUS.get(problem.code, 422), problem.code, problem.detail or problem.code) from problem
+            ready.append((images.content_hash(small), small))
+        found.append(PostInputs(text.normalise(body), ready))
+    return found

@@ -1,0 +1,102 @@
+"""Training as a job: `dvc repro train@<task>` in a child process, one at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import signal
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from assay.places import home
+from assay.serve.refusal import Refusal
+
+KEPT = 20  # finished jobs that are remembered
+LOG_BYTES = 64_000  # of the end of a log
+
+
+@dataclass
+class Job:
+    """One run of training."""
+
+    id: str
+    task: str
+    status: str  # running, done, failed, stopped
+    started_at: float
+    ended_at: float | None = None
+    exit_code: int | None = None
+
+
+class Jobs:
+    """The jobs of one server; `root` is the repository whose pipeline is run."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.jobs: dict[str, Job] = {}
+        self._child: asyncio.subprocess.Process | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self, task: str) -> Job:
+        """Start training a task; Refusal 409 while another one trains."""
+        if any(job.status == "running" for job in self.jobs.values()):
+            raise Refusal(409, "training", "a training job is running already", retry_after_s=60)
+        job = Job(secrets.token_hex(6), task, "running", time.time())
+        self.jobs[job.id] = job
+        for old in list(self.jobs)[:-KEPT]:
+            del self.jobs[old]
+        log = self._log(job.id)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with open(log, "wb") as file:
+            self._child = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *("-m", "dvc", "repro", f"train@{task}"),
+                cwd=self.root,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=file,
+                stderr=asyncio.subprocess.STDOUT,
+                start_new_session=True,
+                env={name: value for name, value in os.environ.items() if name != "ASSAY_API_KEYS"},
+            )
+        waiting = asyncio.create_task(self._wait(job, self._child))
+        self._tasks.add(waiting)
+        waiting.add_done_callback(self._tasks.discard)
+        return job
+
+    async def _wait(self, job: Job, child: asyncio.subprocess.Process) -> None:
+        job.exit_code = await child.wait()
+        job.ended_at = time.time()
+        if job.status == "running":
+            job.status = "done" if job.exit_code == 0 else "failed"
+
+    async def close(self) -> None:
+        """Stop a running job; training goes on from its last epoch when it is started again."""
+        for job in self.jobs.values():
+            if job.status == "running" and self._child:
+                job.status = "stopped"
+                os.killpg(self._child.pid, signal.SIGTERM)
+        await asyncio.gather(*self._tasks)
+
+    def get(self, name: str) -> Job:
+        """A job by its id; Refusal 404 where there is none."""
+        if name not in self.jobs:
+            raise Refusal(404, "no_such_job", "no such job")
+        return self.jobs[name]
+
+    def log(self, name: str) -> str:
+        """The end of a job's log."""
+        path = self._log(self.get(name).id)
+        with open(path, "rb") as file:
+            file.seek(max(0, path.stat().st_size - LOG_BYTES))
+            return file.read().decode("utf-8", "replace")
+
+    def _log(self, name: str) -> Path:
+        return home() / "jobs" / f"{name}.log"
+
+
+def shown(job: Job) -> dict[str, Any]:
+    """A job as JSON."""
+    return asdict(job)

@@ -1,0 +1,461 @@
+"""The HTTP API: real requests to a real server on loopback, hostile ones included."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from assay.config import ClassesTarget
+from assay.errors import SettingsError
+from assay.scoring.predict import Predictor
+from assay.serve.batching import Batcher
+from assay.serve.guard import Rates
+from assay.serve.options import Options, keys_from_environment
+from assay.serve.refusal import Refusal
+from assay.student.features import Extractor, PostInputs
+from assay.student.model import StudentModel, Trained
+from tests.conftest import picture
+from tests.test_encoders import PACKAGED
+
+MOODS = ClassesTarget(kind="classes", names=["positive", "neutral", "negative"])
+KEY = "a-key-for-tests"
+
+
+def b64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+class Server:
+    """`assay serve` in a process of its own."""
+
+    def __init__(self, home: Path, *arguments: str, keys: str | None = KEY) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        env = {**os.environ, "ASSAY_HOME": str(home)}
+        env.pop("ASSAY_API_KEYS", None)
+        if keys:
+            env["ASSAY_API_KEYS"] = keys
+        self.log = home.parent / f"serve-{self.port}.log"
+        command = [sys.executable, "-m", "assay.cli", "serve", "--port", str(self.port), *arguments]
+        with open(self.log, "wb") as file:
+            self.process = subprocess.Popen(command, env=env, stdout=file, stderr=file)
+        headers = {"Authorization": f"Bearer {KEY}"} if keys else {}
+        self.http = httpx2.Client(base_url=f"http://127.0.0.1:{self.port}", headers=headers, timeout=60)
+        until = time.monotonic() + 120
+        while True:
+            try:
+                if self.http.get("/readyz").status_code == 200:
+                    return
+            except httpx2.HTTPError:
+                pass
+            if self.process.poll() is not None or time.monotonic() > until:
+                raise AssertionError(self.log.read_text())
+            time.sleep(0.1)
+
+    def predict(self, **body: Any) -> httpx2.Response:
+        return self.http.post("/v1/predict", json=body)
+
+    def stop(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(60)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A student of three moods with the packaged encoders; what it says is of random weights."""
+    folder = tmp_path_factory.mktemp("serve") / "models" / "moods"
+    facts = Extractor(PACKAGED, image_px=256, cached=False).facts
+    torch.manual_seed(3)
+    made = StudentModel(PACKAGED, {"moods": MOODS}, facts["image"]["dim"], facts["text"]["dim"])
+    sizes, training = {"image_px": 256, "max_images": 4}, {"best_epoch": 1}
+    trained = Trained(made, "moods", PACKAGED, {"moods": MOODS}, facts, sizes, {}, {}, training)
+    trained.save(folder, "# Student `moods`\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    home = tmp_path_factory.mktemp("serve-home")
+    found = Server(home, "--model", str(model), "--max-body-mib", "12", "--max-pixels", "10000000", "--timeout-s", "5")
+    yield found
+    found.stop()
+
+
+# --------------------------------------------------------------------------------- predictions
+
+
+def test_predictions_are_those_of_the_predictor(server: Server, model: Path) -> None:
+    image = picture(size=(300, 200))
+    wanted = Predictor.load(model, cached=False).predict(text="a good day", image=image)
+    by_json = server.predict(text="a good day", image=b64(image)).json()
+    by_form = server.http.post("/v1/predict", data={"text": "a good day"}, files={"image": ("a.jpg", image)}).json()
+    for found in (by_json, by_form):
+        assert found["model"] == "moods"
+        one = found["predictions"][0]
+        assert one["status"] == wanted.status == "ok"
+        assert one["tasks"]["moods"]["value"] == wanted.value
+        assert wanted.probabilities is not None
+        for name, p in wanted.probabilities.items():
+            assert one["tasks"]["moods"]["probabilities"][name] == pytest.approx(p, abs=2e-3)
+
+
+def test_many_posts_keep_their_order_and_ids(server: Server) -> None:
+    posts = [{"id": f"p{i}", "text": "good day" if i % 2 else "bad day"} for i in range(64)]
+    found = server.predict(posts=posts).json()["predictions"]
+    assert [one["id"] for one in found] == [one["id"] for one in posts]
+    assert len({json.dumps(one["tasks"]) for one in found[::2]}) == 1
+    assert {one["status"] for one in found} == {"text_only"}
+
+
+def test_clients_at_once_each_get_their_own(server: Server) -> None:
+    def ask(i: int) -> bool:
+        text = f"{'good' if i % 2 else 'bad'} day number {i}"
+        found = server.predict(id=str(i), text=text)
+        return bool(found.status_code == 200 and found.json()["predictions"][0]["id"] == str(i))
+
+    with ThreadPoolExecutor(16) as pool:
+        assert all(pool.map(ask, range(80)))
+    batches = next(line for line in server.http.get("/metrics").text.splitlines() if line.startswith("assay_batches"))
+    assert float(batches.split()[-1]) < 80  # requests were worked on together
+
+
+def test_card_models_health_and_metrics(server: Server) -> None:
+    card = server.http.get("/v1/model").json()
+    assert card["tasks"]["moods"]["kind"] == "classes"
+    assert "# Student" in card["card"]
+    assert server.http.get("/v1/models").json()["models"][0]["name"] == "moods"
+    bare = httpx2.Client(base_url=server.http.base_url)
+    assert bare.get("/healthz").text == "ok\n"
+    assert bare.get("/readyz").status_code == 200
+    assert "assay_requests_total" in bare.get("/metrics").text
+    assert bare.get("/openapi.json").json()["openapi"].startswith("3.1")
+
+
+def test_the_older_path_keeps_its_shape_and_refuses_paths(server: Server, tmp_path: Path) -> None:
+    found = server.http.post("/test_model", json={"text": "good day"}).json()
+    assert set(found) == {"prediction", "probabilities", "status"}
+    image = picture()
+    assert server.http.post("/test_model", files={"image": ("a.jpg", image)}).json()["status"] == "image_only"
+    (tmp_path / "secret.jpg").write_bytes(image)
+    for body in ({"text": "x", "image_path": str(tmp_path / "secret.jpg")}, {"image": str(tmp_path / "secret.jpg")}):
+        refused = server.http.post("/test_model", json=body)
+        assert refused.status_code == 422
+        assert "path of the server is refused" in refused.json()["error"]["message"]
+    form = server.http.post("/test_model", files={"image": (None, "/etc/passwd")})
+    assert form.status_code == 422
+    assert server.http.post("/train_model").status_code == 403
+
+
+# ------------------------------------------------------------------------------ hostile inputs
+
+
+def bomb() -> bytes:
+    out = io.BytesIO()
+    Image.new("1", (20_000, 20_000)).save(out, "PNG")
+    return out.getvalue()
+
+
+def large() -> bytes:
+    out = io.BytesIO()
+    Image.new("L", (10_000, 5_000)).save(out, "PNG")
+    return out.getvalue()
+
+
+SVG = b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>'
+HOSTILE: dict[str, tuple[Any, int]] = {
+    "decompression bomb": (lambda: {"image": b64(bomb())}, 413),
+    "fifty megapixels": (lambda: {"image": b64(large())}, 413),
+    "truncated": (lambda: {"image": b64(picture(size=(300, 300))[:-200])}, 422),
+    "half a header": (lambda: {"image": b64(picture()[:20])}, 422),
+    "polyglot gif and script": (lambda: {"image": b64(b"GIF89a/*" + b"\x00" * 40 + b"*/=1;alert(1)")}, 422),
+    "svg": (lambda: {"image": b64(SVG)}, 422),
+    "html": (lambda: {"image": b64(b"<html><body>no picture</body></html>")}, 422),
+    "path instead of a picture": (lambda: {"image": "../../etc/passwd"}, 422),
+    "file url": (lambda: {"image": "file:///etc/passwd"}, 422),
+    "ten megabytes of caption": (lambda: {"text": "a" * 10_000_000}, 413),
+    "too many posts": (lambda: {"posts": [{"text": "a"}] * 65}, 413),
+    "no posts": (lambda: {"posts": []}, 422),
+    "nothing in it": (lambda: {"text": "   "}, 422),
+    "number as text": (lambda: {"text": 5}, 422),
+    "unknown field": (lambda: {"text": "a", "image_path": "/etc/passwd"}, 422),
+    "no such model": (lambda: {"text": "a", "model": "../moods"}, 404),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_json_gets_its_status_and_the_server_lives(name: str, server: Server) -> None:
+    make, status = HOSTILE[name]
+    refused = server.predict(**make())
+    assert refused.status_code == status, refused.text[:300]
+    assert set(refused.json()["error"]) == {"code", "message"}
+    assert len(refused.text) < 600
+    assert server.predict(text="still there").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("content", "kind", "status"),
+    [
+        (b'{"text": "\xff\xfe"}', "application/json", 400),
+        (b"[" * 100_000, "application/json", 400),
+        (b'{"a":' * 100_000, "application/json", 400),
+        (b"", "application/json", 400),
+        (b"[]", "application/json", 422),
+        (b'{"text": "\\ud800"}', "application/json", 400),
+        (b"text=a", "application/x-www-form-urlencoded", 415),
+        (b"<a/>", "text/xml", 415),
+        (b"no boundary", "multipart/form-data", 400),
+        (b"--x\r\nrubbish", "multipart/form-data; boundary=x", (400, 422)),
+        (b'{"text": "a"}', "", 415),
+        (b"a" * 13_000_000, "application/json", 413),
+    ],
+    ids=[
+        *("bad utf-8", "deep list", "deep object", "empty", "a list", "half a character", "urlencoded", "xml"),
+        *("no boundary", "broken form", "no type", "body too large"),
+    ],
+)
+def test_hostile_bodies(content: bytes, kind: str, status: int | tuple[int, ...], server: Server) -> None:
+    refused = server.http.post("/v1/predict", content=content, headers={"Content-Type": kind} if kind else {})
+    assert refused.status_code in (status if isinstance(status, tuple) else (status,)), refused.text[:300]
+    assert "Traceback" not in refused.text
+    assert server.predict(text="still there").status_code == 200
+
+
+def test_names_of_uploads_mean_nothing(server: Server) -> None:
+    files = {"image": ("../../../etc/cron.d/evil\x00.jpg", picture())}
+    assert server.http.post("/v1/predict", files=files).status_code == 200
+    assert server.http.get("/v1/jobs/..%2f..%2fetc%2fpasswd/log").status_code == 404
+
+
+@pytest.mark.parametrize(
+    "headers", [{}, {"Authorization": "Bearer wrong-key"}, {"X-API-Key": "é"}, {"Authorization": KEY}]
+)
+def test_no_key_or_a_wrong_one(headers: dict[str, str], server: Server) -> None:
+    encoded = {name: value.encode() for name, value in headers.items()}
+    for path in ("/v1/predict", "/test_model", "/train_model"):
+        refused = httpx2.post(f"{server.http.base_url}{path}", json={"text": "a"}, headers=encoded)
+        assert refused.status_code == 401
+        assert refused.headers["WWW-Authenticate"] == "Bearer"
+        assert KEY not in refused.text
+    right = httpx2.post(f"{server.http.base_url}/v1/predict", json={"text": "a"}, headers={"X-API-Key": KEY})
+    assert right.status_code == 200
+
+
+def test_slow_upload_is_ended_and_others_are_served(server: Server) -> None:
+    """A client that sends a byte a second is told 408 after the time-out; meanwhile others get their answers."""
+    raw = socket.create_connection(("127.0.0.1", server.port))
+    head = f"POST /v1/predict HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\nContent-Type: application/json\r\n"
+    raw.sendall((head + "Content-Length: 1000\r\n\r\n").encode())
+    started = time.monotonic()
+    stop = threading.Event()
+
+    def trickle() -> None:
+        while not stop.wait(0.5):
+            try:
+                raw.sendall(b" ")
+            except OSError:
+                return
+
+    sender = threading.Thread(target=trickle)
+    sender.start()
+    assert server.predict(text="quick").status_code == 200
+    raw.settimeout(30)
+    said = raw.recv(4096)
+    stop.set()
+    sender.join()
+    raw.close()
+    assert b" 408 " in said
+    assert time.monotonic() - started < 10
+
+
+def test_log_has_no_content_and_no_key(server: Server) -> None:
+    server.predict(text="a very private caption", id="private-id")
+    time.sleep(0.2)
+    log = server.log.read_text()
+    lines = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
+    assert {"at", "method", "path", "status", "ms", "caller"} <= set(lines[-1])
+    for secret in (KEY, "very private", "private-id"):
+        assert secret not in log
+
+
+# ------------------------------------------------------------------------- limits and life cycle
+
+
+def test_rate_limit_and_retry_after(model: Path, home: Path) -> None:
+    home.mkdir(exist_ok=True)
+    server = Server(home, "--model", str(model), "--rate-per-minute", "60")
+    found = [server.predict(text="a") for _ in range(30)]
+    refused = [one for one in found if one.status_code == 429]
+    assert {one.status_code for one in found} == {200, 429}
+    assert all(int(one.headers["Retry-After"]) >= 1 for one in refused)
+    assert server.stop() == 0
+
+
+def test_a_changed_model_is_picked_up_without_dropping_a_request(model: Path, home: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "moods"
+    shutil.copytree(model, folder)
+    home.mkdir(exist_ok=True)
+    server = Server(home, "--model", str(folder))
+    versions, failures, stop = set(), [], threading.Event()
+
+    def ask() -> None:
+        while not stop.is_set():
+            found = server.predict(text="a good day")
+            if found.status_code == 200:
+                versions.add(found.json()["version"])
+            else:
+                failures.append(found.text)
+
+    clients = [threading.Thread(target=ask) for _ in range(4)]
+    for client in clients:
+        client.start()
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text("{half")
+    time.sleep(6)
+    config["training"]["best_epoch"] += 1
+    (folder / "config.json").write_text(json.dumps(config))
+    until = time.monotonic() + 60
+    while len(versions) < 2 and time.monotonic() < until:
+        time.sleep(0.2)
+    stop.set()
+    for client in clients:
+        client.join()
+    assert len(versions) == 2
+    assert not failures
+    assert server.stop() == 0
+
+
+def test_shutdown_finishes_what_was_taken(model: Path, home: Path) -> None:
+    home.mkdir(exist_ok=True)
+    server = Server(home, "--model", str(model))
+    posts = [{"text": f"day {i}", "image": b64(picture(colour=(i, 9, 9), size=(200, 200)))} for i in range(48)]
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(lambda: server.predict(posts=posts))
+        time.sleep(0.4)
+        assert server.stop() == 0
+        assert len(asked.result().json()["predictions"]) == 48
+
+
+def test_training_as_a_job(model: Path, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One job at a time, with status and log; here dvc fails at once, since there is no pipeline to run."""
+    from tests.conftest import ROOT
+
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    monkeypatch.chdir(tmp_path)
+    home.mkdir(exist_ok=True)
+    server = Server(home, "--model", str(model), "--allow-training")
+    assert server.http.post("/train_model").status_code == 404  # moods is no task of params.yaml
+    started = server.http.post("/train_model", json={"task": "sentiment"})
+    assert started.status_code == 202
+    job = started.json()
+    assert job["status"] == "running"
+    assert server.http.post("/train_model", json={"task": "sentiment"}).status_code == 409
+    until = time.monotonic() + 60
+    while job["status"] == "running" and time.monotonic() < until:
+        time.sleep(0.3)
+        job = server.http.get(f"/v1/jobs/{job['id']}").json()
+    assert job["status"] == "failed"
+    assert "not a git repository" in server.http.get(f"/v1/jobs/{job['id']}/log").text or job["exit_code"] != 0
+    assert server.http.get("/v1/jobs/none").status_code == 404
+    assert server.stop() == 0
+
+
+def test_a_server_open_to_a_network_needs_keys(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ASSAY_API_KEYS", raising=False)
+    options = Options(models=[model], host="0.0.0.0")
+    with pytest.raises(SettingsError, match="can be reached from outside and ASSAY_API_KEYS is not set"):
+        keys_from_environment(options)
+    assert keys_from_environment(Options(models=[model])) == frozenset()
+    monkeypatch.setenv("ASSAY_API_KEYS", "short")
+    with pytest.raises(SettingsError, match="fewer than 8 characters"):
+        keys_from_environment(options)
+    monkeypatch.setenv("ASSAY_API_KEYS", "long-enough-1, long-enough-2")
+    assert len(keys_from_environment(options)) == 2
+
+
+# ----------------------------------------------------------------------------------- small parts
+
+
+def test_batcher_refuses_when_full_and_drops_whom_nobody_waits_for() -> None:
+    async def go() -> None:
+        seen: list[int] = []
+
+        def slow(posts: Any) -> dict[str, list[str]]:
+            seen.append(len(posts))
+            time.sleep(0.2)
+            return {"t": [post.text for post in posts]}
+
+        batcher = Batcher(slow, batch=4, queue=6, wait_s=0.01)
+        posts = [PostInputs(f"p{i}", []) for i in range(3)]
+        first = asyncio.create_task(batcher.submit(posts, 5))
+        await asyncio.sleep(0.05)
+        late = asyncio.create_task(batcher.submit(posts, 0.01))
+        await asyncio.sleep(0.02)
+        with pytest.raises(Refusal) as full:
+            await batcher.submit(posts, 5)
+        assert full.value.status == 503
+        assert int(full.value.headers()["Retry-After"]) >= 1
+        assert [row["t"] for row in await first] == ["p0", "p1", "p2"]
+        with pytest.raises(Refusal, match="no answer within"):
+            await late
+        assert [row["t"] for row in await batcher.submit(posts, 5)] == ["p0", "p1", "p2"]
+        assert batcher.waiting == 0
+        await batcher.close()
+        assert seen == [3, 3]  # the late one was never worked on
+        with pytest.raises(Refusal, match="shutting down"):
+            await batcher.submit(posts, 5)
+
+    asyncio.run(go())
+
+
+def test_batcher_survives_a_model_that_fails() -> None:
+    async def go() -> None:
+        calls = iter([True, False])
+
+        def score(posts: Any) -> dict[str, list[str]]:
+            if next(calls):
+                raise RuntimeError("weights of a secret")
+            return {"t": ["ok"] * len(posts)}
+
+        batcher = Batcher(score, batch=4, queue=6, wait_s=0)
+        with pytest.raises(Refusal) as failed:
+            await batcher.submit([PostInputs("a", [])], 5)
+        assert failed.value.status == 500
+        assert "secret" not in str(failed.value)
+        assert await batcher.submit([PostInputs("a", [])], 5) == [{"t": "ok"}]
+        await batcher.close()
+
+    asyncio.run(go())
+
+
+def test_rates_refill() -> None:
+    rates = Rates(600)  # ten a second, a hundred at once
+    for _ in range(100):
+        rates.take("a")
+    with pytest.raises(Refusal) as refused:
+        rates.take("a")
+    assert refused.value.status == 429
+    rates.take("b")
+    time.sleep(0.15)
+    rates.take("a")
+    assert np.isfinite(refused.value.retry_after_s or 0)
