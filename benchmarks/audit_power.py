@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import binomtest, norm
+from scipy.stats import binomtest, nct, t
 
 from assay import config
 from assay.audit.findings import UNDECIDED, findings
@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--null", type=int, default=400, help="replications with no effect")
     parser.add_argument("--effect", type=int, default=200, help="replications with the planted effect")
     parser.add_argument("--activities", type=int, default=24)
-    parser.add_argument("--lean", type=float, default=0.46, help="share of the reference drawn young; the rest is even")
+    parser.add_argument("--lean", type=float, default=0.51, help="share of the reference drawn young; the rest is even")
     parser.add_argument("--quick", action="store_true", help="4 + 4 replications")
     args = parser.parse_args()
     null, effect = (4, 4) if args.quick else (args.null, args.effect)
@@ -58,7 +58,8 @@ def main() -> None:
     low, high = binomtest(round(rejected * null), null).proportion_ci(method="wilson")
     leans = [one["efficientnet"]["lean"] for one in something]
     d = float(np.mean([one["value"] for one in leans]) / np.mean([one["value"] / one["effect"] for one in leans]))
-    stated = float(norm.sf(norm.ppf(0.975) - d * np.sqrt(args.activities)))
+    freedom = args.activities - 1
+    stated = float(nct.sf(t.ppf(0.975, freedom), freedom, d * np.sqrt(args.activities)))
     covered = [one["efficientnet"]["lean"]["low"] <= 0 <= one["efficientnet"]["lean"]["high"] for one in nothing]
     tests = [name for name in nothing[0]["efficientnet"] if name != "any_verdict"]
     result = {
