@@ -241,6 +241,60 @@ def test_hostile_bodies(content: bytes, kind: str, status: int | tuple[int, ...]
     assert server.predict(text="still there").status_code == 200
 
 
+def test_long_lists_are_refused_before_anything_is_done_for_them(server: Server) -> None:
+    """A megabyte of nothing must not cost seconds or hundreds of megabytes."""
+    import psutil
+
+    used = psutil.Process(server.process.pid)
+    before, started = used.memory_info().rss, time.monotonic()
+    for body in (b'{"posts": [' + b"1," * 1_000_000 + b"1]}", b'{"images": [' + b"{}," * 500_000 + b"{}]}"):
+        assert (
+            server.http.post("/v1/predict", content=body, headers={"Content-Type": "application/json"}).status_code
+            == 413
+        )
+    assert used.memory_info().rss - before < 150e6
+    assert time.monotonic() - started < 5
+
+
+def test_pixels_of_a_whole_request_are_limited(server: Server) -> None:
+    out = io.BytesIO()
+    Image.new("1", (3000, 3000)).save(out, "PNG")  # nine megapixels of a limit of ten, a few hundred bytes
+    refused = server.predict(posts=[{"images": [b64(out.getvalue())] * 4}] * 2)
+    assert refused.status_code == 413
+    assert refused.json()["error"]["code"] == "too_many_pixels"
+
+
+def test_charset_of_a_form_is_not_for_the_client_to_choose(server: Server) -> None:
+    body = b'--x\r\nContent-Disposition: form-data; name="text"\r\n\r\n' + b"a" * 100_000 + b"\r\n--x--\r\n"
+    for charset in ("punycode", "unicode_escape", "idna"):
+        kind = f"multipart/form-data; boundary=x; charset={charset}"
+        assert server.http.post("/v1/predict", content=body, headers={"Content-Type": kind}).status_code == 415
+    fields = {"id": (None, "x" * 300), "text": (None, "a")}
+    assert server.http.post("/v1/predict", files=fields).status_code == 422
+
+
+def test_odd_methods_and_leaving_clients_leave_no_trace(server: Server) -> None:
+    for method in ("BREW", "X1", "X2"):
+        server.http.request(method, "/v1/predict")
+    raw = socket.create_connection(("127.0.0.1", server.port))
+    head = f"POST /v1/predict HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\nContent-Type: application/json\r\n"
+    raw.sendall((head + "Content-Length: 1000\r\n\r\n{").encode())
+    time.sleep(0.2)
+    raw.close()
+    time.sleep(0.5)
+    counted = server.http.get("/metrics").text
+    assert 'method="BREW"' not in counted
+    assert "Traceback" not in server.log.read_text()
+
+
+def test_who_asks_is_not_what_a_header_says(model: Path, home: Path) -> None:
+    home.mkdir(exist_ok=True)
+    server = Server(home, "--model", str(model), "--rate-per-minute", "30", keys=None)
+    found = [server.http.get("/v1/models", headers={"X-Forwarded-For": f"10.0.0.{i}"}).status_code for i in range(20)]
+    assert 429 in found
+    assert server.stop() == 0
+
+
 def test_names_of_uploads_mean_nothing(server: Server) -> None:
     files = {"image": ("../../../etc/cron.d/evil\x00.jpg", picture())}
     assert server.http.post("/v1/predict", files=files).status_code == 200
@@ -311,6 +365,15 @@ def test_rate_limit_and_retry_after(model: Path, home: Path) -> None:
     assert server.stop() == 0
 
 
+def test_wrong_keys_cannot_be_guessed_quickly(model: Path, home: Path) -> None:
+    home.mkdir(exist_ok=True)
+    server = Server(home, "--model", str(model))
+    guesses = [{"X-API-Key": f"guess-{i}"} for i in range(40)]
+    assert {httpx2.get(f"{server.http.base_url}/v1/models", headers=one).status_code for one in guesses} == {401, 429}
+    assert server.http.get("/v1/models").status_code == 200  # the right key is not held up
+    assert server.stop() == 0
+
+
 def test_a_changed_model_is_picked_up_without_dropping_a_request(model: Path, home: Path, tmp_path: Path) -> None:
     folder = tmp_path / "moods"
     shutil.copytree(model, folder)
@@ -329,9 +392,13 @@ def test_a_changed_model_is_picked_up_without_dropping_a_request(model: Path, ho
     clients = [threading.Thread(target=ask) for _ in range(4)]
     for client in clients:
         client.start()
-    config = json.loads((folder / "config.json").read_text())
+    config, weights = json.loads((folder / "config.json").read_text()), (folder / "model.safetensors").read_bytes()
     (folder / "config.json").write_text("{half")
     time.sleep(6)
+    (folder / "config.json").write_text("[]")
+    (folder / "model.safetensors").write_bytes(weights[:100])
+    time.sleep(6)
+    (folder / "model.safetensors").write_bytes(weights)
     config["training"]["best_epoch"] += 1
     (folder / "config.json").write_text(json.dumps(config))
     until = time.monotonic() + 60

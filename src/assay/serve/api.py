@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +21,17 @@ from starlette.exceptions import HTTPException
 from assay import __version__, config
 from assay.errors import AssayError
 from assay.places import main_checkout
+from assay.progress import cores
 from assay.scoring.predict import Prediction
 from assay.serve import inputs
 from assay.serve.guard import Guard, answer
-from assay.serve.inputs import Asked, PostIn, PredictIn
+from assay.serve.inputs import Asked, PredictIn
 from assay.serve.jobs import Jobs, shown
 from assay.serve.metrics import Metrics
 from assay.serve.models import Models, Served
 from assay.serve.options import Options, keys_from_environment
 from assay.serve.refusal import Refusal
+from assay.student.features import PostInputs
 
 CODES = {
     400: "The body cannot be read.",
@@ -115,7 +120,12 @@ class JobsOut(BaseModel):
 
 def codes(*numbers: int) -> dict[int | str, dict[str, Any]]:
     """The refusals that a path may answer with, for the OpenAPI document."""
-    return {number: {"model": Error, "description": CODES.get(number, "Not here.")} for number in numbers}
+    schema = Error.model_json_schema()
+    schema["properties"]["error"] = schema.pop("$defs")["Said"]
+    return {
+        number: {"description": CODES.get(number, "Not here."), "content": {"application/json": {"schema": schema}}}
+        for number in numbers
+    }
 
 
 def body_of(schema: type[BaseModel], *, form: bool = False) -> dict[str, Any]:
@@ -134,7 +144,11 @@ def body_of(schema: type[BaseModel], *, form: bool = False) -> dict[str, Any]:
         content["multipart/form-data"] = {
             "schema": {
                 "type": "object",
-                "properties": {"text": {"type": "string"}, "image": file, "model": {"type": "string"}},
+                "properties": {
+                    **{name: {"type": "string"} for name in ("text", "model", "id")},
+                    "image": file,
+                    "images": {"type": "array", "items": file},
+                },
                 "additionalProperties": False,
             }
         }
@@ -149,31 +163,48 @@ class Service:
         self.models, self.metrics = Models(options), Metrics()
         self.jobs = Jobs(main_checkout())
         self.ready = False
+        self.decoding = 0
+        self.decoders = ThreadPoolExecutor(cores(), thread_name_prefix="pictures")
 
     async def predict(self, request: Request, asked: Asked) -> tuple[Served, list[dict[str, Prediction]]]:
         """The predictions of a request, by task a post."""
-        served = self.models.get(asked.model)
+        deadline: float = request.scope["deadline"]
+        while True:
+            served = self.models.get(asked.model)
+            try:
+                posts = await self._packed(served, asked, deadline)
+                found = await served.batcher.submit(posts, max(0.01, deadline - time.monotonic()))
+                break
+            except Refusal as refusal:  # the model may have been replaced while the pictures were decoded
+                if refusal.code != "shutting_down" or self.models.get(asked.model) is served:
+                    raise
+        for one in found:
+            self.metrics.posts.labels(served.name, next(iter(one.values())).status).inc()
+        request.scope["assay"] = {"model": served.name, "version": served.version, "posts": len(posts)}
+        return served, found
+
+    async def _packed(self, served: Served, asked: Asked, deadline: float) -> list[PostInputs]:
+        """The posts with their pictures decoded, in a few threads of their own; they count as waiting meanwhile."""
+        count = len(asked.posts)
+        if served.batcher.waiting + self.decoding + count > self.options.queue:
+            raise Refusal(503, "too_busy", "too many posts are waiting already", retry_after_s=1)
         made = served.predictor.trained.preprocessing
-        posts = await asyncio.to_thread(
+        work = partial(
             inputs.packed,
             asked.posts,
             image_px=made["image_px"],
             max_images=made["max_images"],
             max_pixels=self.options.max_pixels,
         )
-        while True:
-            try:
-                found = await served.batcher.submit(posts, self.options.timeout_s)
-                break
-            except Refusal as refusal:
-                fresh = self.models.get(asked.model)
-                if refusal.code != "shutting_down" or fresh is served:
-                    raise
-                served = fresh  # the model was replaced while the pictures were decoded
-        for one in found:
-            self.metrics.posts.labels(served.name, next(iter(one.values())).status).inc()
-        request.scope["assay"] = {"model": served.name, "version": served.version, "posts": len(posts)}
-        return served, found
+        self.decoding += count
+        try:
+            task = asyncio.get_running_loop().run_in_executor(self.decoders, work)
+            return await asyncio.wait_for(task, max(0.01, deadline - time.monotonic()))
+        except TimeoutError:
+            said = f"no answer within {self.options.timeout_s:g} s"
+            raise Refusal(503, "timeout", said, retry_after_s=1) from None
+        finally:
+            self.decoding -= count
 
 
 def make_app(options: Options) -> FastAPI:
@@ -188,12 +219,14 @@ def make_app(options: Options) -> FastAPI:
         service.ready = False
         await service.jobs.close()
         await service.models.close()
+        service.decoders.shutdown(wait=False, cancel_futures=True)
 
     app = FastAPI(
         title="assay",
         version=__version__,
         description="Scores posts of text and pictures with trained students.",
         lifespan=lifespan,
+        redirect_slashes=False,
     )
     app.state.service = service
     app.add_middleware(Guard, options=options, keys=service.keys, metrics=service.metrics)
@@ -273,7 +306,7 @@ def _older_paths(app: FastAPI, service: Service) -> None:
         "/test_model",
         response_model=TestOut,
         responses=codes(400, 401, 404, 408, 413, 415, 422, 429, 500, 503),
-        openapi_extra=body_of(PostIn, form=True),
+        openapi_extra=body_of(PredictIn, form=True),
         summary="Score one post (older shape)",
     )
     async def test_model(request: Request) -> dict[str, Any]:
@@ -296,7 +329,8 @@ def _older_paths(app: FastAPI, service: Service) -> None:
         "/train_model",
         status_code=202,
         response_model=JobOut,
-        responses=codes(400, 401, 403, 404, 409, 413, 422, 429, 503),
+        responses=codes(400, 401, 403, 404, 408, 409, 413, 422, 429, 500, 503),
+        openapi_extra={"requestBody": {**body_of(TrainIn)["requestBody"], "required": False}},
         summary="Train a task anew",
     )
     async def train_model(request: Request) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import time
 from collections.abc import MutableMapping
 from typing import Any
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -19,7 +19,9 @@ from assay.serve.metrics import Metrics
 from assay.serve.options import Options
 from assay.serve.refusal import Refusal
 
-OPEN = ("/healthz", "/readyz", "/metrics", "/docs", "/openapi.json", "/redoc")
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+GUESSES_PER_MINUTE = 60.0  # of wrong keys from one address
+OPEN = ("/healthz", "/readyz", "/metrics", "/docs", "/docs/oauth2-redirect", "/openapi.json", "/redoc")
 MOST_CALLERS = 10_000  # whose rates are remembered
 
 
@@ -55,7 +57,7 @@ class Guard:
     def __init__(self, app: ASGIApp, *, options: Options, keys: frozenset[str], metrics: Metrics) -> None:
         self.app, self.options, self.metrics = app, options, metrics
         self._keys = [key.encode() for key in keys]
-        self._rates = Rates(options.rate_per_minute)
+        self._rates, self._guesses = Rates(options.rate_per_minute), Rates(GUESSES_PER_MINUTE)
         self.active = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -72,6 +74,7 @@ class Guard:
 
         self.active += 1
         caller = ""
+        scope["deadline"] = time.monotonic() + self.options.timeout_s
         try:
             caller = self._admit(Request(scope))
             await self.app(scope, self._limited(scope, receive), counted)
@@ -81,6 +84,8 @@ class Guard:
         except asyncio.CancelledError:
             status = 499
             raise
+        except ClientDisconnect:
+            status = 499  # nobody is there to be told
         except Exception:
             if not begun:
                 await answer(Refusal(500, "internal", "the server failed; its log has the time"))(
@@ -91,14 +96,15 @@ class Guard:
             self.active -= 1
             took = time.perf_counter() - started
             path = _route(scope)
-            self.metrics.requests.labels(scope["method"], path, str(status)).inc()
+            method = scope["method"] if scope["method"] in METHODS else "other"
+            self.metrics.requests.labels(method, path, str(status)).inc()
             self.metrics.seconds.labels(path).observe(took)
             if path not in ("/healthz", "/readyz", "/metrics"):
                 _log(scope, path, status, took, caller)
 
     def _admit(self, request: Request) -> str:
         """Who asks; Refusal 401, 429 or 503."""
-        if request.url.path in OPEN or request.url.path.startswith("/docs/"):
+        if request.scope["path"] in OPEN:
             return ""
         given = request.headers.get("x-api-key") or _bearer(request.headers.get("authorization", ""))
         caller = request.client.host if request.client else ""
@@ -106,6 +112,8 @@ class Guard:
             sent = given.encode("utf-8", "replace")
             same = [hmac.compare_digest(sent, key) for key in self._keys]  # all of them: time tells nothing
             if not given or not any(same):
+                if given:
+                    self._guesses.take(caller)
                 said = "the key is not known" if given else "a key is needed: Authorization: Bearer … or X-API-Key"
                 raise Refusal(401, "unauthorized", said)
             caller = hashlib.sha256(sent).hexdigest()[:8]
@@ -118,7 +126,7 @@ class Guard:
         """The body, cut off where it grows over the limit or trickles."""
         most = int(self.options.max_body_mib * 2**20)
         told = dict(scope["headers"]).get(b"content-length", b"0")
-        size, until = 0, time.monotonic() + self.options.timeout_s
+        size, until = 0, scope["deadline"]
 
         async def limited() -> Message:
             nonlocal size

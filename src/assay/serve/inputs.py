@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 from collections.abc import Sequence
@@ -10,8 +11,9 @@ from typing import Annotated, Any
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, UploadFile
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from assay import images, text
 from assay.errors import ImageProblem
@@ -19,6 +21,7 @@ from assay.serve.options import Options
 from assay.serve.refusal import Refusal
 from assay.student.features import PostInputs
 
+IN_A_THREAD = 200_000  # bytes of JSON from which its reading would hold up others
 STATUS = {"decompression_bomb": 413, "undecodable_image": 422}
 
 
@@ -51,15 +54,20 @@ class Asked:
 
 async def read(request: Request, options: Options) -> Asked:
     """What a request asks for; Refusal 400, 413, 415 or 422 where it cannot be read."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind == "application/json":
-        return _from_json(await request.body(), options)
-    if kind == "multipart/form-data":
+    kind, told = parse_options_header(request.headers.get("content-type", ""))
+    if kind == b"application/json":
+        data = await request.body()
+        if len(data) > IN_A_THREAD:
+            return await asyncio.to_thread(_from_json, data, options)
+        return _from_json(data, options)
+    if kind == b"multipart/form-data":
+        if told.get(b"charset", b"utf-8").lower() not in (b"utf-8", b"utf8", b"us-ascii"):
+            raise Refusal(415, "unsupported_charset", "forms must be in UTF-8")
         try:
             most = options.max_images + 16
             async with request.form(max_files=most, max_fields=16, max_part_size=4 * options.max_text + 1024) as form:
                 return await _from_form(form, options)
-        except Refusal:
+        except (Refusal, ClientDisconnect):
             raise
         except Exception as error:  # the parser's own errors, of several kinds
             raise Refusal(400, "bad_form", f"not a form that can be read: {type(error).__name__}") from error
@@ -68,6 +76,10 @@ async def read(request: Request, options: Options) -> Asked:
 
 def parsed(data: bytes, schema: type[BaseModel]) -> Any:
     """A JSON body as one of our models; Refusal 400 or 422."""
+    return _fitted(_loaded(data), schema)
+
+
+def _loaded(data: bytes) -> dict[str, Any]:
     try:
         raw = orjson.loads(data)
     except orjson.JSONDecodeError as error:
@@ -75,16 +87,22 @@ def parsed(data: bytes, schema: type[BaseModel]) -> Any:
         raise Refusal(400, "bad_json", f"not JSON in UTF-8: {said}") from error
     if not isinstance(raw, dict):
         raise Refusal(422, "bad_request", "the body must be a JSON object")
+    return raw
+
+
+def _fitted(raw: dict[str, Any], schema: type[BaseModel]) -> Any:
     try:
         return schema.model_validate(raw)
     except ValidationError as error:
-        first = error.errors()[0]
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         where = ".".join(str(part) for part in first["loc"])[:120]
         raise Refusal(422, "bad_request", f"{where}: {first['msg']}") from error
 
 
 def _from_json(data: bytes, options: Options) -> Asked:
-    body: PredictIn = parsed(data, PredictIn)
+    raw = _loaded(data)
+    _check_counts(raw, options)
+    body: PredictIn = _fitted(raw, PredictIn)
     if body.posts is not None and (body.text or body.image or body.images):
         raise Refusal(422, "bad_request", "give posts, or text and image at the top, not both")
     posts = (
@@ -92,8 +110,6 @@ def _from_json(data: bytes, options: Options) -> Asked:
         if body.posts is not None
         else [PostIn(id=body.id, text=body.text, image=body.image, images=body.images)]
     )
-    if len(posts) > options.max_posts:
-        raise Refusal(413, "too_many_posts", f"{len(posts)} posts; at most {options.max_posts} a request")
     found = []
     for one in posts:
         encoded = [*([one.image] if one.image else []), *one.images]
@@ -101,6 +117,17 @@ def _from_json(data: bytes, options: Options) -> Asked:
     asked = Asked(body.model, [one.id for one in posts], found)
     _check(asked, options)
     return asked
+
+
+def _check_counts(raw: dict[str, Any], options: Options) -> None:
+    """Lists of a body must be short before anything is done for each of their items."""
+    posts = raw.get("posts")
+    if isinstance(posts, list) and len(posts) > options.max_posts:
+        raise Refusal(413, "too_many_posts", f"{len(posts)} posts; at most {options.max_posts} a request")
+    for one in [raw, *(posts if isinstance(posts, list) else [])]:
+        pictures = one.get("images") if isinstance(one, dict) else None
+        if isinstance(pictures, list) and len(pictures) > options.max_images:
+            raise Refusal(413, "too_many_images", f"{len(pictures)} pictures; at most {options.max_images} a post")
 
 
 async def _from_form(form: FormData, options: Options) -> Asked:
@@ -114,7 +141,8 @@ async def _from_form(form: FormData, options: Options) -> Asked:
             fields[name] = value
         else:
             raise Refusal(422, "bad_request", f"unknown field {name[:60]!r}; allowed: text, image, images, model, id")
-    asked = Asked(fields.get("model") or None, [fields.get("id")], [(fields.get("text", ""), files)])
+    one: PostIn = _fitted({name: fields[name] for name in ("id", "text") if name in fields}, PostIn)
+    asked = Asked(fields.get("model") or None, [one.id], [(one.text, files)])
     _check(asked, options)
     return asked
 
@@ -145,9 +173,11 @@ def packed(
 ) -> list[PostInputs]:
     """Posts as the student sees them; Refusal 413 or 422 for a picture that cannot be used.
 
-    Packing decodes a picture whole and writes it anew, so that nothing but pixels goes on.
+    Packing decodes a picture whole and writes it anew, so that nothing but pixels goes on. All pictures of a
+    request together may have four times `max_pixels`.
     """
     found = []
+    _check_pixels([data for _, files in posts for data in files[:max_images]], max_pixels)
     for body, files in posts:
         ready = []
         for data in files[:max_images]:
@@ -158,3 +188,16 @@ def packed(
             ready.append((images.content_hash(small), small))
         found.append(PostInputs(text.normalise(body), ready))
     return found
+
+
+def _check_pixels(files: Sequence[bytes], max_pixels: int) -> None:
+    """Refusal 413 for pictures that are too large, told from their headers."""
+    total = 0
+    for data in files:
+        try:
+            with images.open_header(data, max_pixels) as header:
+                total += header.width * header.height
+        except ImageProblem as problem:
+            raise Refusal(STATUS.get(problem.code, 422), problem.code, problem.detail or problem.code) from problem
+    if total > 4 * max_pixels:
+        raise Refusal(413, "too_many_pixels", f"{total} pixels in one request; at most {4 * max_pixels}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import secrets
 import signal
@@ -16,6 +17,7 @@ from assay.places import home
 from assay.serve.refusal import Refusal
 
 KEPT = 20  # finished jobs that are remembered
+STOP_S = 10.0  # that a stopped job has to end by itself
 LOG_BYTES = 64_000  # of the end of a log
 
 
@@ -37,7 +39,7 @@ class Jobs:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.jobs: dict[str, Job] = {}
-        self._child: asyncio.subprocess.Process | None = None
+        self._children: dict[str, asyncio.subprocess.Process] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self, task: str) -> Job:
@@ -48,12 +50,24 @@ class Jobs:
         self.jobs[job.id] = job
         for old in list(self.jobs)[:-KEPT]:
             del self.jobs[old]
+        try:
+            child = await self._run(job)
+        except BaseException:
+            job.status, job.ended_at = "failed", time.time()
+            raise
+        self._children[job.id] = child
+        waiting = asyncio.create_task(self._wait(job, child))
+        self._tasks.add(waiting)
+        waiting.add_done_callback(self._tasks.discard)
+        return job
+
+    async def _run(self, job: Job) -> asyncio.subprocess.Process:
         log = self._log(job.id)
         log.parent.mkdir(parents=True, exist_ok=True)
         with open(log, "wb") as file:
-            self._child = await asyncio.create_subprocess_exec(
+            return await asyncio.create_subprocess_exec(
                 sys.executable,
-                *("-m", "dvc", "repro", f"train@{task}"),
+                *("-m", "dvc", "repro", f"train@{job.task}"),
                 cwd=self.root,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=file,
@@ -61,24 +75,23 @@ class Jobs:
                 start_new_session=True,
                 env={name: value for name, value in os.environ.items() if name != "ASSAY_API_KEYS"},
             )
-        waiting = asyncio.create_task(self._wait(job, self._child))
-        self._tasks.add(waiting)
-        waiting.add_done_callback(self._tasks.discard)
-        return job
 
     async def _wait(self, job: Job, child: asyncio.subprocess.Process) -> None:
         job.exit_code = await child.wait()
         job.ended_at = time.time()
+        del self._children[job.id]
         if job.status == "running":
             job.status = "done" if job.exit_code == 0 else "failed"
 
     async def close(self) -> None:
         """Stop a running job; training goes on from its last epoch when it is started again."""
-        for job in self.jobs.values():
-            if job.status == "running" and self._child:
-                job.status = "stopped"
-                os.killpg(self._child.pid, signal.SIGTERM)
-        await asyncio.gather(*self._tasks)
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            for name, child in list(self._children.items()):
+                self.jobs[name].status = "stopped"
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(child.pid, number)
+            if self._tasks:
+                await asyncio.wait(self._tasks, timeout=STOP_S)
 
     def get(self, name: str) -> Job:
         """A job by its id; Refusal 404 where there is none."""

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from assay.errors import AssayError
 from assay.progress import say
 from assay.scoring.predict import Predictor
 from assay.serve.batching import Batcher
@@ -17,6 +16,8 @@ from assay.serve.options import Options
 from assay.serve.refusal import Refusal
 from assay.student.features import PostInputs
 from assay.student.model import folder_digest
+
+Stamp = tuple[tuple[str, int, int], ...]
 
 
 @dataclass
@@ -71,11 +72,13 @@ class Models:
         self.options = options
         self.served: dict[str, Served] = {}
         self.reloads = 0
+        self._seen: dict[str, Stamp] = {}
         self._watch: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Load all models; ModelError or EncoderError where one cannot be."""
         for folder in self.options.models:
+            self._seen[folder.name] = _stamp(folder)
             self.served[folder.name] = await self._load(folder)
         self._watch = asyncio.create_task(self._watched())
 
@@ -106,7 +109,7 @@ class Models:
 
     async def _watched(self) -> None:
         """Look every few seconds whether a folder changed; requests in work end with the old version."""
-        seen = {folder.name: _stamp(folder) for folder in self.options.models}
+        seen = self._seen
         while True:
             await asyncio.sleep(self.options.reload_s)
             for folder in self.options.models:
@@ -115,8 +118,9 @@ class Models:
                     continue
                 try:
                     fresh = await self._load(folder)
-                except (AssayError, OSError) as error:  # half written: the old one stays, look again
-                    say(f"serve: {folder} changed and cannot be loaded yet: {error}")
+                except Exception as error:  # half written, in any way: the old one stays, look again
+                    said = " ".join(str(error).split())[:200]
+                    say(f"serve: {folder} changed and cannot be loaded yet: {type(error).__name__}: {said}")
                     continue
                 if _stamp(folder) != stamp:
                     await fresh.batcher.close()
@@ -131,7 +135,7 @@ class Models:
                 await old.batcher.close()
 
 
-def _stamp(folder: Path) -> tuple[tuple[str, int, int], ...]:
+def _stamp(folder: Path) -> Stamp:
     """Names, sizes and times of a model's files; empty where the folder is gone."""
     try:
         files = [path for path in sorted(folder.iterdir()) if path.suffix in (".json", ".safetensors")]

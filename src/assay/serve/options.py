@@ -53,6 +53,8 @@ def keys_from_environment(options: Options) -> frozenset[str]:
             f"host {options.host} can be reached from outside and {KEYS} is not set; export {KEYS}=key1,key2, bind to "
             "127.0.0.1, or say --open"
         )
+    if any(not key.isascii() for key in keys):
+        raise SettingsError(f"{KEYS}: keys must be of ASCII characters, as headers are")
     if any(len(key) < 8 for key in keys):
         raise SettingsError(f"{KEYS}: a key has fewer than 8 characters; make longer ones")
     return keys

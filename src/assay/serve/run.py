@@ -29,6 +29,7 @@ def serve(options: Options) -> None:
         access_log=False,
         log_level="warning",
         server_header=False,
+        proxy_headers=False,  # else every client could say who it is
         timeout_keep_alive=15,
         timeout_graceful_shutdown=max(5, round(options.timeout_s) + 5),
         backlog=2048,
