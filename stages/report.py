@@ -15,6 +15,7 @@ def main() -> None:
     parser.add_argument("--posts", type=Path, required=True)
     parser.add_argument("--problems", type=Path, required=True)
     parser.add_argument("--labels", type=Path, required=True)
+    parser.add_argument("--split", type=Path, required=True)
     parser.add_argument("--sample", type=Path, required=True)
     parser.add_argument("--predictions", type=Path, required=True)
     parser.add_argument("--metrics", type=Path, required=True, help="the folder of the task's other metrics")
@@ -26,9 +27,10 @@ def main() -> None:
         args.task,
         config.load().tasks[args.task],
         brands_of_posts=read(args.posts, ["brands"])["brands"].to_pylist(),
-        predictions=read(args.predictions, ["status", "value", "reason", "in_train"]),
+        predictions=read(args.predictions, ["post_id", "status", "value", "reason", "in_train"]),
         problems=args.problems,
         labels=args.labels,
+        split=args.split,
         sample=args.sample,
         metrics=args.metrics,
         out_findings=args.findings,

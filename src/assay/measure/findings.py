@@ -1,6 +1,7 @@
-"""What the corpus says, from predictions alone: distribution, bands, brands. No intervals yet.
+"""What the corpus says: distribution, bands, brands.
 
-Means over predictions carry the student's bias; they are marked as uncorrected everywhere.
+Means over predictions alone carry the student's bias; they are marked as uncorrected everywhere, and stand beside
+the corrected ones of `corrected`, which have intervals.
 """
 
 from __future__ import annotations
@@ -12,12 +13,15 @@ import numpy as np
 import pyarrow as pa
 
 from assay.config import ScoreTarget, Target
+from assay.measure.corrected import NONE, Corrected
 
 UNCORRECTED = "uncorrected model means"
 BINS = 20
 
 
-def findings(predictions: pa.Table, brands: list[list[str]], target: Target, *, min_posts: int) -> dict[str, Any]:
+def findings(
+    predictions: pa.Table, brands: list[list[str]], target: Target, *, min_posts: int, corrected: Corrected
+) -> dict[str, Any]:
     """The content of findings.json; `brands` stands row by row beside `predictions`."""
     status = Counter(predictions["status"].to_pylist())
     scored = np.array([value is not None for value in predictions["value"].to_pylist()], dtype=bool)
@@ -34,7 +38,11 @@ def findings(predictions: pa.Table, brands: list[list[str]], target: Target, *, 
     else:
         shares = Counter(name for v in values if v is not None for name in names_of(v))
         found["shares"] = {name: _share(shares[name], int(scored.sum())) for name in target.names}
-    table = brand_table(values, brands, target, min_posts=min_posts)
+    everywhere = np.ones(len(values), dtype=bool)
+    found["corrected"] = {name: corrected(everywhere, name).rounded() for name in corrected.names}
+    found["labels_only"] = {name: corrected(everywhere, name, labels_only=True).rounded() for name in corrected.names}
+    found["held_out_labels"] = corrected.held_out(everywhere)
+    table = brand_table(values, brands, target, min_posts=min_posts, corrected=corrected)
     found["brands"] = {"named": len(table), "shown": sum(not row["too_few"] for row in table), "min_posts": min_posts}
     return found
 
@@ -73,27 +81,35 @@ def histogram(values: list[Any], target: Target) -> list[tuple[str, int]]:
     return [(f"{low:.4g}", int(n)) for low, n in zip(edges, np.histogram(known, edges)[0], strict=False)]
 
 
-def brand_table(values: list[Any], brands: list[list[str]], target: Target, *, min_posts: int) -> list[dict[str, Any]]:
-    """A row a brand: posts, uncorrected mean score or shares of names, and whether there are too few posts.
+def brand_table(
+    values: list[Any], brands: list[list[str]], target: Target, *, min_posts: int, corrected: Corrected
+) -> list[dict[str, Any]]:
+    """A row a brand: posts, corrected mean score or shares with 95 % intervals, and the uncorrected ones.
 
-    A post of several brands counts for each. Sorted by name; figures are null below `min_posts`.
+    A post of several brands counts for each. Sorted by name; figures are null below `min_posts` scored posts, and
+    corrected ones where too few labels were held out.
     """
-    by_brand: dict[str, list[Any]] = defaultdict(list)
-    for value, names in zip(values, brands, strict=True):
+    by_brand: dict[str, list[int]] = defaultdict(list)
+    for number, names in enumerate(brands):
         for name in names:
-            by_brand[name].append(value)
+            by_brand[name].append(number)
     rows = []
-    for name, all_values in sorted(by_brand.items()):
-        known = [value for value in all_values if value is not None]
+    for name, members in sorted(by_brand.items()):
+        mine = np.zeros(len(values), dtype=bool)
+        mine[members] = True
+        known = [values[i] for i in members if values[i] is not None]
         few = len(known) < min_posts
-        row: dict[str, Any] = {"brand": name, "posts": len(all_values), "scored": len(known), "too_few": few}
-        if isinstance(target, ScoreTarget):
-            row["mean_uncorrected"] = None if few else round(float(np.mean(known)), 4)
-            row["sd"] = None if few else round(float(np.std(known)), 4)
-        else:
-            for label in target.names:
-                row[f"share_{label}_uncorrected"] = (
-                    None if few else _share(sum(label in names_of(v) for v in known), len(known))
-                )
+        row: dict[str, Any] = {"brand": name, "posts": len(members), "scored": len(known), "too_few": few}
+        row["held_out_labels"] = corrected.held_out(mine)
+        for one in corrected.names:
+            figure = (NONE if few else corrected(mine, one)).rounded()
+            column = one if isinstance(target, ScoreTarget) else f"share_{one}"
+            row |= {column: figure["value"], f"{column}_low": figure["low"], f"{column}_high": figure["high"]}
+            if isinstance(target, ScoreTarget):
+                row["mean_uncorrected"] = None if few else round(float(np.mean(known)), 4)
+                row["sd"] = None if few else round(float(np.std(known)), 4)
+            else:
+                share = _share(sum(one in names_of(v) for v in known), len(known))
+                row[f"share_{one}_uncorrected"] = None if few else share
         rows.append(row)
     return rows

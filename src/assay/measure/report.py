@@ -12,8 +12,9 @@ import jinja2
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from assay.config import ScoreTarget, Task
+from assay.config import ScoreTarget, Target, Task
 from assay.measure import plots
+from assay.measure.corrected import LEAST_GROUPS, Corrected, align
 from assay.measure.findings import BINS, brand_table, findings, histogram
 from assay.measure.metrics import HIGHER_IS_BETTER, headline
 from assay.measure.plots import read_csv
@@ -30,6 +31,7 @@ def report(
     predictions: pa.Table,
     problems: Path,
     labels: Path,
+    split: Path,
     sample: Path,
     metrics: Path,
     out_findings: Path,
@@ -42,8 +44,10 @@ def report(
     holds evaluate.json, errors.parquet, train/ and plots/.
     """
     values = predictions["value"].to_pylist()
-    found = findings(predictions, brands_of_posts, task.target, min_posts=task.report.min_posts)
-    brands = brand_table(values, brands_of_posts, task.target, min_posts=task.report.min_posts)
+    corrected = correct(predictions, labels, split, task.target)
+    least = task.report.min_posts
+    found = findings(predictions, brands_of_posts, task.target, min_posts=least, corrected=corrected)
+    brands = brand_table(values, brands_of_posts, task.target, min_posts=least, corrected=corrected)
     out_findings.parent.mkdir(parents=True, exist_ok=True)
     out_findings.write_text(json.dumps(found, indent=1) + "\n")
     plots.write_csv(brands or [{"brand": None, "posts": None}], out_brands)
@@ -52,6 +56,7 @@ def report(
         name=name,
         task=task,
         found=found,
+        least_groups=LEAST_GROUPS,
         brands=brands,
         evaluated=evaluated,
         labelled=pq.read_table(labels, columns=["status"])["status"].to_pylist(),
@@ -62,6 +67,13 @@ def report(
         failures=_failures(problems, labels, predictions),
     )
     out_page.write_text(page, encoding="utf-8")
+
+
+def correct(predictions: pa.Table, labels: Path, split: Path, target: Target) -> Corrected:
+    """What corrects the figures of a task; predictions need the columns post_id and value."""
+    known = pq.read_table(labels, columns=["post_id", "status", "value", "inclusion_p"])
+    aligned = align(predictions["post_id"].to_pylist(), known, pq.read_table(split))
+    return Corrected(predictions["value"].to_pylist(), aligned, target)
 
 
 def _template() -> jinja2.Template:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from assay import images, text
-from assay.config import ClassesTarget, LabelsTarget, Target
+from assay.config import ClassesTarget, ScoreTarget, Target
 from assay.errors import ModelError
 from assay.student.encoders import Encoder
 from assay.student.features import Extractor, Features, PostInputs
@@ -26,13 +26,17 @@ class Prediction:
 
     `value` is a score, a class name or a list of labels, None when the status is `failed`;
     `probabilities` has an entry for each class or label (None for scores); `reason` says why a
-    modality is missing.
+    modality is missing. `interval` of a score, and `prediction_set` of classes or labels (those that are not ruled
+    out), hold the label of 90 % of posts like those of the calibration split: split-conformal prediction (Lei et al.,
+    2018; Sadinle, Lei and Wasserman, 2019), of each label by itself. None where calibration had too few posts.
     """
 
     status: Status
     value: float | str | list[str] | None
     probabilities: dict[str, float] | None = None
     reason: str | None = None
+    interval: tuple[float, float] | None = None
+    prediction_set: list[str] | None = None
 
 
 class Predictor:
@@ -131,13 +135,18 @@ class Predictor:
         return f"no_content: the post has no {' and no '.join(wanted)}"
 
     def _prediction(self, task: str, status: Status, row: Any, reason: str | None) -> Prediction:
-        target = self.targets[task]
+        target, calibrated = self.targets[task], self.trained.calibration.get(task, {})
+        if isinstance(target, ScoreTarget):
+            value, half = float(row), calibrated.get("residual_q90")
+            span = None if half is None else (max(target.min, value - half), min(target.max, value + half))
+            return Prediction(status, value, None, reason, interval=span)
+        shares = {name: float(p) for name, p in zip(target.names, row, strict=True)}
+        likeliest = max(shares, key=lambda name: shares[name])
+        apart = calibrated.get("set_q90")
         if isinstance(target, ClassesTarget):
-            shares = {name: float(p) for name, p in zip(target.names, row, strict=True)}
-            return Prediction(status, max(shares, key=lambda name: shares[name]), shares, reason)
-        if isinstance(target, LabelsTarget):
-            shares = {name: float(p) for name, p in zip(target.names, row, strict=True)}
-            at = self.trained.model.thresholds(task)
-            held = [n for k, n in enumerate(target.names) if at is not None and row[k] >= at[k]]
-            return Prediction(status, held, shares, reason)
-        return Prediction(status, float(row), None, reason)
+            kept = None if apart is None else [n for n, p in shares.items() if p >= 1 - apart or n == likeliest]
+            return Prediction(status, likeliest, shares, reason, prediction_set=kept)
+        at = self.trained.model.thresholds(task)
+        held = [n for k, n in enumerate(target.names) if at is not None and row[k] >= at[k]]
+        kept = None if not apart else [n for n, p in shares.items() if p >= 1 - apart.get(n, 1.0)]
+        return Prediction(status, held, shares, reason, prediction_set=kept)

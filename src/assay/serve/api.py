@@ -57,10 +57,12 @@ class Error(BaseModel):
 
 
 class TaskOut(BaseModel):
-    """What the student says of a post for one task."""
+    """What the student says of a post for one task; the interval or set holds the label of 90 % of posts."""
 
     value: float | str | list[str] | None
     probabilities: dict[str, float] | None
+    interval: tuple[float, float] | None
+    prediction_set: list[str] | None
 
 
 class PredictionOut(BaseModel):
@@ -263,7 +265,7 @@ def _predictions(app: FastAPI, service: Service) -> None:
         predictions = []
         for given, by_task in zip(asked.ids, found, strict=True):
             first = next(iter(by_task.values()))
-            tasks = {task: {"value": one.value, "probabilities": one.probabilities} for task, one in by_task.items()}
+            tasks = {task: {name: getattr(one, name) for name in TaskOut.model_fields} for task, one in by_task.items()}
             predictions.append({"id": given, "status": first.status, "reason": first.reason, "tasks": tasks})
         return {"model": served.name, "version": served.version, "predictions": predictions}
 

@@ -211,11 +211,17 @@ def calibrate_student(
             output.thresholds.copy_(torch.from_numpy(fit_thresholds(y, scaled, part.weights[known])))
             names = targets[task].names  # type: ignore[union-attr]
             at = {name: round(float(t), 2) for name, t in zip(names, output.thresholds, strict=True)}
-            figures |= {"temperature": round(heat, 6), "thresholds": at}
+            apart = [calibrate.residual_quantile(y[:, k], scaled[:, k]) for k in range(y.shape[1])]
+            sets = {name: round(q, 6) for name, q in zip(names, apart, strict=True) if q is not None}
+            figures |= {"temperature": round(heat, 6), "thresholds": at, "set_q90": sets}
         elif isinstance(output, ClassOutput):
             heat = calibrate.temperature(y, p)
             output.temperature.fill_(heat)
             figures |= {"temperature": round(heat, 6)}
+            powered = np.clip(p, 1e-12, 1) ** (1 / heat)
+            given = powered[np.arange(len(y)), y.astype(int)] / powered.sum(1) if len(y) else np.zeros(0)
+            apart_by = calibrate.residual_quantile(np.ones(len(given)), given)
+            figures |= {"set_q90": round(apart_by, 6)} if apart_by is not None else {}
         else:
             half = calibrate.residual_quantile(y, p)
             figures |= {"residual_q90": round(half, 6)} if half is not None else {}
