@@ -150,3 +150,14 @@ def test_signatures_survive_scaling_and_tell_pictures_apart(drawn: Path) -> None
         distances.append(int(images.signature(image), 16))
     between = [(a ^ b).bit_count() for i, a in enumerate(distances) for b in distances[:i]]
     assert sorted(between)[len(between) // 2] > 12
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "MPO"])
+def test_every_kind_is_read(kind: str) -> None:
+    more = {"save_all": True, "append_images": [Image.new("RGB", (64, 48))]} if kind == "MPO" else {}
+    assert images.decode(picture(kind=kind, **more), 10**6).size == (64, 48)
+
+
+def test_what_is_no_picture_is_told_in_words() -> None:
+    with pytest.raises(ImageProblem, match="not a picture of a known kind"):
+        images.open_header(b"words", 10**6)

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import io
 import json
-import os
 import shutil
-import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -22,76 +17,23 @@ from typing import Any
 import httpx2
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from assay.config import ClassesTarget
 from assay.errors import SettingsError
 from assay.scoring.predict import Predictor
 from assay.serve.batching import Batcher
-from assay.serve.guard import Rates
 from assay.serve.options import Options, keys_from_environment
+from assay.serve.rates import Rates
 from assay.serve.refusal import Refusal
-from assay.student.features import Extractor, PostInputs
-from assay.student.model import StudentModel, Trained
+from assay.student.features import PostInputs
 from tests.conftest import picture
-from tests.test_encoders import PACKAGED
-
-MOODS = ClassesTarget(kind="classes", names=["positive", "neutral", "negative"])
-KEY = "a-key-for-tests"
-
-
-def b64(data: bytes) -> str:
-    return base64.b64encode(data).decode()
-
-
-class Server:
-    """`assay serve` in a process of its own."""
-
-    def __init__(self, home: Path, *arguments: str, keys: str | None = KEY) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        env = {**os.environ, "ASSAY_HOME": str(home)}
-        env.pop("ASSAY_API_KEYS", None)
-        if keys:
-            env["ASSAY_API_KEYS"] = keys
-        self.log = home.parent / f"serve-{self.port}.log"
-        command = [sys.executable, "-m", "assay.cli", "serve", "--port", str(self.port), *arguments]
-        with open(self.log, "wb") as file:
-            self.process = subprocess.Popen(command, env=env, stdout=file, stderr=file)
-        headers = {"Authorization": f"Bearer {KEY}"} if keys else {}
-        self.http = httpx2.Client(base_url=f"http://127.0.0.1:{self.port}", headers=headers, timeout=60)
-        until = time.monotonic() + 120
-        while True:
-            try:
-                if self.http.get("/readyz").status_code == 200:
-                    return
-            except httpx2.HTTPError:
-                pass
-            if self.process.poll() is not None or time.monotonic() > until:
-                raise AssertionError(self.log.read_text())
-            time.sleep(0.1)
-
-    def predict(self, **body: Any) -> httpx2.Response:
-        return self.http.post("/v1/predict", json=body)
-
-    def stop(self) -> int:
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(60)
+from tests.serving import KEY, MOODS, Server, b64, make_model
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A student of three moods with the packaged encoders; what it says is of random weights."""
-    folder = tmp_path_factory.mktemp("serve") / "models" / "moods"
-    facts = Extractor(PACKAGED, image_px=256, cached=False).facts
-    torch.manual_seed(3)
-    made = StudentModel(PACKAGED, {"moods": MOODS}, facts["image"]["dim"], facts["text"]["dim"])
-    sizes, training = {"image_px": 256, "max_images": 4}, {"best_epoch": 1}
-    trained = Trained(made, "moods", PACKAGED, {"moods": MOODS}, facts, sizes, {}, {}, training)
-    trained.save(folder, "# Student `moods`\n")
-    return folder
+    """A student of three moods; what it says is of random weights."""
+    return make_model(tmp_path_factory.mktemp("serve") / "models" / "moods", MOODS)
 
 
 @pytest.fixture(scope="module")

@@ -15,13 +15,13 @@ from pathlib import Path, PurePosixPath
 from typing import Literal, NamedTuple
 
 import imagehash
-from PIL import Image, ImageFile, ImageOps
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from assay.errors import ImageProblem
 
 ImageFile.LOAD_TRUNCATED_IMAGES = False
 Image.MAX_IMAGE_PIXELS = None  # bounded here, by `max_pixels`, before a pixel is decoded
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "MPO", "AVIF")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")  # MPO is opened as JPEG
 JPEG_QUALITY = 92
 MAX_PIXELS = 50_000_000
 
@@ -67,6 +67,8 @@ def open_header(data: bytes | Path, max_pixels: int) -> Image.Image:
             image = Image.open(io.BytesIO(data) if isinstance(data, bytes) else data, formats=FORMATS)
     except FileNotFoundError as error:
         raise ImageProblem("missing_image", str(data)) from error
+    except UnidentifiedImageError as error:
+        raise ImageProblem("undecodable_image", f"not a picture of a known kind ({', '.join(FORMATS)})") from error
     except Exception as error:
         raise ImageProblem("undecodable_image", _short(error)) from error
     if image.width * image.height > max_pixels:

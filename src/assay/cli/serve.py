@@ -1,8 +1,9 @@
-"""The command `assay serve`."""
+"""The commands `assay serve` and `assay page`."""
 
 from __future__ import annotations
 
 import argparse
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from assay.errors import SettingsError
 
 
 def add_serve(commands: Any) -> None:
-    """Add `serve` to the command line."""
+    """Add `serve` and `page` to the command line."""
     serve = commands.add_parser("serve", help="answer for trained students over HTTP")
     serve.add_argument("--model", type=Path, action="append", required=True, help="a model folder; may be repeated")
     serve.add_argument("--host", default="127.0.0.1")
@@ -20,6 +21,8 @@ def add_serve(commands: Any) -> None:
     serve.add_argument(
         "--open", action="store_true", help="serve a network without keys (else ASSAY_API_KEYS is needed)"
     )
+    serve.add_argument("--no-page", action="store_true", help="the API alone, without the page at /ui")
+    _add_show_posts(serve)
     serve.add_argument("--allow-training", action="store_true", help="let POST /train_model run the pipeline")
     serve.add_argument("--rate-per-minute", type=float, help="the most requests a minute of one key")
     serve.add_argument("--max-posts", type=int, default=64, help="of one request")
@@ -30,17 +33,49 @@ def add_serve(commands: Any) -> None:
     serve.add_argument("--wait-ms", type=float, default=4.0, help="how long the first post of a batch waits for others")
     serve.add_argument("--timeout-s", type=float, default=30.0, help="of a request")
     serve.set_defaults(run=_serve)
+    _add_page(commands)
+
+
+def _add_page(commands: Any) -> None:
+    page = commands.add_parser("page", help="the web page of trained students alone, at http://127.0.0.1:4200")
+    page.add_argument("--model", type=Path, action="append", required=True, help="a model folder; may be repeated")
+    page.add_argument("--host", default="127.0.0.1")
+    page.add_argument("--port", type=int, default=4200)
+    page.add_argument(
+        "--open", action="store_true", help="serve a network without keys (else ASSAY_API_KEYS is needed)"
+    )
+    _add_show_posts(page)
+    page.set_defaults(run=_page)
+
+
+def _add_show_posts(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--show-posts",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="whether the page shows posts of the corpus; by default where only this machine or a key gets in",
+    )
 
 
 def _serve(args: argparse.Namespace) -> None:
+    given = {name: value for name, value in vars(args).items() if name not in ("run", "model", "no_page")}
+    page = None if args.no_page or find_spec("gradio") is None else "/ui"
+    _start(args.model, page=page, **given)
+
+
+def _page(args: argparse.Namespace) -> None:
+    given = {name: value for name, value in vars(args).items() if name not in ("run", "model")}
+    _start(args.model, page="/", api=False, **given)
+
+
+def _start(models: list[Path], **given: Any) -> None:
     try:
         from assay.serve.options import Options
         from assay.serve.run import serve
     except ImportError as error:
         raise SettingsError(f"assay serve needs {error.name}: pip install 'assay[serve]'") from error
-    given = {name: value for name, value in vars(args).items() if name not in ("run", "model")}
     try:
-        options = Options(models=args.model, **given)
+        options = Options(models=models, **given)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]).replace("_", "-")

@@ -227,7 +227,7 @@ def page(found: Explanation) -> str:
     """A self-contained HTML page: the words on coloured ground, the picture under its heat."""
     top = max((abs(weight) for _, weight in found.words), default=0) or 1
     words = " ".join(
-        f'<span style="background:{_tone(weight / top)}" title="{weight:+.3f}">{html.escape(word)}</span>'
+        f'<span style="background:{tone(weight / top)}" title="{weight:+.3f}">{html.escape(word)}</span>'
         for word, weight in found.words
     )
     sums = ", ".join(f"{name} {value:+.2f}" for name, value in found.modality.items())
@@ -249,7 +249,8 @@ def page(found: Explanation) -> str:
     )
 
 
-def _tone(share: float) -> str:
+def tone(share: float) -> str:
+    """The background of a word: orange for, blue against; `share` is its weight, -1 to 1."""
     tone = "217,130,43" if share > 0 else "70,120,190"
     return f"rgba({tone},{min(abs(share), 1) * 0.75:.2f})"
 

@@ -3,210 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
 
 from assay import __version__, config
 from assay.errors import AssayError
-from assay.places import main_checkout
-from assay.progress import cores
 from assay.scoring.predict import Prediction
 from assay.serve import inputs
 from assay.serve.guard import Guard, answer
 from assay.serve.inputs import Asked, PredictIn
-from assay.serve.jobs import Jobs, shown
-from assay.serve.metrics import Metrics
-from assay.serve.models import Models, Served
+from assay.serve.jobs import shown
+from assay.serve.models import Served
 from assay.serve.options import Options, keys_from_environment
+from assay.serve.page.mount import mount
 from assay.serve.refusal import Refusal
-from assay.student.features import PostInputs
-
-CODES = {
-    400: "The body cannot be read.",
-    401: "No key, or a wrong one.",
-    408: "The body came too slowly.",
-    413: "Too large: body, text, picture, or number of posts.",
-    415: "Neither JSON nor a form.",
-    422: "The body does not fit, or a picture cannot be decoded.",
-    429: "Too many requests for this key; Retry-After says when.",
-    500: "The model failed.",
-    503: "Too busy; Retry-After says when.",
-}
-
-
-class Error(BaseModel):
-    """What is said of a request that is not served."""
-
-    class Said(BaseModel):
-        code: str
-        message: str
-
-    error: Said
-
-
-class TaskOut(BaseModel):
-    """What the student says of a post for one task; the interval or set holds the label of 90 % of posts."""
-
-    value: float | str | list[str] | None
-    probabilities: dict[str, float] | None
-    interval: tuple[float, float] | None
-    prediction_set: list[str] | None
-
-
-class PredictionOut(BaseModel):
-    """One post: `ok`, `text_only`, `image_only` or `failed`, and an answer for each task."""
-
-    id: str | None
-    status: str
-    reason: str | None
-    tasks: dict[str, TaskOut]
-
-
-class PredictOut(BaseModel):
-    """Predictions in the order of the posts, and the version of the model that made them."""
-
-    model: str
-    version: str
-    predictions: list[PredictionOut]
-
-
-class ModelsOut(BaseModel):
-    """The models of this server."""
-
-    models: list[dict[str, Any]]
-
-
-class TestOut(BaseModel):
-    """The answer of POST /test_model."""
-
-    prediction: float | str | list[str] | None
-    probabilities: dict[str, float] | None
-    status: str
-
-
-class TrainIn(BaseModel):
-    """Which task to train."""
-
-    model_config = ConfigDict(extra="forbid")
-    task: str | None = None
-
-
-class JobOut(BaseModel):
-    """A training job."""
-
-    id: str
-    task: str
-    status: str
-    started_at: float
-    ended_at: float | None
-    exit_code: int | None
-
-
-class JobsOut(BaseModel):
-    """Training jobs, the newest last."""
-
-    jobs: list[JobOut]
-
-
-def codes(*numbers: int) -> dict[int | str, dict[str, Any]]:
-    """The refusals that a path may answer with, for the OpenAPI document."""
-    schema = Error.model_json_schema()
-    schema["properties"]["error"] = schema.pop("$defs")["Said"]
-    return {
-        number: {"description": CODES.get(number, "Not here."), "content": {"application/json": {"schema": schema}}}
-        for number in numbers
-    }
-
-
-def body_of(schema: type[BaseModel], *, form: bool = False) -> dict[str, Any]:
-    """The request body of a path that reads it itself, for the OpenAPI document."""
-    content: dict[str, Any] = {
-        "application/json": {"schema": schema.model_json_schema(ref_template="#/components/schemas/{model}")}
-    }
-    found = content["application/json"]["schema"]
-    inner = found.pop("$defs", {})
-    if inner:  # written out in place: the document has no other use for them
-        found["properties"]["posts"] = {
-            "anyOf": [{"type": "array", "minItems": 1, "items": inner["PostIn"]}, {"type": "null"}]
-        }
-    if form:
-        file = {"type": "string", "format": "binary"}
-        content["multipart/form-data"] = {
-            "schema": {
-                "type": "object",
-                "properties": {
-                    **{name: {"type": "string"} for name in ("text", "model", "id")},
-                    "image": file,
-                    "images": {"type": "array", "items": file},
-                },
-                "additionalProperties": False,
-            }
-        }
-    return {"requestBody": {"required": True, "content": content}}
-
-
-class Service:
-    """One server: its options, models, jobs and counts."""
-
-    def __init__(self, options: Options, keys: frozenset[str]) -> None:
-        self.options, self.keys = options, keys
-        self.models, self.metrics = Models(options), Metrics()
-        self.jobs = Jobs(main_checkout())
-        self.ready = False
-        self.decoding = 0
-        self.decoders = ThreadPoolExecutor(cores(), thread_name_prefix="pictures")
-
-    async def predict(self, request: Request, asked: Asked) -> tuple[Served, list[dict[str, Prediction]]]:
-        """The predictions of a request, by task a post."""
-        deadline: float = request.scope["deadline"]
-        while True:
-            served = self.models.get(asked.model)
-            try:
-                posts = await self._packed(served, asked, deadline)
-                found = await served.batcher.submit(posts, max(0.01, deadline - time.monotonic()))
-                break
-            except Refusal as refusal:  # the model may have been replaced while the pictures were decoded
-                if refusal.code != "shutting_down" or self.models.get(asked.model) is served:
-                    raise
-        for one in found:
-            self.metrics.posts.labels(served.name, next(iter(one.values())).status).inc()
-        request.scope["assay"] = {"model": served.name, "version": served.version, "posts": len(posts)}
-        return served, found
-
-    async def _packed(self, served: Served, asked: Asked, deadline: float) -> list[PostInputs]:
-        """The posts with their pictures decoded, in a few threads of their own; they count as waiting meanwhile."""
-        count = len(asked.posts)
-        if served.batcher.waiting + self.decoding + count > self.options.queue:
-            raise Refusal(503, "too_busy", "too many posts are waiting already", retry_after_s=1)
-        made = served.predictor.trained.preprocessing
-        work = partial(
-            inputs.packed,
-            asked.posts,
-            image_px=made["image_px"],
-            max_images=made["max_images"],
-            max_pixels=self.options.max_pixels,
-        )
-        self.decoding += count
-        try:
-            task = asyncio.get_running_loop().run_in_executor(self.decoders, work)
-            return await asyncio.wait_for(task, max(0.01, deadline - time.monotonic()))
-        except TimeoutError:
-            said = f"no answer within {self.options.timeout_s:g} s"
-            raise Refusal(503, "timeout", said, retry_after_s=1) from None
-        finally:
-            self.decoding -= count
+from assay.serve.schemas import JobOut, JobsOut, ModelsOut, PredictOut, TaskOut, TestOut, TrainIn, body_of, codes
+from assay.serve.service import Service
 
 
 def make_app(options: Options) -> FastAPI:
@@ -229,9 +49,10 @@ def make_app(options: Options) -> FastAPI:
         description="Scores posts of text and pictures with trained students.",
         lifespan=lifespan,
         redirect_slashes=False,
+        openapi_url="/openapi.json" if options.api else None,
     )
     app.state.service = service
-    app.add_middleware(Guard, options=options, keys=service.keys, metrics=service.metrics)
+    app.add_middleware(Guard, service=service)
 
     @app.exception_handler(Refusal)
     async def refused(_: Request, refusal: Refusal) -> JSONResponse:
@@ -243,10 +64,20 @@ def make_app(options: Options) -> FastAPI:
         found.headers.update(error.headers or {})
         return found
 
-    _predictions(app, service)
     _operations(app, service)
-    _older_paths(app, service)
+    if options.api:
+        _predictions(app, service)
+        _older_paths(app, service)
+    if options.page is not None:
+        mount(app, service, options.page)
     return app
+
+
+async def _predicted(service: Service, request: Request, asked: Asked) -> tuple[Served, list[dict[str, Prediction]]]:
+    """The predictions of a request; what its log line may say of them is noted."""
+    served, found = await service.predict(asked, request.scope["deadline"])
+    request.scope["assay"] = {"model": served.name, "version": served.version, "posts": len(found)}
+    return served, found
 
 
 def _predictions(app: FastAPI, service: Service) -> None:
@@ -261,7 +92,7 @@ def _predictions(app: FastAPI, service: Service) -> None:
     )
     async def predict(request: Request) -> dict[str, Any]:
         asked = await inputs.read(request, service.options)
-        served, found = await service.predict(request, asked)
+        served, found = await _predicted(service, request, asked)
         predictions = []
         for given, by_task in zip(asked.ids, found, strict=True):
             first = next(iter(by_task.values()))
@@ -323,7 +154,7 @@ def _older_paths(app: FastAPI, service: Service) -> None:
         asked = await inputs.read(request, service.options)
         if len(asked.posts) != 1:
             raise Refusal(422, "bad_request", "one post; POST /v1/predict takes several")
-        _, found = await service.predict(request, asked)
+        _, found = await _predicted(service, request, asked)
         one = next(iter(found[0].values()))
         return {"prediction": one.value, "probabilities": one.probabilities, "status": one.status}
 

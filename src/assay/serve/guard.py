@@ -15,49 +15,32 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from assay.serve.metrics import Metrics
-from assay.serve.options import Options
+from assay.serve.rates import Rates
 from assay.serve.refusal import Refusal
+from assay.serve.service import Service
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 GUESSES_PER_MINUTE = 60.0  # of wrong keys from one address
-OPEN = ("/healthz", "/readyz", "/metrics", "/docs", "/docs/oauth2-redirect", "/openapi.json", "/redoc")
-MOST_CALLERS = 10_000  # whose rates are remembered
-
-
-class Rates:
-    """A token bucket for each caller: so many requests a minute, and as many at once as come in ten seconds."""
-
-    def __init__(self, per_minute: float | None) -> None:
-        self.per_second = per_minute / 60 if per_minute else None
-        self.burst = max(1.0, per_minute / 6) if per_minute else 0.0
-        self._left: dict[str, tuple[float, float]] = {}
-
-    def take(self, caller: str) -> None:
-        """Refusal 429 with the time to wait where the bucket is empty."""
-        if self.per_second is None:
-            return
-        now = time.monotonic()
-        left, since = self._left.pop(caller, (self.burst, now))
-        left = min(self.burst, left + (now - since) * self.per_second)
-        allowed = left >= 1
-        self._left[caller] = (left - 1 if allowed else left, now)
-        if len(self._left) > MOST_CALLERS:
-            del self._left[next(iter(self._left))]
-        if not allowed:
-            wait = (1 - left) / self.per_second
-            raise Refusal(
-                429, "rate_limited", f"more than {60 * self.per_second:g} requests a minute", retry_after_s=wait
-            )
+OPEN = (
+    "/healthz",
+    "/readyz",
+    "/metrics",
+    "/docs",
+    "/docs/oauth2-redirect",
+    "/openapi.json",
+    "/redoc",
+    "/favicon.ico",
+    "/",
+)
 
 
 class Guard:
     """ASGI middleware around the whole application."""
 
-    def __init__(self, app: ASGIApp, *, options: Options, keys: frozenset[str], metrics: Metrics) -> None:
-        self.app, self.options, self.metrics = app, options, metrics
-        self._keys = [key.encode() for key in keys]
-        self._rates, self._guesses = Rates(options.rate_per_minute), Rates(GUESSES_PER_MINUTE)
+    def __init__(self, app: ASGIApp, *, service: Service) -> None:
+        self.app, self.options, self.metrics = app, service.options, service.metrics
+        self._keys = [key.encode() for key in service.keys]
+        self._rates, self._guesses = service.rates, Rates(GUESSES_PER_MINUTE)
         self.active = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -95,7 +78,7 @@ class Guard:
         finally:
             self.active -= 1
             took = time.perf_counter() - started
-            path = _route(scope)
+            path = str(self.options.page) if self._is_page(scope["path"]) else _route(scope)
             method = scope["method"] if scope["method"] in METHODS else "other"
             self.metrics.requests.labels(method, path, str(status)).inc()
             self.metrics.seconds.labels(path).observe(took)
@@ -104,7 +87,7 @@ class Guard:
 
     def _admit(self, request: Request) -> str:
         """Who asks; Refusal 401, 429 or 503."""
-        if request.scope["path"] in OPEN:
+        if request.scope["path"] in OPEN or self._is_page(request.scope["path"]):
             return ""
         given = request.headers.get("x-api-key") or _bearer(request.headers.get("authorization", ""))
         caller = request.client.host if request.client else ""
@@ -121,6 +104,13 @@ class Guard:
         if self.active > 2 * self.options.queue:
             raise Refusal(503, "too_busy", "too many requests at once", retry_after_s=1)
         return caller
+
+    def _is_page(self, path: str) -> bool:
+        """The page has a log-in of its own, and asks for rates where posts are scored."""
+        place = self.options.page
+        if place == "/":
+            return path not in OPEN
+        return place is not None and (path == place or path.startswith(f"{place}/"))
 
     def _limited(self, scope: Scope, receive: Receive) -> Receive:
         """The body, cut off where it grows over the limit or trickles."""

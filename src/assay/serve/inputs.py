@@ -115,7 +115,7 @@ def _from_json(data: bytes, options: Options) -> Asked:
         encoded = [*([one.image] if one.image else []), *one.images]
         found.append((one.text, [_decoded(value) for value in encoded]))
     asked = Asked(body.model, [one.id for one in posts], found)
-    _check(asked, options)
+    check(asked, options)
     return asked
 
 
@@ -143,11 +143,12 @@ async def _from_form(form: FormData, options: Options) -> Asked:
             raise Refusal(422, "bad_request", f"unknown field {name[:60]!r}; allowed: text, image, images, model, id")
     one: PostIn = _fitted({name: fields[name] for name in ("id", "text") if name in fields}, PostIn)
     asked = Asked(fields.get("model") or None, [one.id], [(one.text, files)])
-    _check(asked, options)
+    check(asked, options)
     return asked
 
 
-def _check(asked: Asked, options: Options) -> None:
+def check(asked: Asked, options: Options) -> None:
+    """Refusal 413 or 422 for texts that are too long, too many pictures, or posts of nothing."""
     for body, files in asked.posts:
         if len(body) > options.max_text:
             raise Refusal(413, "text_too_long", f"a text of {len(body)} characters; at most {options.max_text}")

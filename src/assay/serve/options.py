@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -22,6 +22,9 @@ class Options(Section):
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65_535)] = 8080
     open: bool = False
+    api: bool = True
+    page: Literal["/", "/ui"] | None = None
+    show_posts: bool | None = None
     allow_training: bool = False
     max_posts: Positive = 64
     max_images: Positive = 8
@@ -43,6 +46,11 @@ class Options(Section):
         if self.queue < self.max_posts:
             raise ValueError(f"queue {self.queue} is below max_posts {self.max_posts}: such a request would never fit")
         return self
+
+
+def posts_shown(options: Options, keys: frozenset[str]) -> bool:
+    """Whether the page shows posts of the corpus: as told, else not where anybody of a network may look."""
+    return options.show_posts if options.show_posts is not None else bool(keys) or options.host in LOOPBACK
 
 
 def keys_from_environment(options: Options) -> frozenset[str]:

@@ -19,7 +19,10 @@ def serve(options: Options) -> None:
     app = make_app(options)
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     names = ", ".join(path.name for path in options.models)
-    say(f"serve: {names} at http://{options.host}:{options.port}, documentation at /docs")
+    where = f"http://{options.host}:{options.port}"
+    said = f"serve: {names} at {where}" + (", documentation at /docs" if options.api else "")
+    said += {"/ui": ", the page at /ui", "/": ", the page"}.get(options.page or "", "")
+    say(said)
     for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn ends gracefully, and raises the signal once more
         signal.signal(number, lambda *_: None)
     uvicorn.run(

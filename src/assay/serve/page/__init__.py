@@ -1,0 +1,1 @@
+"""The web page: score a post, browse what a corpus says, compare two models."""

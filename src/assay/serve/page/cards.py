@@ -1,0 +1,134 @@
+"""HTML of the page's parts, from typed results."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import jinja2
+
+from assay.config import ClassesTarget, LabelsTarget, ScoreTarget, Target
+from assay.measure.findings import histogram
+from assay.scoring.explain import Explanation, heat_image, tone
+from assay.scoring.predict import Prediction
+from assay.serve.models import Served
+from assay.serve.page.corpus import Found, data_url
+
+CSS = Path(__file__).with_name("page.css")
+SEEN = {"ok": "text and picture", "text_only": "text alone", "image_only": "picture alone", "failed": "failed"}
+DIST_BINS = 10
+
+
+def _module() -> Any:
+    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    environment = jinja2.Environment(
+        loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    return environment.get_template("parts.html").module
+
+
+PARTS = _module()
+
+
+def refused(message: str) -> str:
+    """What is shown instead of an answer."""
+    return str(PARTS.refused(message))
+
+
+def waiting(message: str) -> str:
+    """What stands where an answer will be."""
+    return str(PARTS.waiting(message))
+
+
+def answer(served: Served, by_task: dict[str, Prediction]) -> str:
+    """The card of a model's answers to one post."""
+    answers = [_answer(task, served.predictor.targets[task], one, served) for task, one in by_task.items()]
+    return str(PARTS.answer(served.name, served.version[:8], answers))
+
+
+def _answer(task: str, target: Target, one: Prediction, served: Served) -> SimpleNamespace:
+    found = SimpleNamespace(task=task, status=one.status, seen=SEEN[one.status], reason=one.reason, kind=target.kind)
+    if isinstance(target, ScoreTarget):
+        found.value, found.interval, found.edges = one.value, one.interval, target.bands
+        found.min, found.max = target.min, target.max
+        found.at = lambda value: round(100 * (value - target.min) / (target.max - target.min), 2)
+        number = one.value if isinstance(one.value, float) else target.min
+        bands = target.names_of_bands()
+        found.band = bands[sum(number >= edge for edge in target.bands)] if target.bands else ""
+        return found
+    held = [one.value] if isinstance(one.value, str) else list(one.value or []) if isinstance(one.value, list) else []
+    found.said, found.set = ", ".join(held) or "none", one.prediction_set
+    at = served.predictor.trained.model.thresholds(task)
+    found.bars = [
+        (name, p, name in (one.prediction_set or []), name in held, None if at is None else float(at[k]))
+        for k, (name, p) in enumerate((one.probabilities or {}).items())
+    ]
+    if isinstance(target, ClassesTarget):
+        found.bars.sort(key=lambda bar: -bar[1])
+    return found
+
+
+def explained(found: Explanation) -> str:
+    """The card of what an answer rests on: words on coloured ground, the picture under its heat."""
+    top = max((abs(weight) for _, weight in found.words), default=0) or 1
+    words = [(word, tone(weight / top), f"{weight:+.3f}") for word, weight in found.words]
+    heat = None
+    if found.heat is not None:
+        out = io.BytesIO()
+        heat_image(found).save(out, "PNG")
+        heat = data_url(out.getvalue())
+    return str(PARTS.explained(found, words, heat))
+
+
+def findings(
+    task: str, target: Target, found: dict[str, Any], brands: list[dict[str, Any]], values: list[Any], name: str | None
+) -> str:
+    """What a corpus says: counts, distribution, brands with intervals; `name`: the class or label of the brands."""
+    bars = _bars(values, target)
+    column = "mean" if isinstance(target, ScoreTarget) else f"share_{name}"
+    low, high = (target.min, target.max) if isinstance(target, ScoreTarget) else (0.0, 1.0)
+    if not isinstance(target, ScoreTarget):  # shares are small numbers: let the largest interval fill the width
+        high = max([row.get(f"{column}_high") or 0 for row in brands], default=1) or 1
+    rows = [_brand(row, column, low, high) for row in brands]
+    rows.sort(key=lambda row: (row.value is None, -(row.value or 0)))
+    what = "mean score" if isinstance(target, ScoreTarget) else f"share of {name}"
+    note = (
+        f"Corrected means and shares: predictions, shifted by how {found.get('held_out_labels', 0):,} held-out labels "
+        "differ from them (prediction-powered inference). Intervals account for the student's errors, not for the "
+        "labels' own."
+    )
+    return str(PARTS.findings(task, found, bars, what, rows, note))
+
+
+def _bars(values: list[Any], target: Target) -> list[tuple[str, float, int]]:
+    counts = histogram(values, target)
+    if isinstance(target, ScoreTarget):  # twenty bins are many rows: pairs of them
+        step = (target.max - target.min) / DIST_BINS
+        pairs = [counts[2 * i][1] + counts[2 * i + 1][1] for i in range(DIST_BINS)]
+        counts = [(f"{target.min + i * step:g}–{target.min + (i + 1) * step:g}", n) for i, n in enumerate(pairs)]
+    top = max((n for _, n in counts), default=0) or 1
+    return [(label, round(100 * n / top, 1), n) for label, n in counts]
+
+
+def _brand(row: dict[str, Any], column: str, low: float, high: float) -> SimpleNamespace:
+    value = row.get(column)
+    found = SimpleNamespace(brand=row["brand"], posts=int(row["posts"]), value=value)
+    if value is None:
+        found.lacking = "posts" if row.get("too_few") == "True" else "labels"
+        return found
+    found.low, found.high = row[f"{column}_low"], row[f"{column}_high"]
+    found.left, right = 100 * (found.low - low) / (high - low), 100 * (found.high - low) / (high - low)
+    found.width, found.at = right - found.left, 100 * (value - low) / (high - low)
+    return found
+
+
+def hits(found: Found, first: int) -> str:
+    """Posts that were found, as a grid."""
+    return str(PARTS.hits(found, first))
+
+
+def choices(target: Target) -> list[str]:
+    """What can be explained or filtered by: the classes or labels; nothing for scores."""
+    return list(target.names) if isinstance(target, ClassesTarget | LabelsTarget) else []

@@ -1,0 +1,35 @@
+"""How often a caller may ask."""
+
+from __future__ import annotations
+
+import time
+
+from assay.serve.refusal import Refusal
+
+MOST_CALLERS = 10_000  # whose rates are remembered
+
+
+class Rates:
+    """A token bucket for each caller: so many requests a minute, and as many at once as come in ten seconds."""
+
+    def __init__(self, per_minute: float | None) -> None:
+        self.per_second = per_minute / 60 if per_minute else None
+        self.burst = max(1.0, per_minute / 6) if per_minute else 0.0
+        self._left: dict[str, tuple[float, float]] = {}
+
+    def take(self, caller: str) -> None:
+        """Refusal 429 with the time to wait where the bucket is empty."""
+        if self.per_second is None:
+            return
+        now = time.monotonic()
+        left, since = self._left.pop(caller, (self.burst, now))
+        left = min(self.burst, left + (now - since) * self.per_second)
+        allowed = left >= 1
+        self._left[caller] = (left - 1 if allowed else left, now)
+        if len(self._left) > MOST_CALLERS:
+            del self._left[next(iter(self._left))]
+        if not allowed:
+            wait = (1 - left) / self.per_second
+            raise Refusal(
+                429, "rate_limited", f"more than {60 * self.per_second:g} requests a minute", retry_after_s=wait
+            )

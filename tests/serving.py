@@ -1,0 +1,77 @@
+"""A small model of random weights, and `assay serve` over it in a process of its own."""
+
+from __future__ import annotations
+
+import base64
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import torch
+
+from assay.config import ClassesTarget, Target
+from assay.student.features import Extractor
+from assay.student.model import StudentModel, Trained
+from tests.test_encoders import PACKAGED
+
+MOODS = ClassesTarget(kind="classes", names=["positive", "neutral", "negative"])
+KEY = "a-key-for-tests"
+
+
+def b64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+class Server:
+    """`assay serve` in a process of its own."""
+
+    def __init__(self, home: Path, *arguments: str, keys: str | None = KEY, command: str = "serve") -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        env = {**os.environ, "ASSAY_HOME": str(home)}
+        env.pop("ASSAY_API_KEYS", None)
+        if keys:
+            env["ASSAY_API_KEYS"] = keys
+        self.log = home.parent / f"serve-{self.port}.log"
+        words = [sys.executable, "-m", "assay.cli", command, "--port", str(self.port), *arguments]
+        with open(self.log, "wb") as file:
+            self.process = subprocess.Popen(words, env=env, stdout=file, stderr=file)
+        headers = {"Authorization": f"Bearer {KEY}"} if keys else {}
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.http = httpx2.Client(base_url=self.url, headers=headers, timeout=60)
+        until = time.monotonic() + 120
+        while True:
+            try:
+                if self.http.get("/readyz").status_code == 200:
+                    return
+            except httpx2.HTTPError:
+                pass
+            if self.process.poll() is not None or time.monotonic() > until:
+                raise AssertionError(self.log.read_text())
+            time.sleep(0.1)
+
+    def predict(self, **body: Any) -> httpx2.Response:
+        return self.http.post("/v1/predict", json=body)
+
+    def stop(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(60)
+
+
+def make_model(folder: Path, target: Target, calibration: dict[str, Any] | None = None) -> Path:
+    """A model folder with the packaged encoders, that answers one task of its own name by random weights."""
+    name = folder.name
+    facts = Extractor(PACKAGED, image_px=256, cached=False).facts
+    torch.manual_seed(3)
+    made = StudentModel(PACKAGED, {name: target}, facts["image"]["dim"], facts["text"]["dim"])
+    sizes, training = {"image_px": 256, "max_images": 4}, {"best_epoch": 1}
+    trained = Trained(made, name, PACKAGED, {name: target}, facts, sizes, {name: calibration or {}}, {}, training)
+    trained.save(folder, f"# Student `{name}`\n")
+    return folder

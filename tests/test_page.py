@@ -1,0 +1,280 @@
+"""The web page in a real browser: post, corpus and comparison, wide and narrow, with hostile content."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx2
+import numpy as np
+import pyarrow as pa
+import pytest
+import yaml
+from PIL import Image
+
+from assay.config import ScoreTarget
+from assay.measure.corrected import HELD_OUT, Corrected, Labels
+from assay.measure.findings import brand_table, findings
+from assay.measure.plots import write_csv
+from assay.posts import schema, write_table
+from assay.scoring.corpus import prediction_schema
+from assay.serve.options import Options, posts_shown
+from assay.serve.page.corpus import Corpus, Query
+from tests.conftest import ROOT, picture
+from tests.serving import KEY, MOODS, Server, make_model
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+BIAS = ScoreTarget(kind="score", bands=[3.5, 6.5], band_names=["low", "moderate", "high"])
+HOSTILE = '<img src=x onerror="document.title=1"> <script>document.title=2</script> caption'
+CHROMIUM = next(
+    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), ""
+)
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository with two models, and a scored corpus of 60 posts with pictures."""
+    root = tmp_path_factory.mktemp("page") / "work"
+    make_model(root / "models" / "sentiment", MOODS, {"set_q90": 0.8})
+    make_model(root / "models" / "gender_bias", BIAS, {"residual_q90": 2.0})
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    raw = root / "raw"
+    raw.mkdir()
+    params["corpora"]["demo"]["path"] = str(raw)
+    (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    rng = np.random.default_rng(1)
+    posts: list[dict[str, Any]] = []
+    for i in range(60):
+        (raw / f"{i}.jpg").write_bytes(picture((4 * i, 90, 200 - 3 * i)))
+        row: dict[str, Any] = {field.name: None for field in schema()} | {
+            "hashtags": [],
+            "mentions": [],
+            "image_sig": [],
+        }
+        text = HOSTILE if i == 7 else f"post number {i} about the {['sea', 'city'][i % 2]}"
+        own = {
+            "post_id": str(i),
+            "text": text,
+            "images": [f"{i}.jpg"],
+            "brands": [["Aldo", "Zed & <b>Sons</b>"][i % 2]],
+        }
+        posts.append(row | own)
+    for half, name in ((posts[:35], "part-00000.parquet"), (posts[35:], "part-00001.parquet")):
+        write_table(pa.Table.from_pylist(half, schema=schema()), root / "data/corpora/demo/posts" / name)
+    for task, target in (("sentiment", MOODS), ("gender_bias", BIAS)):
+        rows = []
+        for i in range(60):
+            shares = rng.dirichlet(np.ones(3)).tolist()
+            value = round(i / 6, 3) if task == "gender_bias" else MOODS.names[int(np.argmax(shares))]
+            shown = None if task == "gender_bias" else shares
+            rows.append({"post_id": str(i), "status": "ok", "value": value, "probabilities": shown, "in_train": False})
+        table = pa.Table.from_pylist(rows, schema=prediction_schema(target))
+        write_table(table.slice(0, 35), root / "data/predictions" / task / "part-00000.parquet")
+        write_table(table.slice(35), root / "data/predictions" / task / "part-00001.parquet")
+        values, brands = table["value"].to_pylist(), [post["brands"] for post in posts]
+        role = np.where(np.arange(60) < 40, HELD_OUT, 0)
+        labels = Labels([v if r else None for v, r in zip(values, role, strict=True)], role, np.ones(60), np.arange(60))
+        corrected = Corrected(values, labels, target)
+        told = findings(table, brands, target, min_posts=5, corrected=corrected)
+        folder = root / "metrics" / task
+        folder.mkdir(parents=True)
+        (folder / "findings.json").write_text(json.dumps(told))
+        write_csv(brand_table(values, brands, target, min_posts=5, corrected=corrected), folder / "brands.csv")
+    return root
+
+
+@pytest.fixture(scope="module")
+def server(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    models = [word for name in ("sentiment", "gender_bias") for word in ("--model", str(repository / "models" / name))]
+    found = Server(tmp_path_factory.mktemp("page-home") / "home", *models, "--max-pixels", "10000000", keys=None)
+    yield found
+    found.stop()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    if not CHROMIUM:
+        pytest.skip("no chromium on this machine")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        opened = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+def opened(browser: Browser, url: str, width: int = 1280) -> Page:
+    page = browser.new_page(viewport={"width": width, "height": 900})
+    page.goto(url)
+    page.wait_for_selector("#score", timeout=60_000)
+    return page
+
+
+def choose(page: Page, label: str, option: str) -> None:
+    page.get_by_label(label, exact=True).click()
+    page.get_by_role("option", name=option, exact=True).click()
+
+
+def looks_drawn(page: Page) -> bool:
+    """A screenshot of the whole page has many colours and more than its ground."""
+    found = Image.open(io.BytesIO(page.screenshot(full_page=True))).convert("RGB")
+    colours = found.getcolors(2**24) or []
+    return len(colours) > 200 and max(n for n, _ in colours) < 0.97 * found.width * found.height
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_post_is_uploaded_scored_and_explained(server: Server, browser: Browser, tmp_path: Path, width: int) -> None:
+    (tmp_path / "a.jpg").write_bytes(picture(size=(400, 300)))
+    page = opened(browser, server.url, width)  # the root leads to the page
+    assert page.url.rstrip("/").endswith("/ui")
+    page.set_input_files("input[type=file] >> nth=0", tmp_path / "a.jpg")
+    page.get_by_label("Caption").first.fill(HOSTILE)
+    page.wait_for_selector("#score:enabled")
+    page.wait_for_timeout(1000)  # the upload
+    page.click("#score")
+    page.wait_for_selector("#result .a-answer", timeout=30_000)
+    said = page.locator("#result").inner_text()
+    assert any(name in said for name in MOODS.names)
+    assert "text and picture" in said
+    assert "90 % set" in said
+    page.wait_for_selector("#why .a-words", timeout=60_000)
+    assert "caption" in page.locator("#why .a-words").inner_text()
+    assert page.locator("#why img.a-heat").count() == 1
+    assert page.title() == "assay"  # nothing of the caption ran
+    assert page.locator("#why script, #why .a-words img").count() == 0
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert looks_drawn(page)
+    page.close()
+
+
+def test_what_cannot_be_scored_is_said(server: Server, browser: Browser, tmp_path: Path) -> None:
+    (tmp_path / "no.jpg").write_bytes(b"this is no picture at all")
+    page = opened(browser, f"{server.url}/ui/")
+    page.click("#score")
+    page.wait_for_selector("#result .a-refused", timeout=30_000)
+    assert "a text, a picture or both" in page.locator("#result").inner_text()
+    page.set_input_files("input[type=file] >> nth=0", tmp_path / "no.jpg")
+    page.wait_for_timeout(1000)
+    page.click("#score")
+    page.wait_for_function("document.querySelector('#result').innerText.includes('not a picture')", timeout=30_000)
+    assert page.locator("#why .a-card").count() == 0
+    page.close()
+
+
+def test_a_score_has_its_interval(server: Server, browser: Browser) -> None:
+    page = opened(browser, f"{server.url}/ui/")
+    choose(page, "Model", "gender_bias")
+    page.get_by_label("Caption").first.fill("calm sea")
+    page.click("#score")
+    page.wait_for_selector("#result .a-scale", timeout=30_000)
+    said = page.locator("#result").inner_text()
+    assert "90 % interval" in said
+    assert "text alone" in said
+    page.close()
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_corpus_is_browsed(server: Server, browser: Browser, width: int) -> None:
+    page = opened(browser, f"{server.url}/ui/", width)
+    page.get_by_role("tab", name="Corpus").click()
+    page.wait_for_selector("#findings .a-brands", timeout=30_000)
+    assert "Zed & <b>Sons</b>" in page.locator("#findings").inner_text()
+    assert page.locator("#findings .a-brands small").count() == 2  # two brands, each with its interval
+    choose(page, "Question", "gender_bias")
+    page.wait_for_function("document.querySelector('#posts').innerText.includes('9.83')", timeout=30_000)
+    assert "mean score" in page.locator("#findings").inner_text()
+    page.locator("#words textarea, #words input").first.fill("city number")
+    page.keyboard.press("Enter")
+    page.wait_for_function("document.querySelector('#a-count').innerText.startsWith('29 ')", timeout=30_000)
+    page.locator("#words textarea, #words input").first.fill("caption")
+    page.keyboard.press("Enter")
+    page.wait_for_function("document.querySelector('#a-count').innerText.startsWith('1 ')", timeout=30_000)
+    assert "onerror" in page.locator("#posts article").inner_text()
+    assert page.locator("#posts article img").count() == 1  # the thumbnail, nothing of the text
+    assert page.title() == "assay"
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert looks_drawn(page)
+    page.close()
+
+
+def test_two_models_are_compared(server: Server, browser: Browser) -> None:
+    page = opened(browser, f"{server.url}/ui/")
+    page.get_by_role("tab", name="Compare").click()
+    page.get_by_label("Caption").last.fill("a calm day by the sea")
+    page.click("#compare")
+    page.wait_for_selector("#right .a-answer", timeout=30_000)
+    assert "sentiment" in page.locator("#left").inner_text()
+    assert "gender_bias" in page.locator("#right").inner_text()
+    assert looks_drawn(page)
+    page.close()
+
+
+def test_the_page_alone_asks_for_a_key(repository: Path, browser: Browser, tmp_path: Path) -> None:
+    server = Server(tmp_path / "home", "--model", str(repository / "models" / "sentiment"), command="page")
+    try:
+        assert server.http.post("/v1/predict", json={"text": "hello"}).status_code in (404, 405)  # no API here
+        assert httpx2.get(f"{server.url}/config").status_code == 401
+        page = browser.new_page()
+        page.goto(server.url)
+        for key in ("not the key", KEY):
+            page.get_by_label("username").fill("anybody")
+            page.get_by_label("password").fill(key)
+            page.get_by_role("button", name="Login").click()
+            page.wait_for_timeout(1500)
+            assert (page.locator("#score").count() == 1) is (key == KEY)
+        assert KEY not in server.log.read_text()
+        page.close()
+    finally:
+        assert server.stop() == 0
+
+
+def test_the_page_reads_no_path_that_a_client_names(server: Server) -> None:
+    """A picture's path must be one of an upload; the page's own protocol is asked for a file of the server."""
+    made = server.http.get("/ui/config").json()
+    place = next(one for one in made["dependencies"] if len(one["outputs"]) == 3)
+    asked = {"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}, "orig_name": "a.jpg"}
+    body = {"data": [asked, "hello", "sentiment"], "fn_index": place["id"], "session_hash": "abcdefgh"}
+    joined = server.http.post("/ui/gradio_api/queue/join", json=body)
+    told = joined.text
+    if joined.status_code == 200:
+        with server.http.stream("GET", "/ui/gradio_api/queue/data", params={"session_hash": "abcdefgh"}) as events:
+            for line in events.iter_lines():
+                told += line
+                if "process_completed" in line or "close_stream" in line:
+                    break
+    assert "a-answer" not in told
+    assert "root:" not in told
+    for path in ("/ui/gradio_api/file=/etc/passwd", "/ui/gradio_api/file=../../etc/passwd"):
+        assert server.http.get(path).status_code in (403, 404)
+
+
+def test_search_by_hand(repository: Path) -> None:
+    corpus = Corpus.of(repository / "models" / "gender_bias", "gender_bias", BIAS)
+    assert corpus is not None
+    found = corpus.search(Query(brand="Aldo", low=5.0, high=6.0, order="lowest first", size=2))
+    assert found.total == 4  # posts 30 to 36, the even ones
+    assert [hit.value for hit in found.hits] == [5.0, pytest.approx(5.333)]
+    assert found.hits[0].picture is not None
+    second = corpus.search(Query(brand="Aldo", low=5.0, high=6.0, order="lowest first", size=2, page=1))
+    assert [hit.value for hit in second.hits] == [pytest.approx(5.667), 6.0]
+    moods = Corpus.of(repository / "models" / "sentiment", "sentiment", MOODS)
+    assert moods is not None
+    by_name = [moods.search(Query(name=name, size=60)) for name in MOODS.names]
+    assert sum(one.total for one in by_name) == 60
+    assert all(hit.value == name for name, one in zip(MOODS.names, by_name, strict=True) for hit in one.hits)
+    likely = [hit.probability or 0 for hit in by_name[0].hits]
+    assert likely == sorted(likely, reverse=True)
+
+
+def test_posts_stay_hidden_where_anybody_may_look() -> None:
+    here, out = Options(models=[Path("a")]), Options(models=[Path("a")], host="0.0.0.0", open=True)
+    assert posts_shown(here, frozenset())
+    assert not posts_shown(out, frozenset())
+    assert posts_shown(out, frozenset({"a-long-key"}))
+    assert posts_shown(out.model_copy(update={"show_posts": True}), frozenset())
