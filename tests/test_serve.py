@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import os
 import shutil
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -19,6 +22,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from assay.config import ScoreTarget
 from assay.errors import SettingsError
 from assay.scoring.predict import Predictor
 from assay.serve.batching import Batcher
@@ -468,3 +472,30 @@ def test_rates_refill() -> None:
     time.sleep(0.15)
     rates.take("a")
     assert np.isfinite(refused.value.retry_after_s or 0)
+
+
+# ------------------------------------------------------------------------- the OpenAPI document
+
+
+@pytest.mark.parametrize("models", [1, 2])
+def test_schemathesis_finds_nothing(model: Path, tmp_path: Path, models: int) -> None:
+    """What the document allows is taken, what it does not allow is refused as it says, and nothing is a 5xx."""
+    more = ["--model", str(make_model(tmp_path / "models" / "bias", ScoreTarget(kind="score")))] if models > 1 else []
+    server = Server(tmp_path / "home", "--model", str(model), *more, "--no-page")
+    here = Path(__file__).parent / "schemathesis"
+    try:
+        command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(here / "schemathesis.toml")]
+        command += ["run", f"{server.url}/openapi.json", "-H", f"Authorization: Bearer {KEY}", "--seed", "1"]
+        done = subprocess.run(
+            [*command, "--max-examples", "30", "--suppress-health-check", "all"],
+            env={**os.environ, "SCHEMATHESIS_HOOKS": "pictures", "PYTHONPATH": str(here)},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+        assert "Tested: 11" in done.stdout
+        assert server.predict(model=model.name, text="still here").status_code == 200
+    finally:
+        assert server.stop() == 0

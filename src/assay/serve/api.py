@@ -9,7 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Query, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
@@ -19,13 +20,24 @@ from assay.errors import AssayError
 from assay.scoring.predict import Prediction
 from assay.serve import inputs
 from assay.serve.guard import Guard, answer
-from assay.serve.inputs import Asked, PredictIn
+from assay.serve.inputs import Asked
 from assay.serve.jobs import shown
 from assay.serve.models import Served
 from assay.serve.options import Options, keys_from_environment
 from assay.serve.page.mount import mount
 from assay.serve.refusal import Refusal
-from assay.serve.schemas import JobOut, JobsOut, ModelsOut, PredictOut, TaskOut, TestOut, TrainIn, body_of, codes
+from assay.serve.schemas import (
+    JobOut,
+    JobsOut,
+    ModelsOut,
+    PredictOut,
+    TaskOut,
+    TestOut,
+    TrainIn,
+    codes,
+    predict_body,
+    train_body,
+)
 from assay.serve.service import Service
 
 
@@ -58,6 +70,12 @@ def make_app(options: Options) -> FastAPI:
     async def refused(_: Request, refusal: Refusal) -> JSONResponse:
         return answer(refusal)
 
+    @app.exception_handler(RequestValidationError)
+    async def unfit(_: Request, error: RequestValidationError) -> JSONResponse:
+        found = error.errors()[0]
+        where = ".".join(str(part) for part in found["loc"])[:120]
+        return answer(Refusal(422, "bad_request", f"{where}: {found['msg']}"))
+
     @app.exception_handler(HTTPException)
     async def http(_: Request, error: HTTPException) -> JSONResponse:
         found = answer(Refusal(error.status_code, "not_here", str(error.detail)))
@@ -87,7 +105,7 @@ def _predictions(app: FastAPI, service: Service) -> None:
         "/v1/predict",
         response_model=PredictOut,
         responses=every,
-        openapi_extra=body_of(PredictIn, form=True),
+        openapi_extra=predict_body(service.options),
         summary="Score one post or many",
     )
     async def predict(request: Request) -> dict[str, Any]:
@@ -100,8 +118,12 @@ def _predictions(app: FastAPI, service: Service) -> None:
             predictions.append({"id": given, "status": first.status, "reason": first.reason, "tasks": tasks})
         return {"model": served.name, "version": served.version, "predictions": predictions}
 
+    names = [path.name for path in service.options.models]
+    first = None if len(names) == 1 else ...
+    chosen = Query(first, description="which model, where there are several", json_schema_extra={"enum": names})
+
     @app.get("/v1/model", responses=codes(401, 404, 422, 429, 503), summary="A model's card, tasks and figures")
-    async def model(name: str | None = None) -> dict[str, Any]:
+    async def model(name: str | None = chosen) -> dict[str, Any]:
         return await asyncio.to_thread(service.models.get(name).card)
 
     @app.get("/v1/models", response_model=ModelsOut, responses=codes(401, 429, 503), summary="All models")
@@ -139,7 +161,7 @@ def _older_paths(app: FastAPI, service: Service) -> None:
         "/test_model",
         response_model=TestOut,
         responses=codes(400, 401, 404, 408, 413, 415, 422, 429, 500, 503),
-        openapi_extra=body_of(PredictIn, form=True),
+        openapi_extra=predict_body(service.options, several=False),
         summary="Score one post (older shape)",
     )
     async def test_model(request: Request) -> dict[str, Any]:
@@ -163,7 +185,7 @@ def _older_paths(app: FastAPI, service: Service) -> None:
         status_code=202,
         response_model=JobOut,
         responses=codes(400, 401, 403, 404, 408, 409, 413, 422, 429, 500, 503),
-        openapi_extra={"requestBody": {**body_of(TrainIn)["requestBody"], "required": False}},
+        openapi_extra=train_body(),
         summary="Train a task anew",
     )
     async def train_model(request: Request) -> dict[str, Any]:

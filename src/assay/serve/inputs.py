@@ -141,6 +141,8 @@ async def _from_form(form: FormData, options: Options) -> Asked:
             fields[name] = value
         else:
             raise Refusal(422, "bad_request", f"unknown field {name[:60]!r}; allowed: text, image, images, model, id")
+    if sum(name == "images" for name, _ in form.multi_items()) > options.max_images:
+        raise Refusal(413, "too_many_images", f"more than {options.max_images} files in images")
     one: PostIn = _fitted({name: fields[name] for name in ("id", "text") if name in fields}, PostIn)
     asked = Asked(fields.get("model") or None, [one.id], [(one.text, files)])
     check(asked, options)
@@ -152,8 +154,8 @@ def check(asked: Asked, options: Options) -> None:
     for body, files in asked.posts:
         if len(body) > options.max_text:
             raise Refusal(413, "text_too_long", f"a text of {len(body)} characters; at most {options.max_text}")
-        if len(files) > options.max_images:
-            raise Refusal(413, "too_many_images", f"{len(files)} pictures; at most {options.max_images} a post")
+        if len(files) > options.max_images + 1:  # those of `images`, and `image`
+            raise Refusal(413, "too_many_images", f"{len(files)} pictures; at most {options.max_images + 1} a post")
         if not body.strip() and not files:
             raise Refusal(422, "no_content", "a post needs a text, a picture or both")
 

@@ -6,6 +6,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from assay.serve.options import Options
+
+PICTURE = "picture"  # the format of a string that is a picture's file in base64
+
 CODES = {
     400: "The body cannot be read.",
     401: "No key, or a wrong one.",
@@ -103,28 +107,62 @@ def codes(*numbers: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-def body_of(schema: type[BaseModel], *, form: bool = False) -> dict[str, Any]:
-    """The request body of a path that reads it itself, for the OpenAPI document."""
-    content: dict[str, Any] = {
-        "application/json": {"schema": schema.model_json_schema(ref_template="#/components/schemas/{model}")}
+def predict_body(options: Options, *, several: bool = True) -> dict[str, Any]:
+    """The body of a request for predictions, which is read without pydantic's help: what a server so started takes.
+
+    JSON with one post at the top or (`several`) a list of them, or a form with one post.
+    """
+    names = [path.name for path in options.models]
+    said = "which model; may be left out where there is one"
+    model: dict[str, Any] = {"enum": [*names, None] if len(names) == 1 else names, "description": said}
+    needed = ["model"] if len(names) > 1 else []
+    post = _post(options, {"type": ["string", "null"], "contentEncoding": "base64", "format": PICTURE})
+    top = {**post, "properties": {**post["properties"], "model": model}, "required": needed}
+    many = {
+        "type": "object",
+        "properties": {"posts": {"type": "array", "minItems": 1, "maxItems": options.max_posts, "items": post}},
+        "required": ["posts", *needed],
+        "additionalProperties": False,
     }
-    found = content["application/json"]["schema"]
-    inner = found.pop("$defs", {})
-    if inner:  # written out in place: the document has no other use for them
-        found["properties"]["posts"] = {
-            "anyOf": [{"type": "array", "minItems": 1, "items": inner["PostIn"]}, {"type": "null"}]
-        }
-    if form:
-        file = {"type": "string", "format": "binary"}
-        content["multipart/form-data"] = {
-            "schema": {
-                "type": "object",
-                "properties": {
-                    **{name: {"type": "string"} for name in ("text", "model", "id")},
-                    "image": file,
-                    "images": {"type": "array", "items": file},
-                },
-                "additionalProperties": False,
-            }
-        }
+    many["properties"]["model"] = model  # type: ignore[index]
+    form = _post(options, {"type": "string", "format": "binary"})
+    by_name = {"type": "string", "enum": names, "description": said}
+    form = {**form, "properties": {**form["properties"], "model": by_name}, "required": needed}
+    for name, most in (("id", 256), ("text", options.max_text)):
+        form["properties"][name] = {"type": "string", "maxLength": most}
+    kinds = ", ".join(f"image/{kind}" for kind in ("png", "jpeg", "webp", "gif", "bmp", "tiff", "avif"))
+    content = {
+        "application/json": {"schema": {"oneOf": [top, many]} if several else top},
+        "multipart/form-data": {
+            "schema": form,
+            "encoding": {name: {"contentType": kinds} for name in ("image", "images")},
+        },
+    }
     return {"requestBody": {"required": True, "content": content}}
+
+
+def _post(options: Options, picture: dict[str, Any]) -> dict[str, Any]:
+    """A post: a text, pictures, or both; a text of spaces is none."""
+    several = {"type": "array", "items": {**picture, "type": "string"}, "maxItems": options.max_images}
+    return {
+        "type": "object",
+        "properties": {
+            "id": {"type": ["string", "null"], "maxLength": 256, "description": "comes back with the prediction"},
+            "text": {"type": "string", "maxLength": options.max_text, "description": "the caption"},
+            "image": {**picture, "description": "a picture's file"},
+            "images": {**several, "description": "more pictures; the features of all are averaged"},
+        },
+        "additionalProperties": False,
+        "anyOf": [
+            {"required": ["text"], "properties": {"text": {"pattern": "\\S"}}},
+            {"required": ["image"], "properties": {"image": {"type": "string"}}},
+            {"required": ["images"], "properties": {"images": {"minItems": 1}}},
+        ],
+    }
+
+
+def train_body() -> dict[str, Any]:
+    """The body of a request for training, which may be left out."""
+    return {
+        "requestBody": {"required": False, "content": {"application/json": {"schema": TrainIn.model_json_schema()}}}
+    }
