@@ -15,11 +15,12 @@ from typing import Any
 import httpx2
 import torch
 
-from assay.config import ClassesTarget, Target
+from assay.config import ClassesTarget, ScoreTarget, Target
 from assay.student.features import Extractor
 from assay.student.model import StudentModel, Trained
 from tests.test_encoders import PACKAGED
 
+BIAS = ScoreTarget(kind="score", bands=[3.5, 6.5], band_names=["low", "moderate", "high"])
 MOODS = ClassesTarget(kind="classes", names=["positive", "neutral", "negative"])
 KEY = "a-key-for-tests"
 

@@ -16,7 +16,6 @@ import pytest
 import yaml
 from PIL import Image
 
-from assay.config import ScoreTarget
 from assay.measure.corrected import HELD_OUT, Corrected, Labels
 from assay.measure.findings import brand_table, findings
 from assay.measure.plots import write_csv
@@ -25,12 +24,11 @@ from assay.scoring.corpus import prediction_schema
 from assay.serve.options import Options, posts_shown
 from assay.serve.page.corpus import Corpus, Query
 from tests.conftest import ROOT, picture
-from tests.serving import KEY, MOODS, Server, make_model
+from tests.serving import BIAS, KEY, MOODS, Server, make_model
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-BIAS = ScoreTarget(kind="score", bands=[3.5, 6.5], band_names=["low", "moderate", "high"])
 HOSTILE = '<img src=x onerror="document.title=1"> <script>document.title=2</script> caption'
 CHROMIUM = next(
     (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), ""

@@ -31,6 +31,7 @@ def add_serve(commands: Any) -> None:
     serve.add_argument("--queue", type=int, default=256, help="the most posts that may wait")
     serve.add_argument("--batch", type=int, default=32, help="the most posts that the model works on at once")
     serve.add_argument("--wait-ms", type=float, default=4.0, help="how long the first post of a batch waits for others")
+    serve.add_argument("--max-wait-s", type=float, default=4.0, help="refuse posts that would wait longer, with 503")
     serve.add_argument("--timeout-s", type=float, default=30.0, help="of a request")
     serve.set_defaults(run=_serve)
     _add_page(commands)

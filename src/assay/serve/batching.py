@@ -29,9 +29,15 @@ class _Waiting:
 class Batcher:
     """One queue and one thread of work for one model; made inside a running event loop."""
 
-    def __init__(self, score: Score, *, batch: int, queue: int, wait_s: float) -> None:
-        """`queue`: the most posts that wait; `wait_s`: how long the first of a batch waits for others."""
+    def __init__(
+        self, score: Score, *, batch: int, queue: int, wait_s: float, most_wait_s: float = float("inf")
+    ) -> None:
+        """`queue`: the most posts that wait; `wait_s`: how long the first of a batch waits for others.
+
+        `most_wait_s`: the longest wait, at the pace of late, at which a request is still taken.
+        """
         self.score, self.batch, self.queue, self.wait_s = score, batch, queue, wait_s
+        self.most_wait_s = most_wait_s
         self.waiting = 0
         self.batches = self.posts = 0
         self._requests: deque[_Waiting] = deque()
@@ -45,8 +51,8 @@ class Batcher:
         """The predictions of a request's posts, by task; Refusal 503 where too many wait or time is up."""
         if self._closing:
             raise Refusal(503, "shutting_down", "the server is shutting down", retry_after_s=5)
-        if self.waiting + len(posts) > self.queue:
-            wait = self.waiting * self._spent
+        wait = self.waiting * self._spent
+        if self.waiting + len(posts) > self.queue or (self.waiting > self.batch and wait > self.most_wait_s):
             raise Refusal(503, "too_busy", f"{self.waiting} posts are waiting already", retry_after_s=wait)
         waiting = _Waiting(posts, asyncio.get_running_loop().create_future())
         self.waiting += len(posts)

@@ -104,7 +104,13 @@ class Models:
         loop, options = asyncio.get_running_loop(), self.options
         version = await loop.run_in_executor(None, folder_digest, folder)
         predictor = await loop.run_in_executor(None, warm, folder, options)
-        batcher = Batcher(predictor.score, batch=options.batch, queue=options.queue, wait_s=options.wait_ms / 1000)
+        batcher = Batcher(
+            predictor.score,
+            batch=options.batch,
+            queue=options.queue,
+            wait_s=options.wait_ms / 1000,
+            most_wait_s=options.max_wait_s,
+        )
         return Served(folder.name, version[:16], predictor, batcher)
 
     async def _watched(self) -> None:

@@ -34,6 +34,7 @@ class Options(Section):
     queue: Positive = 256
     batch: Positive = 32
     wait_ms: Annotated[float, Field(ge=0, le=1000)] = 4.0
+    max_wait_s: Annotated[float, Field(gt=0)] = 4.0
     timeout_s: Annotated[float, Field(gt=0)] = 30.0
     rate_per_minute: Annotated[float, Field(gt=0)] | None = None
     reload_s: Annotated[float, Field(gt=0)] = 5.0
