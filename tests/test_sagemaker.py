@@ -1,4 +1,4 @@
-"""SageMaker: the training entry in the container's layout, the archive in the real toolkit, calls checked by botocore."""
+"""SageMaker: training in the container's layout, the archive in the real toolkit, calls checked by botocore."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ WORDS = [
 
 
 def channel(folder: Path, rows: int, seed: int) -> Path:
-    """A channel as a job gets it: a table, and pictures in images/; the word says the label, so that it can be learnt."""
+    """A channel as a job gets it: a table, and pictures in images/; words say the label, so that it can be learnt."""
     rng = np.random.default_rng(seed)
     (folder / "images").mkdir(parents=True)
     table = []
