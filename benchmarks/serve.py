@@ -216,9 +216,8 @@ def main() -> None:
     told, rate = overload(args.model, sent, args.seconds)
     refused = told.statuses[429] + told.statuses[503]
     print(f"overload: saturated at {rate:.0f} a second; at twice that {dict(told.statuses)}, {told.broken} broken,")
-    print(
-        f"  {told.no_retry_after} refusals without Retry-After; accepted p50 {told.p(0.5):.0f}, p99 {told.p(0.99):.0f} ms"
-    )
+    shown = f"median {told.p(0.5):.0f} ms, p99 {told.p(0.99):.0f} ms"
+    print(f"  {told.no_retry_after} refusals without Retry-After; accepted: {shown}", flush=True)
     grown, seen, total = growth(args.model, sent, args.requests)
     print(f"memory: {' '.join(f'{value:.0f}' for value in seen[::5])} MiB over {sum(total.statuses.values())} requests")
     errors = sum(n for code, n in (told.statuses + total.statuses).items() if code >= 500) - refused

@@ -1,4 +1,4 @@
-"""The command line: assay check | doctor | predict | explain | ablate | serve | answers."""
+"""The command line: `assay check`, `predict`, `serve` and the others; `assay --help` lists them."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any
 
 from assay import __version__, config
 from assay.cli.answers import add_answers
+from assay.cli.publish import add_publish
 from assay.cli.serve import add_serve
 from assay.errors import AssayError, CorpusError, ImageProblem, SettingsError, run_main
 from assay.progress import say
@@ -64,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     ablate.set_defaults(run=_ablate)
 
     add_serve(commands)
+    add_publish(commands)
     add_answers(commands)
     return parser
 

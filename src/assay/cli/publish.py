@@ -1,0 +1,58 @@
+"""The commands `assay push`, `assay export` and `assay pack`."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from assay.errors import SettingsError
+from assay.progress import say
+
+
+def add_publish(commands: Any) -> None:
+    """Add the commands that take a model elsewhere."""
+    push = commands.add_parser("push", help="a model as a repository of the Hugging Face Hub")
+    push.add_argument("model", type=Path, help="a model folder, such as models/sentiment")
+    push.add_argument("--to", choices=["hub"], required=True)
+    push.add_argument("--repo", help="user/name, to upload to; the token comes from HF_TOKEN")
+    push.add_argument("--out", type=Path, help="the folder to write, to look at or to upload by other means")
+    push.add_argument("--private", action="store_true", help="make a new repository private")
+    push.add_argument("--onnx", action="store_true", help="add ONNX graphs")
+    push.set_defaults(run=_push)
+
+    export = commands.add_parser("export", help="a model as ONNX graphs, checked against PyTorch")
+    export.add_argument("model", type=Path, help="a model folder, such as models/sentiment")
+    export.add_argument("--onnx", type=Path, required=True, metavar="FOLDER", help="the folder to write")
+    export.set_defaults(run=_export)
+
+    pack = commands.add_parser("pack", help="a model as the model.tar.gz of a SageMaker endpoint")
+    pack.add_argument("model", type=Path, help="a model folder, such as models/sentiment")
+    pack.add_argument("--out", type=Path, default=Path("model.tar.gz"))
+    pack.set_defaults(run=_pack)
+
+
+def _push(args: argparse.Namespace) -> None:
+    from assay.scoring.publish import publish
+
+    if args.repo is None and args.out is None:
+        raise SettingsError("say --repo user/name to upload, --out FOLDER to write the repository, or both")
+    if args.out is not None:
+        publish(args.model, args.out, args.repo, private=args.private, onnx=args.onnx)
+        return
+    with tempfile.TemporaryDirectory(prefix="assay-push-") as folder:
+        publish(args.model, Path(folder), args.repo, private=args.private, onnx=args.onnx)
+
+
+def _export(args: argparse.Namespace) -> None:
+    from assay.scoring.export import export_onnx
+
+    export_onnx(args.model, args.onnx)
+
+
+def _pack(args: argparse.Namespace) -> None:
+    from assay.serve.sagemaker.pack import pack
+
+    out = pack(args.model, args.out)
+    say(f"pack: {out}, {out.stat().st_size / 2**20:.1f} MiB")

@@ -1,0 +1,125 @@
+"""A model folder as a repository of the Hugging Face Hub: files, metrics, and a card that the Hub can read."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from assay.errors import ModelError, SettingsError
+from assay.measure.metrics import headline
+from assay.progress import say
+from assay.scoring.export import export_onnx
+from assay.student.model import Trained, load_trained
+
+REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+KINDS = {"score": "regression", "classes": "classification", "labels": "multi-label-classification"}
+
+
+def hub_folder(model: Path, out: Path, *, repository: str | None = None, onnx: bool = False) -> Path:
+    """Write the repository of a model folder to `out`; ModelError where `out` holds something else.
+
+    Students of other seeds stay behind. `onnx` adds graphs below onnx/.
+    """
+    trained = load_trained(model)
+    if out.exists() and any(out.iterdir()) and not (out / "config.json").is_file():
+        raise ModelError(f"{out}: not empty, and no model in it; give a new folder")
+    out.mkdir(parents=True, exist_ok=True)
+    for path in sorted(model.iterdir()):
+        if path.is_file() and path.suffix in (".json", ".safetensors"):
+            shutil.copyfile(path, out / path.name)
+    evaluated = _evaluated(model)
+    if evaluated is not None:
+        (out / "evaluate.json").write_text(json.dumps(evaluated, indent=1) + "\n")
+    if onnx:
+        export_onnx(model, out / "onnx")
+    card = (model / "README.md").read_text() if (model / "README.md").is_file() else f"# Student `{trained.name}`\n"
+    (out / "README.md").write_text(_front(trained, evaluated) + card + _use(repository or "user/name"))
+    return out
+
+
+def push(folder: Path, repository: str, *, private: bool) -> str:
+    """Upload a folder of `hub_folder` and return its address; the token comes from HF_TOKEN.
+
+    SettingsError where there is no token or the Hub refuses.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    token = os.environ.get("HF_TOKEN")
+    if not token:
+        raise SettingsError("HF_TOKEN is not set; export a token with write access to the Hub")
+    api = HfApi(token=token)
+    try:
+        api.create_repo(repository, private=private, exist_ok=True)
+        done = api.upload_folder(repo_id=repository, folder_path=folder, commit_message="Student of assay")
+    except HFValidationError as error:
+        raise SettingsError(f"--repo {repository}: {' '.join(str(error).split())[:160]}") from error
+    except HfHubHTTPError as error:
+        status = error.response.status_code if error.response is not None else "no answer"
+        raise SettingsError(f"the Hub refused ({status}); check HF_TOKEN and --repo {repository}") from error
+    except OSError as error:
+        raise SettingsError(f"the Hub cannot be reached: {type(error).__name__}; try again") from error
+    return str(done.commit_url)
+
+
+def publish(model: Path, out: Path, repository: str | None, *, private: bool, onnx: bool) -> None:
+    """The command: write the folder, and upload it where a repository is named."""
+    if repository is not None and not REPOSITORY.fullmatch(repository):
+        raise SettingsError(f"--repo {repository!r} is no repository; give user/name")
+    folder = hub_folder(model, out, repository=repository, onnx=onnx)
+    files = sum(1 for path in folder.rglob("*") if path.is_file())
+    say(f"push: {folder}, {files} files")
+    if repository is not None:
+        say(f"push: {push(folder, repository, private=private)}")
+
+
+def _evaluated(model: Path) -> dict[str, Any] | None:
+    here = model.resolve()
+    root = here.parent.parent / "metrics"
+    for path in (root / here.name / "evaluate.json", root / "joint" / here.name / "evaluate.json"):
+        try:
+            found: dict[str, Any] = json.loads(path.read_text())
+        except (OSError, ValueError):
+            continue
+        return found
+    return None
+
+
+def _front(trained: Trained, evaluated: dict[str, Any] | None) -> str:
+    """The card's head, in YAML: what the Hub shows and searches by."""
+    kinds = sorted({KINDS[target.kind] for target in trained.targets.values()})
+    front: dict[str, Any] = {
+        "library_name": "assay",
+        "tags": ["assay", "multimodal", "image-and-text", "social-media", *kinds],
+    }
+    results = []
+    for task, target in trained.targets.items():
+        own = (evaluated or {}).get(task, evaluated or {}) if len(trained.targets) > 1 else evaluated or {}
+        figure = own.get(headline(target))
+        if isinstance(figure, dict) and figure.get("value") is not None:
+            name = f"{headline(target)} [{figure['low']}, {figure['high']}]"
+            metric = {"type": headline(target), "value": figure["value"], "name": name}
+            data = {"name": f"held-out posts of {task}", "type": task, "split": "test"}
+            results.append({"task": {"type": KINDS[target.kind]}, "dataset": data, "metrics": [metric]})
+    if results:
+        front["model-index"] = [{"name": trained.name, "results": results}]
+    return f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---\n"
+
+
+def _use(repository: str) -> str:
+    return f"""
+## Use it
+```python
+from huggingface_hub import snapshot_download
+from assay import Predictor
+
+predictor = Predictor.load(snapshot_download("{repository}"))
+print(predictor.predict(text="a good day", image="picture.jpg"))
+```
+"""
