@@ -152,8 +152,12 @@ async def open_load(url: str, sent: list[bytes], *, rate: float, seconds: float)
 
 
 def batching(model: Path, sent: list[bytes], seconds: float) -> tuple[float, list[float], list[float]]:
-    """Throughput with batches of 32 over throughput with batches of 1, 64 clients; rounds by turns."""
-    batched, single = Server(model, "--batch", "32"), Server(model, "--batch", "1", "--wait-ms", "0")
+    """Throughput as the server comes over that of one post at a time, 64 clients; rounds by turns."""
+    patient = ("--max-wait-s", "60")  # nothing is refused here
+    batched, single = (
+        Server(model, *patient),
+        Server(model, *patient, "--batch", "1", "--wait-ms", "0", "--workers", "1"),
+    )
     rates: dict[str, list[float]] = {batched.url: [], single.url: []}
     try:
         for server in (batched, single):
@@ -216,8 +220,8 @@ def main() -> None:
     told, rate = overload(args.model, sent, args.seconds)
     refused = told.statuses[429] + told.statuses[503]
     print(f"overload: saturated at {rate:.0f} a second; at twice that {dict(told.statuses)}, {told.broken} broken,")
-    shown = f"median {told.p(0.5):.0f} ms, p99 {told.p(0.99):.0f} ms"
-    print(f"  {told.no_retry_after} refusals without Retry-After; accepted: {shown}", flush=True)
+    times = f"median {told.p(0.5):.0f} ms, p99 {told.p(0.99):.0f} ms"
+    print(f"  {told.no_retry_after} refusals without Retry-After; accepted: {times}", flush=True)
     grown, seen, total = growth(args.model, sent, args.requests)
     print(f"memory: {' '.join(f'{value:.0f}' for value in seen[::5])} MiB over {sum(total.statuses.values())} requests")
     errors = sum(n for code, n in (told.statuses + total.statuses).items() if code >= 500) - refused

@@ -418,7 +418,7 @@ def test_batcher_refuses_when_full_and_drops_whom_nobody_waits_for() -> None:
             time.sleep(0.2)
             return {"t": [post.text for post in posts]}
 
-        batcher = Batcher(slow, batch=4, queue=6, wait_s=0.01)
+        batcher = Batcher([slow], batch=4, queue=6, wait_s=0.01)
         posts = [PostInputs(f"p{i}", []) for i in range(3)]
         first = asyncio.create_task(batcher.submit(posts, 5))
         await asyncio.sleep(0.05)
@@ -450,7 +450,7 @@ def test_batcher_survives_a_model_that_fails() -> None:
                 raise RuntimeError("weights of a secret")
             return {"t": ["ok"] * len(posts)}
 
-        batcher = Batcher(score, batch=4, queue=6, wait_s=0)
+        batcher = Batcher([score], batch=4, queue=6, wait_s=0)
         with pytest.raises(Refusal) as failed:
             await batcher.submit([PostInputs("a", [])], 5)
         assert failed.value.status == 500

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from assay.progress import say
+from assay.progress import cores, say
 from assay.scoring.predict import Predictor
 from assay.serve.batching import Batcher
 from assay.serve.options import Options
 from assay.serve.refusal import Refusal
+from assay.student.encoders import default_device
 from assay.student.features import PostInputs
 from assay.student.model import folder_digest
 
@@ -65,6 +66,11 @@ def warm(folder: Path, options: Options) -> Predictor:
     return predictor
 
 
+def workers(options: Options) -> int:
+    """How many copies of a model work at once: on a CPU a few of few threads do more than one of many threads."""
+    return options.workers or (min(4, cores()) if default_device().type == "cpu" else 1)
+
+
 class Models:
     """All models of a server by name."""
 
@@ -103,15 +109,17 @@ class Models:
     async def _load(self, folder: Path) -> Served:
         loop, options = asyncio.get_running_loop(), self.options
         version = await loop.run_in_executor(None, folder_digest, folder)
-        predictor = await loop.run_in_executor(None, warm, folder, options)
+        copies = workers(options)
+        predictors = [await loop.run_in_executor(None, warm, folder, options) for _ in range(copies)]
         batcher = Batcher(
-            predictor.score,
+            [predictor.score for predictor in predictors],
+            threads=max(1, cores() // copies) if default_device().type == "cpu" else None,
             batch=options.batch,
             queue=options.queue,
             wait_s=options.wait_ms / 1000,
             most_wait_s=options.max_wait_s,
         )
-        return Served(folder.name, version[:16], predictor, batcher)
+        return Served(folder.name, version[:16], predictors[0], batcher)
 
     async def _watched(self) -> None:
         """Look every few seconds whether a folder changed; requests in work end with the old version."""

@@ -32,7 +32,8 @@ class Options(Section):
     max_body_mib: Annotated[float, Field(gt=0)] = 32.0
     max_pixels: Positive = 40_000_000
     queue: Positive = 256
-    batch: Positive = 32
+    batch: Positive = 16
+    workers: Positive | None = None
     wait_ms: Annotated[float, Field(ge=0, le=1000)] = 4.0
     max_wait_s: Annotated[float, Field(gt=0)] = 4.0
     timeout_s: Annotated[float, Field(gt=0)] = 30.0

@@ -51,8 +51,7 @@ class Service:
     async def _packed(self, served: Served, asked: Asked, deadline: float) -> list[PostInputs]:
         """The posts with their pictures decoded, in a few threads of their own; they count as waiting meanwhile."""
         count = len(asked.posts)
-        if served.batcher.waiting + self.decoding + count > self.options.queue:
-            raise Refusal(503, "too_busy", "too many posts are waiting already", retry_after_s=1)
+        served.batcher.admit(count, self.decoding)
         made = served.predictor.trained.preprocessing
         work = partial(
             inputs.packed,

@@ -76,8 +76,12 @@ class ImageEncoder:
 
     def pixels(self, image: Image.Image, view: str = "crop") -> Tensor:
         """float32 [3, size, size], normalised."""
-        array = torch.from_numpy(np.array(self.square(image, view), dtype=np.float32) / 255.0).permute(2, 0, 1)
-        return (array - self.mean) / self.std
+        return self.batch([image], view)[0]
+
+    def batch(self, items: Sequence[Image.Image], view: str) -> Tensor:
+        """float32 [n, 3, size, size] of one view, normalised, channels last."""
+        squares = torch.from_numpy(np.stack([np.asarray(self.square(image, view)) for image in items]))
+        return squares.permute(0, 3, 1, 2).float().div_(255).sub_(self.mean).div_(self.std)
 
     def vectors(self, batch: Tensor) -> Tensor:
         """[m, 3, size, size] -> [m, dim], with gradients where they are on."""
@@ -89,7 +93,7 @@ class ImageEncoder:
         if self._tokens is None:
             raise EncoderError("this image encoder has no patch tokens; a vision transformer has, such as DINO")
         with torch.inference_mode(), torch.autocast("cuda", torch.bfloat16, enabled=self.device.type == "cuda"):
-            batch = torch.stack([self.pixels(image, self.views[0]) for image in items]).to(self.device)
+            batch = self.batch(items, self.views[0]).to(self.device)
             return nn.functional.normalize(self._tokens(self.model, batch).float(), dim=-1).cpu().numpy()
 
     def encode(self, items: Sequence[Image.Image]) -> np.ndarray:
@@ -98,7 +102,7 @@ class ImageEncoder:
         with torch.inference_mode(), torch.autocast("cuda", torch.bfloat16, enabled=self.device.type == "cuda"):
             for view in self.views:
                 for start in range(0, len(items), size):
-                    batch = torch.stack([self.pixels(image, view) for image in items[start : start + size]])
+                    batch = self.batch(items[start : start + size], view)
                     found[start : start + size] += self.vectors(batch).float().cpu().numpy()
         return found / len(self.views)
 
