@@ -23,7 +23,7 @@ import pytest
 from PIL import Image
 
 from assay.config import ScoreTarget
-from assay.errors import SettingsError
+from assay.errors import ModelError, SettingsError
 from assay.scoring.predict import Predictor
 from assay.serve.batching import Batcher
 from assay.serve.options import Options, keys_from_environment
@@ -499,3 +499,18 @@ def test_schemathesis_finds_nothing(model: Path, tmp_path: Path, models: int) ->
         assert server.predict(model=model.name, text="still here").status_code == 200
     finally:
         assert server.stop() == 0
+
+
+@pytest.mark.parametrize("broken", ["cut", "no JSON", "a list", "no calibration"])
+def test_a_broken_model_folder_is_one_line(model: Path, tmp_path: Path, broken: str) -> None:
+    folder = Path(shutil.copytree(model, tmp_path / "broken"))
+    if broken == "cut":
+        whole = (folder / "model.safetensors").read_bytes()
+        (folder / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+    else:
+        told = json.loads((folder / "config.json").read_text())
+        told.pop("calibration")
+        content = {"no JSON": "{", "a list": "[]", "no calibration": json.dumps(told)}[broken]
+        (folder / "config.json").write_text(content)
+    with pytest.raises(ModelError, match="broken"):
+        Predictor.load(folder)

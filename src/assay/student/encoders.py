@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
@@ -71,7 +72,7 @@ def apply_learnt(encoder: Encoder, path: Path) -> None:
     try:
         learnt = load_file(path)
         unknown = encoder.model.load_state_dict(learnt, strict=False).unexpected_keys
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
         raise ModelError(f"{path}: {' '.join(str(error).split())[:160]}; train again") from error
     if unknown:
         raise ModelError(f"{path}: {unknown[0]} is no weight of this encoder; train again")

@@ -26,6 +26,7 @@ from assay.student.encoders import (
 
 EFFICIENTNET = "packaged/efficientnet-lite0"
 CPU_BATCH = 8  # images: larger batches leave the caches of a CPU
+CPU_BATCH_ALONE = 2  # where torch has one thread, beside which others work
 COLOURS = "packaged/colour-grid"
 COLOUR_CELLS = 8  # a side
 VAE_SIDE = 256  # pixels a side that a VAE encodes
@@ -98,7 +99,9 @@ class ImageEncoder:
 
     def encode(self, items: Sequence[Image.Image]) -> np.ndarray:
         found = np.zeros((len(items), self.dim), dtype=np.float32)
-        size = CPU_BATCH if self.device.type == "cpu" else len(items)
+        size = len(items)
+        if self.device.type == "cpu":
+            size = CPU_BATCH if torch.get_num_threads() > 1 else CPU_BATCH_ALONE
         with torch.inference_mode(), torch.autocast("cuda", torch.bfloat16, enabled=self.device.type == "cuda"):
             for view in self.views:
                 for start in range(0, len(items), size):

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 import torch
 from pydantic import TypeAdapter
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -175,8 +176,9 @@ def load_trained(folder: Path) -> Trained:
         config = json.loads((folder / "config.json").read_text())
     except (OSError, ValueError) as error:
         raise ModelError(f"{folder}: no readable config.json; make the model with `dvc repro train@<task>`") from error
-    if config.get("format") != FORMAT:
-        raise ModelError(f"{folder}: format {config.get('format')} is not {FORMAT}; train again with this version")
+    made = config.get("format") if isinstance(config, dict) else None
+    if made != FORMAT:
+        raise ModelError(f"{folder}: format {made} is not {FORMAT}; train again with this version")
     try:
         student = Student.model_validate(config["student"])
         adapter: TypeAdapter[Target] = TypeAdapter(Target)
@@ -184,15 +186,18 @@ def load_trained(folder: Path) -> Trained:
     except (KeyError, ValueError) as error:
         said = " ".join(str(error).split())[:160]
         raise ModelError(f"{folder}/config.json is not one of this version ({said}); train again") from error
-    facts = config["encoders"]
+    facts = config.get("encoders", {})
     dims = [facts[name]["dim"] if name in facts else 0 for name in ("image", "text")]
     model = StudentModel(student, targets, *dims)
     try:
         model.load_state_dict(load_file(folder / "model.safetensors"))
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
         raise ModelError(f"{folder}/model.safetensors: {' '.join(str(error).split())[:160]}; train again") from error
     names = ("preprocessing", "calibration", "versions", "training")
-    rest = {name: config[name] for name in names}
+    try:
+        rest = {name: config[name] for name in names}
+    except KeyError as error:
+        raise ModelError(f"{folder}/config.json: no {error}; train again") from error
     return Trained(model.eval(), config["name"], student, targets, facts, folder=folder, **rest)
 
 
