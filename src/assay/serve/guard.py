@@ -87,10 +87,13 @@ class Guard:
 
     def _admit(self, request: Request) -> str:
         """Who asks; Refusal 401, 429 or 503."""
-        if request.scope["path"] in OPEN or self._is_page(request.scope["path"]):
+        path, host = request.scope["path"], request.client.host if request.client else ""
+        if self._is_page(path) and path.endswith("/upload"):
+            self._rates.take(host)  # files of the page lie on disk for a while
+        if path in OPEN or self._is_page(path):
             return ""
         given = request.headers.get("x-api-key") or _bearer(request.headers.get("authorization", ""))
-        caller = request.client.host if request.client else ""
+        caller = host
         if self._keys:
             sent = given.encode("utf-8", "replace")
             same = [hmac.compare_digest(sent, key) for key in self._keys]  # all of them: time tells nothing

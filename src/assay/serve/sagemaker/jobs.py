@@ -50,7 +50,7 @@ class SageMakerTrainingJob:
     ) -> str:
         """Start a job on folders of S3 and return its name; with `wait`, when it has ended.
 
-        Hyperparameters are those of `assay.serve.sagemaker.train`, such as `{"class-names": "hateful", "epochs": 10}`.
+        Hyperparameters are those of `assay.serve.sagemaker.train`, such as `{"class-names": "a,b", "epochs": 10}`.
         DataError for what is no S3 address, or where the job failed.
         """
         shapes, resources = _sdk("shapes"), _sdk("resources")
