@@ -144,7 +144,7 @@ async def _from_form(form: FormData, options: Options) -> Asked:
     if sum(name == "images" for name, _ in form.multi_items()) > options.max_images:
         raise Refusal(413, "too_many_images", f"more than {options.max_images} files in images")
     one: PostIn = _fitted({name: fields[name] for name in ("id", "text") if name in fields}, PostIn)
-    asked = Asked(fields.get("model") or None, [one.id], [(one.text, files)])
+    asked = Asked(fields.get("model"), [one.id], [(one.text, files)])
     check(asked, options)
     return asked
 
