@@ -15,14 +15,8 @@ from assay.errors import SettingsError
 def add_serve(commands: Any) -> None:
     """Add `serve` and `page` to the command line."""
     serve = commands.add_parser("serve", help="answer for trained students over HTTP")
-    serve.add_argument("--model", type=Path, action="append", required=True, help="a model folder; may be repeated")
-    serve.add_argument("--host", default="127.0.0.1")
-    serve.add_argument("--port", type=int, default=8080)
-    serve.add_argument(
-        "--open", action="store_true", help="serve a network without keys (else ASSAY_API_KEYS is needed)"
-    )
+    _add_common(serve, port=8080)
     serve.add_argument("--no-page", action="store_true", help="the API alone, without the page at /ui")
-    _add_show_posts(serve)
     serve.add_argument("--allow-training", action="store_true", help="let POST /train_model run the pipeline")
     serve.add_argument("--rate-per-minute", type=float, help="the most requests a minute of one key")
     serve.add_argument("--max-posts", type=int, default=64, help="of one request")
@@ -42,17 +36,17 @@ def add_serve(commands: Any) -> None:
 
 def _add_page(commands: Any) -> None:
     page = commands.add_parser("page", help="the web page of trained students alone, at http://127.0.0.1:4200")
-    page.add_argument("--model", type=Path, action="append", required=True, help="a model folder; may be repeated")
-    page.add_argument("--host", default="127.0.0.1")
-    page.add_argument("--port", type=int, default=4200)
-    page.add_argument(
-        "--open", action="store_true", help="serve a network without keys (else ASSAY_API_KEYS is needed)"
-    )
-    _add_show_posts(page)
+    _add_common(page, port=4200)
     page.set_defaults(run=_page)
 
 
-def _add_show_posts(parser: argparse.ArgumentParser) -> None:
+def _add_common(parser: argparse.ArgumentParser, *, port: int) -> None:
+    parser.add_argument("--model", type=Path, action="append", required=True, help="a model folder; may be repeated")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=port)
+    parser.add_argument(
+        "--open", action="store_true", help="serve a network without keys (else ASSAY_API_KEYS is needed)"
+    )
     parser.add_argument(
         "--show-posts",
         action=argparse.BooleanOptionalAction,

@@ -235,7 +235,7 @@ def page(found: Explanation) -> str:
     said = f"{value:.2f}" if isinstance(value, float) else value
     said = (", ".join(value) or "none") if isinstance(value, list) else said
     seen = "the picture with what mattered in it"
-    picture = f'<img src="{_heat_url(found)}" alt="{seen}">' if found.heat is not None else ""
+    picture = f'<img src="{heat_url(found)}" alt="{seen}">' if found.heat is not None else ""
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8"><title>assay explain</title><style>'
         "body{font:16px/1.7 system-ui,sans-serif;max-width:46rem;margin:2rem auto;padding:0 1rem;color:#222}"
@@ -270,7 +270,8 @@ def heat_image(found: Explanation) -> Image.Image:
     return Image.fromarray(mixed.clip(0, 255).astype(np.uint8))
 
 
-def _heat_url(found: Explanation) -> str:
+def heat_url(found: Explanation) -> str:
+    """`heat_image` as a data URL."""
     out = io.BytesIO()
     heat_image(found).save(out, "PNG")
     return f"data:image/png;base64,{base64.b64encode(out.getvalue()).decode()}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -33,13 +34,13 @@ def hub_folder(model: Path, out: Path, *, repository: str | None = None, onnx: b
     for path in sorted(model.iterdir()):
         if path.is_file() and path.suffix in (".json", ".safetensors"):
             shutil.copyfile(path, out / path.name)
-    evaluated = _evaluated(model)
-    if evaluated is not None:
-        (out / "evaluate.json").write_text(json.dumps(evaluated, indent=1) + "\n")
+    figures = evaluated(model)
+    if figures is not None:
+        (out / "evaluate.json").write_text(json.dumps(figures, indent=1) + "\n")
     if onnx:
         export_onnx(model, out / "onnx")
     card = (model / "README.md").read_text() if (model / "README.md").is_file() else f"# Student `{trained.name}`\n"
-    (out / "README.md").write_text(_front(trained, evaluated) + card + _use(repository or "user/name"))
+    (out / "README.md").write_text(_front(trained, figures) + card + _use(repository or "user/name"))
     return out
 
 
@@ -79,15 +80,14 @@ def publish(model: Path, out: Path, repository: str | None, *, private: bool, on
         say(f"push: {push(folder, repository, private=private)}")
 
 
-def _evaluated(model: Path) -> dict[str, Any] | None:
+def evaluated(model: Path) -> dict[str, Any] | None:
+    """The evaluate.json of a model, in the metrics folder beside its models folder; None where there is none."""
     here = model.resolve()
     root = here.parent.parent / "metrics"
     for path in (root / here.name / "evaluate.json", root / "joint" / here.name / "evaluate.json"):
-        try:
-            found: dict[str, Any] = json.loads(path.read_text())
-        except (OSError, ValueError):
-            continue
-        return found
+        with contextlib.suppress(OSError, ValueError):
+            found = json.loads(path.read_text())
+            return found if isinstance(found, dict) else None
     return None
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from assay.progress import cores, say
 from assay.scoring.predict import Predictor
+from assay.scoring.publish import evaluated
 from assay.serve.batching import Batcher
 from assay.serve.options import Options
 from assay.serve.refusal import Refusal
@@ -43,19 +43,9 @@ class Served:
             "calibration": trained.calibration,
             "versions": trained.versions,
             "training": trained.training,
-            "metrics": _metrics(folder) if folder else None,
+            "metrics": evaluated(folder) if folder else None,
             "card": text,
         }
-
-
-def _metrics(folder: Path) -> dict[str, Any] | None:
-    """The model's evaluate.json, in the metrics folder beside its models folder."""
-    root = folder.resolve().parent.parent / "metrics"
-    for path in (root / folder.name / "evaluate.json", root / "joint" / folder.name / "evaluate.json"):
-        with contextlib.suppress(OSError, ValueError):
-            found = json.loads(path.read_text())
-            return found if isinstance(found, dict) else None
-    return None
 
 
 def warm(folder: Path, options: Options) -> Predictor:

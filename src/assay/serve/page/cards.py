@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,10 +10,10 @@ import jinja2
 
 from assay.config import ClassesTarget, LabelsTarget, ScoreTarget, Target
 from assay.measure.findings import histogram
-from assay.scoring.explain import Explanation, heat_image, tone
+from assay.scoring.explain import Explanation, heat_url, tone
 from assay.scoring.predict import Prediction
 from assay.serve.models import Served
-from assay.serve.page.corpus import Found, data_url
+from assay.serve.page.corpus import Found
 
 CSS = Path(__file__).with_name("page.css")
 SEEN = {"ok": "text and picture", "text_only": "text alone", "image_only": "picture alone", "failed": "failed"}
@@ -74,11 +73,7 @@ def explained(found: Explanation) -> str:
     """The card of what an answer rests on: words on coloured ground, the picture under its heat."""
     top = max((abs(weight) for _, weight in found.words), default=0) or 1
     words = [(word, tone(weight / top), f"{weight:+.3f}") for word, weight in found.words]
-    heat = None
-    if found.heat is not None:
-        out = io.BytesIO()
-        heat_image(found).save(out, "PNG")
-        heat = data_url(out.getvalue())
+    heat = heat_url(found) if found.heat is not None else None
     return str(PARTS.explained(found, words, heat))
 
 
