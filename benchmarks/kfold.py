@@ -193,7 +193,7 @@ def _params(args: argparse.Namespace) -> Params:
     if args.target:
         task["target"] = {"kind": args.target, "names": args.names or _names(raw, args)}
         task["train"]["metric"] = "loss"
-    task["sample"] |= {"design": "random" if args.quick else "all", "size": 400}
+    task["sample"] |= {"design": "random" if args.quick else "all", "posts": 400}
     for pair in args.set:
         key, value = pair.split("=", 1)
         section, name = key.split(".", 1) if "." in key else ("train", key)

@@ -238,5 +238,5 @@ def small(raw: dict[str, Any]) -> None:
     raw["students"]["packaged"]["image"]["views"] = ["crop"]  # half the work
     raw["audits"] = {}
     for task in raw["tasks"].values():
-        task["sample"]["size"] = 160
+        task["sample"]["posts"] = 160
         task["train"]["epochs"] = 12

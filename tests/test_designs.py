@@ -118,7 +118,7 @@ def test_choose_on_the_drawn_corpus(drawn: Path, tmp_path: Path) -> None:
         posts=posts,
         problems=tmp_path / "problems.parquet",
     )
-    settings = Sample(design="active", size=40, pool=80, image_px=256)
+    settings = Sample(design="active", posts=40, pool=80, image_px=256)
     task = params.tasks["gender_bias"].model_copy(
         update={"sample": settings, "annotate": Annotate(**{"from": "teacher"})}
     )

@@ -268,7 +268,7 @@ def test_a_clone_pulls_from_a_remote_and_pays_nothing(repository: Repository, tm
     run("dvc", "pull", "-q")
     assert "Running stage" not in run("dvc", "repro")
     path = clone / "params.yaml"
-    path.write_text(path.read_text().replace("size: 160", "size: 170"))
+    path.write_text(path.read_text().replace("posts: 160", "posts: 170"))
     run("dvc", "repro", "annotate@sentiment")
     figures = json.loads((clone / "metrics/sentiment/annotate.json").read_text())
     assert figures["posts"] == 170

@@ -45,7 +45,7 @@ def test_sentiment_on_mvsa_through_every_stage(real_data: Path, tmp_path: Path) 
         raw["corpora"] = {"mvsa": {"kind": "mvsa", "path": path, "check_images": "full", "shard_posts": 1000}}
         task = raw["tasks"]["sentiment"]
         task |= {"corpus": "mvsa", "annotate": {"from": "column", "column": "sentiment"}}
-        task["sample"] |= {"size": 1200}
+        task["sample"] |= {"posts": 1200}
         raw["students"]["packaged"]["image"]["views"] = ["crop"]
         raw["tasks"] = {"sentiment": task}
         raw["audits"] = {}

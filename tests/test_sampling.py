@@ -42,7 +42,7 @@ def test_allocation_by_hand(counts: list[int], size: int, wanted: list[int]) -> 
 @pytest.mark.parametrize("design", ["random", "stratified", "all"])
 def test_weights_add_up_to_the_frame(design: str) -> None:
     strata = ["a" if i < 900 else "b" for i in range(1000)]
-    settings = Sample(design=design, size=100, by="x")  # type: ignore[arg-type]
+    settings = Sample(design=design, posts=100, by="x")  # type: ignore[arg-type]
     drawn = draw(IDS, strata if design == "stratified" else ["all"] * 1000, settings)
     assert sum(1 / p for p in drawn.inclusion_p.values()) == pytest.approx(1000)
     assert len(drawn.inclusion_p) == (1000 if design == "all" else 100)
@@ -54,22 +54,22 @@ def test_weighted_mean_is_unbiased_over_seeds() -> None:
     truth = float(np.mean(list(value.values())))
     means = []
     for seed in range(200):
-        drawn = draw(IDS, strata, Sample(design="stratified", by="x", size=60, min_per_stratum=20, seed=seed))
+        drawn = draw(IDS, strata, Sample(design="stratified", by="x", posts=60, min_per_stratum=20, seed=seed))
         means.append(sum(value[i] / p for i, p in drawn.inclusion_p.items()) / 1000)
     assert abs(np.mean(means) - truth) < 3 * np.std(means) / np.sqrt(200) + 1e-3
 
 
 def test_a_grown_corpus_keeps_most_of_its_sample() -> None:
-    before = draw(IDS, ["all"] * 1000, Sample(size=100)).inclusion_p
-    after = draw([*IDS, *(f"new{i}" for i in range(50))], ["all"] * 1050, Sample(size=100)).inclusion_p
+    before = draw(IDS, ["all"] * 1000, Sample(posts=100)).inclusion_p
+    after = draw([*IDS, *(f"new{i}" for i in range(50))], ["all"] * 1050, Sample(posts=100)).inclusion_p
     assert len(before.keys() & after.keys()) >= 90
-    shuffled = draw(IDS[::-1], ["all"] * 1000, Sample(size=100)).inclusion_p
+    shuffled = draw(IDS[::-1], ["all"] * 1000, Sample(posts=100)).inclusion_p
     assert shuffled.keys() == before.keys()
 
 
 def test_too_many_strata_are_refused_not_overpaid() -> None:
-    with pytest.raises(SettingsError, match=r"1000 strata of 'likes' need at least 1000 posts, but sample.size is 60"):
-        draw(IDS, IDS, Sample(design="stratified", by="likes", size=60))
+    with pytest.raises(SettingsError, match=r"1000 strata of 'likes' need at least 1000 posts, but sample.posts is 60"):
+        draw(IDS, IDS, Sample(design="stratified", by="likes", posts=60))
 
 
 @pytest.fixture

@@ -58,7 +58,7 @@ class Task:
         self.name, self.folder = name, folder
         self.settings = SHIPPED.tasks[name]
         ingest(Instagram(drawn), Rules("d", b"k", "header"), posts=folder / "posts", problems=folder / "q.parquet")
-        size = self.settings.sample.model_copy(update={"size": 130, "design": "random"})
+        size = self.settings.sample.model_copy(update={"posts": 130, "design": "random"})
         write_sample(folder / "posts", drawn, self.sample, settings=size, max_pixels=MAX_PIXELS)
         annotate(
             self.sample,

@@ -167,7 +167,7 @@ def test_hostile_json_gets_its_status_and_the_server_lives(name: str, server: Se
         (b'{"a":' * 100_000, "application/json", 400),
         (b"", "application/json", 400),
         (b"[]", "application/json", 422),
-        (b'{"text": "\\ud800"}', "application/json", 400),
+        (b'{"text": "\\ud800"}', "application/json", 422),
         (b"text=a", "application/x-www-form-urlencoded", 415),
         (b"<a/>", "text/xml", 415),
         (b"no boundary", "multipart/form-data", 400),

@@ -5,6 +5,7 @@ Codes: `missing_image`, `undecodable_image`, `decompression_bomb`, `outside_corp
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import os
@@ -57,6 +58,15 @@ def read_bytes(root: Path, relative: str) -> bytes:
         raise ImageProblem("missing_image", relative) from error
     except OSError as error:
         raise ImageProblem("undecodable_image", f"{relative}: {error.strerror}") from error
+
+
+def from_base64(text: str) -> bytes:
+    """The bytes of a file sent as base64, with line breaks (MIME, RFC 2045) or as a data URL too; ValueError."""
+    if text[:5].lower() == "data:":
+        head, comma, text = text.partition(",")
+        if not comma or not head.lower().endswith(";base64"):
+            raise ValueError("a data URL without base64")
+    return base64.b64decode("".join(text.split()), validate=True)
 
 
 def open_header(data: bytes | Path, max_pixels: int) -> Image.Image:

@@ -47,14 +47,14 @@ def draw(post_ids: Sequence[str], strata: Sequence[str], settings: Sample) -> Dr
     numbers = np.array([permanent_number(settings.seed, post_id) for post_id in post_ids], dtype=np.uint64)
     names, index, counts = np.unique(groups.astype(str), return_inverse=True, return_counts=True)
     least = int(np.minimum(counts, max(settings.min_per_stratum, 1)).sum())
-    if least > min(settings.size, len(ids)):
+    if least > min(settings.posts, len(ids)):
         raise SettingsError(
-            f"sample.by: {len(names)} strata of {settings.by!r} need at least {least} posts, but sample.size is "
-            f"{settings.size}; choose another column, a larger size or a smaller min_per_stratum"
+            f"sample.by: {len(names)} strata of {settings.by!r} need at least {least} posts, but sample.posts is "
+            f"{settings.posts}; choose another column, more posts or a smaller min_per_stratum"
         )
     order = np.lexsort((numbers, index))  # by stratum, then by permanent number
     starts = np.concatenate([[0], np.cumsum(counts)])
-    sizes = allocate(counts, min(settings.size, len(ids)), settings.min_per_stratum)
+    sizes = allocate(counts, min(settings.posts, len(ids)), settings.min_per_stratum)
     inclusion: dict[str, float] = {}
     stratum: dict[str, str] = {}
     for name, start, count, size in zip(names, starts, counts, sizes, strict=False):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 import unicodedata
 import zlib
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import orjson
 
 from assay.errors import RowError
 
@@ -20,6 +22,7 @@ _HASHTAG = re.compile(r"(?<![\w&/])[#＃](\w*[^\W\d_]\w*)")
 _MENTION = re.compile(r"(?<![\w@.])@(\w(?:[\w.]{0,28}\w)?)")
 _WORD = re.compile(r"\w+")
 _ADDRESS = re.compile(r"https?://\S+")
+_HALF = re.compile(r"[\ud800-\udfff]|\\u[dD][89a-fA-F]")
 _ASCII = re.compile(r"[ -~\n]*")
 
 
@@ -31,6 +34,27 @@ def decode(data: bytes) -> str:
         except UnicodeDecodeError as error:
             last = error
     raise RowError("bad_encoding", f"neither UTF-8 nor GB18030 (byte {last.start} of {len(data)})")
+
+
+def load_json(data: bytes | str) -> Any:
+    """The value of a JSON text, also with half characters (lone surrogates), which many writers leave in.
+
+    ValueError for all else that is not JSON (RFC 8259: no NaN, no Infinity) or is nested too deep to be read.
+    """
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        found = data if isinstance(data, str) else data.decode("utf-8", "replace")
+        if not _HALF.search(found):
+            raise ValueError(str(error).split(":")[0]) from None
+    try:
+        return json.loads(found, parse_constant=_no_number)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(f"{name} is no JSON number")
 
 
 def normalise(text: str) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 from assay import __version__, config
 from assay.cli.answers import add_answers
+from assay.cli.check import add_check
 from assay.cli.publish import add_publish
 from assay.cli.serve import add_serve
 from assay.errors import AssayError, CorpusError, ImageProblem, SettingsError, run_main
@@ -32,9 +33,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"assay {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    check = commands.add_parser("check", help="check params.yaml and say what is wrong with it")
-    check.add_argument("--params", default="params.yaml")
-    check.set_defaults(run=_check)
+    add_check(commands)
 
     doctor = commands.add_parser("doctor", help="say what is installed, where things are kept, what is missing")
     doctor.set_defaults(run=_doctor)
@@ -68,16 +67,6 @@ def _parser() -> argparse.ArgumentParser:
     add_publish(commands)
     add_answers(commands)
     return parser
-
-
-def _check(args: argparse.Namespace) -> None:
-    params = config.load(args.params)
-    for name in params.corpora:
-        manifest = Path(args.params).parent / "data" / "manifest" / f"{name}.json"
-        if params.corpora[name].kind != "demo" and name not in params.scan and not manifest.exists():
-            raise SettingsError(f"corpora.{name}: it has no manifest yet; add {name} to scan, so that it gets one")
-    counts = ", ".join(f"{len(getattr(params, name))} {name}" for name in ("corpora", "tasks", "students", "audits"))
-    say(f"{args.params} is in order: {counts}")
 
 
 def _doctor(_: argparse.Namespace) -> None:

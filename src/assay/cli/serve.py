@@ -48,6 +48,14 @@ def _add_common(parser: argparse.ArgumentParser, *, port: int) -> None:
         "--open", action="store_true", help="serve a network without keys (else ASSAY_API_KEYS is needed)"
     )
     parser.add_argument(
+        "--allowed-host",
+        dest="allowed_hosts",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a name under which the server is asked, beside localhost, addresses and this machine's name; * is any",
+    )
+    parser.add_argument(
         "--show-posts",
         action=argparse.BooleanOptionalAction,
         default=None,
@@ -76,7 +84,7 @@ def _start(models: list[Path], **given: Any) -> None:
         options = Options(models=models, **given)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]).replace("_", "-")
+        where = ".".join(str(part) for part in first["loc"]).replace("_", "-").replace("allowed-hosts", "allowed-host")
         said = first["msg"].removeprefix("Value error, ")
         raise SettingsError(f"--{where}: {said}" if where else said) from None
     serve(options)

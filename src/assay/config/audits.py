@@ -80,7 +80,7 @@ class OpenAISource(Section):
     model: str
     api_key_env: str | None = None
     headers: dict[str, str] = {}
-    size: str | None = "1024x1024"
+    image_size: str | None = "1024x1024"
     response_format: Literal["b64_json", "url"] | None = None
     seed_field: str | None = None
     negative_prompt: str | None = None

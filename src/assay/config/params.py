@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import yaml
 from pydantic import ValidationError, model_validator
@@ -16,6 +16,10 @@ from assay.config.messages import one_line
 from assay.config.students import Student
 from assay.config.tasks import Task
 from assay.errors import SettingsError
+
+
+UNSEEN = ("size", "nfiles")
+RENAMED = {r"tasks\.[^.]+\.sample\.size": "posts", r"generators\.[^.]+\.size": "image_size"}
 
 
 class Params(Section):
@@ -118,7 +122,27 @@ def load(path: str | Path = "params.yaml") -> Params:
         raise SettingsError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(raw, dict):
         raise SettingsError(f"{path}: must be a mapping with the keys {', '.join(Params.model_fields)}")
+    _check_names(path, raw)
     try:
         return Params.model_validate(raw)
     except ValidationError as error:
         raise SettingsError(f"{path}: {one_line(error, raw, Params)}") from None
+
+
+def _check_names(path: str | Path, raw: dict[str, Any]) -> None:
+    """SettingsError for a key that DVC would not see, at any depth.
+
+    DVC drops keys of these names from what its run cache is looked up by (dvc/stage/cache.py, 3.67), so
+    that a change of such a setting would bring the old outputs back.
+    """
+    todo: list[tuple[str, Any]] = [("", raw)]
+    while todo:
+        where, here = todo.pop()
+        inside = here.items() if isinstance(here, dict) else enumerate(here) if isinstance(here, list) else ()
+        for name, value in inside:
+            key = f"{where}.{name}".lstrip(".")
+            if name in UNSEEN:
+                now = next((new for old, new in RENAMED.items() if re.fullmatch(old, key)), None)
+                said = f"it is called {now} now" if now else "choose another name"
+                raise SettingsError(f"{path}: {key}: DVC does not notice changes of settings named {name}; {said}")
+            todo.append((key, value))

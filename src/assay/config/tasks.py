@@ -17,7 +17,7 @@ class Sample(Section):
     """Which posts are labelled."""
 
     design: Literal["random", "stratified", "all", "diverse", "active"] = "random"
-    size: Positive = 1000
+    posts: Positive = 1000
     pool: Positive = 5000
     first: Annotated[float, Field(gt=0, lt=1)] = 0.5
     by: str | None = None
@@ -30,8 +30,8 @@ class Sample(Section):
     def _check(self) -> Self:
         if self.design == "stratified" and not self.by:
             raise ValueError("by is missing: design stratified needs a column, such as brands or length")
-        if self.design in DESIGNS_WITH_FEATURES and self.pool < self.size:
-            raise ValueError(f"pool {self.pool} is below size {self.size}; design {self.design} draws from the pool")
+        if self.design in DESIGNS_WITH_FEATURES and self.pool < self.posts:
+            raise ValueError(f"pool {self.pool} is below posts {self.posts}; design {self.design} draws from the pool")
         if self.by == "author":
             raise ValueError("by: author is a keyed hash and cannot be sampled by")
         return self

@@ -78,9 +78,9 @@ def choose(
 
         chosen: Chosen
         if settings.design == "diverse":
-            chosen = diverse(features, numbers, settings.size)
+            chosen = diverse(features, numbers, settings.posts)
         else:
-            chosen = active(features, numbers, settings.size, first=settings.first, label=label, target=task.target)
+            chosen = active(features, numbers, settings.posts, first=settings.first, label=label, target=task.target)
     within = len(pool_ids) / len(ids)
     write_choice({pool_ids[i]: float(p) * within for i, p in zip(chosen.rows, chosen.p, strict=True)}, out)
     say(f"choose: {len(chosen.rows)} of {len(ids)} posts, {settings.design}, from a pool of {len(pool_ids)}")

@@ -64,7 +64,6 @@ def make_app(options: Options) -> FastAPI:
         openapi_url="/openapi.json" if options.api else None,
     )
     app.state.service = service
-    app.add_middleware(Guard, service=service)
 
     @app.exception_handler(Refusal)
     async def refused(_: Request, refusal: Refusal) -> JSONResponse:
@@ -88,6 +87,7 @@ def make_app(options: Options) -> FastAPI:
         _older_paths(app, service)
     if options.page is not None:
         mount(app, service, options.page)
+    app.add_middleware(Guard, service=service)  # last: it stands before everything
     return app
 
 
@@ -184,7 +184,7 @@ def _older_paths(app: FastAPI, service: Service) -> None:
         "/train_model",
         status_code=202,
         response_model=JobOut,
-        responses=codes(400, 401, 403, 404, 408, 409, 413, 422, 429, 500, 503),
+        responses=codes(400, 401, 403, 404, 408, 409, 413, 415, 422, 429, 500, 503),
         openapi_extra=train_body(),
         summary="Train a task anew",
     )
@@ -192,8 +192,11 @@ def _older_paths(app: FastAPI, service: Service) -> None:
         if not service.options.allow_training:
             raise Refusal(403, "training_off", "training is off; start the server with --allow-training")
         data = await request.body()
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind != "application/json" and (data or kind):
+            raise Refusal(415, "unsupported_media_type", "send application/json, or no body")
         task = inputs.parsed(data, TrainIn).task if data else None
-        return shown(await service.jobs.start(_task(service, task)))
+        return shown(await service.jobs.start(await asyncio.to_thread(_task, service, task)))
 
     @app.get("/v1/jobs", response_model=JobsOut, responses=codes(401, 429, 503), summary="Training jobs")
     async def jobs() -> dict[str, Any]:

@@ -15,6 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from assay.serve.hosts import Hosts
 from assay.serve.rates import Rates
 from assay.serve.refusal import Refusal
 from assay.serve.service import Service
@@ -34,6 +35,9 @@ OPEN = (
 )
 
 
+PROBES = ("/healthz", "/readyz", "/metrics")  # of orchestrators, which use names of their own
+
+
 class Guard:
     """ASGI middleware around the whole application."""
 
@@ -41,6 +45,7 @@ class Guard:
         self.app, self.options, self.metrics = app, service.options, service.metrics
         self._keys = [key.encode() for key in service.keys]
         self._rates, self._guesses = service.rates, Rates(GUESSES_PER_MINUTE)
+        self._hosts = Hosts(service.options)
         self.active = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -88,6 +93,8 @@ class Guard:
     def _admit(self, request: Request) -> str:
         """Who asks; Refusal 401, 429 or 503."""
         path, host = request.scope["path"], request.client.host if request.client else ""
+        if path not in PROBES:
+            self._hosts.check(request)
         if self._is_page(path) and path.endswith("/upload"):
             self._rates.take(host)  # files of the page lie on disk for a while
         if path in OPEN or self._is_page(path):

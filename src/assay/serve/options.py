@@ -22,6 +22,7 @@ class Options(Section):
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65_535)] = 8080
     open: bool = False
+    allowed_hosts: list[str] = []
     api: bool = True
     page: Literal["/", "/ui"] | None = None
     show_posts: bool | None = None

@@ -19,17 +19,30 @@ class Rates:
 
     def take(self, caller: str) -> None:
         """Refusal 429 with the time to wait where the bucket is empty."""
-        if self.per_second is None:
-            return
-        now = time.monotonic()
-        left, since = self._left.pop(caller, (self.burst, now))
-        left = min(self.burst, left + (now - since) * self.per_second)
-        allowed = left >= 1
-        self._left[caller] = (left - 1 if allowed else left, now)
-        if len(self._left) > MOST_CALLERS:
-            del self._left[next(iter(self._left))]
-        if not allowed:
+        self.check(caller)
+        self.spend(caller)
+
+    def check(self, caller: str) -> None:
+        """The same refusal, without taking anything."""
+        left = self._now(caller)
+        if self.per_second is not None and left < 1:
             wait = (1 - left) / self.per_second
             raise Refusal(
                 429, "rate_limited", f"more than {60 * self.per_second:g} requests a minute", retry_after_s=wait
             )
+
+    def spend(self, caller: str) -> None:
+        """Take one, or what is left."""
+        if self.per_second is None:
+            return
+        left = self._now(caller)
+        self._left.pop(caller, None)
+        self._left[caller] = (max(0.0, left - 1), time.monotonic())
+        if len(self._left) > MOST_CALLERS:
+            del self._left[next(iter(self._left))]
+
+    def _now(self, caller: str) -> float:
+        """What is in the bucket by now."""
+        now = time.monotonic()
+        left, since = self._left.get(caller, (self.burst, now))
+        return min(self.burst, left + (now - since) * (self.per_second or 0.0))

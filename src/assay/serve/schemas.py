@@ -117,14 +117,15 @@ def predict_body(options: Options, *, several: bool = True) -> dict[str, Any]:
     model: dict[str, Any] = {"enum": [*names, None] if len(names) == 1 else names, "description": said}
     needed = ["model"] if len(names) > 1 else []
     post = _post(options, {"type": ["string", "null"], "contentEncoding": "base64", "format": PICTURE})
-    top = {**post, "properties": {**post["properties"], "model": model}, "required": needed}
+    partial = {"type": "boolean", "description": "score the other posts where one cannot be used"}
+    top = {**post, "properties": {**post["properties"], "model": model, "partial": partial}, "required": needed}
     many = {
         "type": "object",
         "properties": {"posts": {"type": "array", "minItems": 1, "maxItems": options.max_posts, "items": post}},
         "required": ["posts", *needed],
         "additionalProperties": False,
     }
-    many["properties"]["model"] = model  # type: ignore[index]
+    many["properties"] |= {"model": model, "partial": partial}  # type: ignore[operator]
     form = _post(options, {"type": "string", "format": "binary"})
     by_name = {"type": "string", "enum": names, "description": said}
     form = {**form, "properties": {**form["properties"], "model": by_name}, "required": needed}
@@ -138,7 +139,8 @@ def predict_body(options: Options, *, several: bool = True) -> dict[str, Any]:
             "encoding": {name: {"contentType": kinds} for name in ("image", "images")},
         },
     }
-    return {"requestBody": {"required": True, "content": content}}
+    query = {"name": "partial", "in": "query", "required": False, "schema": {"type": "boolean"}}
+    return {"requestBody": {"required": True, "content": content}, "parameters": [query]}
 
 
 def _post(options: Options, picture: dict[str, Any]) -> dict[str, Any]:

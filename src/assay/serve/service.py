@@ -39,11 +39,17 @@ class Service:
             served = self.models.get(asked.model)
             try:
                 posts = await self._packed(served, asked, deadline)
-                found = await served.batcher.submit(posts, max(0.01, deadline - time.monotonic()))
+                usable = [post for number, post in enumerate(posts) if number not in asked.faults]
+                left = max(0.01, deadline - time.monotonic())
+                answers = iter(await served.batcher.submit(usable, left) if usable else [])
                 break
             except Refusal as refusal:  # the model may have been replaced while the pictures were decoded
                 if refusal.code != "shutting_down" or self.models.get(asked.model) is served:
                     raise
+        found = [
+            _failed(served, asked.faults[number]) if number in asked.faults else next(answers)
+            for number in range(len(posts))
+        ]
         for one in found:
             self.metrics.posts.labels(served.name, next(iter(one.values())).status).inc()
         return served, found
@@ -55,7 +61,7 @@ class Service:
         made = served.predictor.trained.preprocessing
         work = partial(
             inputs.packed,
-            asked.posts,
+            asked,
             image_px=made["image_px"],
             max_images=made["max_images"],
             max_pixels=self.options.max_pixels,
@@ -69,3 +75,9 @@ class Service:
             raise Refusal(503, "timeout", said, retry_after_s=1) from None
         finally:
             self.decoding -= count
+
+
+def _failed(served: Served, refusal: Refusal) -> dict[str, Prediction]:
+    """What is said of a post that cannot be used."""
+    reason = f"{refusal.code}: {refusal.detail}"
+    return {task: Prediction("failed", None, reason=reason) for task in served.predictor.targets}

@@ -99,7 +99,7 @@ class Endpoint:
     async def _one(self, request: Request, server: openai.AsyncOpenAI, pace: Pace, ledger: Ledger) -> Made:
         settings = self.settings
         body: dict[str, Any] = {"model": settings.model, "prompt": request.prompt.text, "n": 1}
-        body |= {"size": settings.size} if settings.size else {}
+        body |= {"size": settings.image_size} if settings.image_size else {}
         body |= {"response_format": settings.response_format} if settings.response_format else {}
         body |= {settings.seed_field: request.noise} if settings.seed_field else {}
         if settings.negative_prompt and settings.negative_field:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
+from gradio.processing_utils import save_file_to_cache
 
 from assay.config import ScoreTarget
 from assay.errors import AssayError
@@ -25,15 +26,19 @@ ALL = "all"
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "minimal"}
 
 
-def _upload(height: int) -> gr.Image:
+def _upload(backend: Backend, height: int) -> gr.Image:
     """A picture's file as it came: the server's own checks decode it, not the page's library."""
     found = gr.Image(label="Picture", type="filepath", height=height, sources=["upload", "clipboard"])
-    found.preprocess = _path  # type: ignore[method-assign]
+
+    def path(payload: Any) -> str | None:
+        if payload is None or payload.path is None:
+            return None
+        if not backend.uploads.is_file(payload.path):  # doors.py has looked before; nothing passes this one
+            raise gr.Error("This picture was not uploaded from here; upload it again.", print_exception=False)
+        return str(payload.path)
+
+    found.preprocess = path  # type: ignore[method-assign]
     return found
-
-
-def _path(payload: Any) -> str | None:
-    return payload.path if payload is not None else None
 
 
 def build(backend: Backend, *, api: bool) -> gr.Blocks:
@@ -58,7 +63,7 @@ def build(backend: Backend, *, api: bool) -> gr.Blocks:
 async def _answered(backend: Backend, model: str, text: str, picture: str | None, request: gr.Request) -> str:
     """The card of an answer, or of why there is none."""
     try:
-        asked = backend.asked(model, text, picture)
+        asked = await backend.asked(model, text, picture)
         served, by_task = await backend.score(asked, _caller(request))
     except Refusal as refusal:
         return cards.refused(refusal.detail)
@@ -77,7 +82,7 @@ def _caller(request: gr.Request) -> str:
 def _score_tab(backend: Backend, corpora: dict[str, Corpus]) -> None:
     with gr.Row():
         with gr.Column(scale=5, min_width=300):
-            picture = _upload(280)
+            picture = _upload(backend, 280)
             text = gr.Textbox(label="Caption", lines=3, max_lines=8, max_length=backend.options.max_text)
             model = gr.Dropdown(backend.models, value=backend.models[0], label="Model", visible=len(backend.models) > 1)
             go = gr.Button("Score", variant="primary", elem_id="score")
@@ -119,7 +124,8 @@ async def _explained(backend: Backend, model: str, text: str, picture: str | Non
     try:
         known = _explainable(backend, model)
         task, answer = known.get(which or "") or next(iter(known.values()))
-        return cards.explained(await backend.explain(backend.asked(model, text, picture), task, answer))
+        asked = await backend.asked(model, text, picture)
+        return cards.explained(await backend.explain(asked, task, answer))
     except (Refusal, AssayError, OSError) as error:
         return cards.waiting(f"No explanation: {error}")
 
@@ -135,6 +141,8 @@ def _examples(backend: Backend, corpora: dict[str, Corpus]) -> list[list[str | N
                     kind = "png" if data.startswith(b"\x89PNG") else "jpg"
                     path = folder / f"example-{number}.{kind}"
                     path.write_bytes(data)
+                    for shown in (str(path), save_file_to_cache(path, os.environ["GRADIO_TEMP_DIR"])):
+                        backend.uploads.share(shown)
                     found.append([str(path), text])
             except (AssayError, OSError) as error:
                 say(f"serve: no example posts: {error}")
@@ -289,7 +297,7 @@ def _compare_tab(backend: Backend) -> None:
         return
     with gr.Row():
         with gr.Column(scale=4, min_width=280):
-            picture = _upload(240)
+            picture = _upload(backend, 240)
         with gr.Column(scale=6, min_width=280):
             text = gr.Textbox(label="Caption", lines=3, max_lines=8, max_length=backend.options.max_text)
             with gr.Row():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import hmac
 import os
 import shutil
 import tempfile
@@ -17,29 +18,29 @@ from fastapi.responses import RedirectResponse, Response
 from assay.errors import AssayError, SettingsError
 from assay.scoring.explain import Explanation, explain
 from assay.scoring.predict import Prediction, Predictor
-from assay.serve.inputs import Asked, check, packed
+from assay.serve.inputs import Asked, check_post, packed
 from assay.serve.models import Served
 from assay.serve.options import posts_shown
 from assay.serve.page.corpus import Corpus
-from assay.serve.rates import Rates
+from assay.serve.page.doors import Doors, Uploads
 from assay.serve.refusal import Refusal
 from assay.serve.service import Service
 from assay.student.model import load_trained
 
-GUESSES_PER_MINUTE = 30.0  # of wrong keys at the log-in, of everybody together
 ICON = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect width="32" height="32" rx="7" fill="#1f3a5f"/>'
     '<path d="M6 20h20" stroke="#b9d2f1" stroke-width="5" stroke-linecap="round"/>'
     '<circle cx="19" cy="20" r="5" fill="#fff"/><path d="M8 10h9" stroke="#fff" stroke-width="4"/></svg>'
 )
+OPERATIONS = ("/healthz", "/readyz", "/metrics", "/docs", "/docs/oauth2-redirect", "/openapi.json", "/redoc")
 STEPS = 24  # of integrated gradients
 
 
 class Backend:
     """What the page asks of the server."""
 
-    def __init__(self, service: Service) -> None:
-        self.service, self.options = service, service.options
+    def __init__(self, service: Service, uploads: Uploads) -> None:
+        self.service, self.options, self.uploads = service, service.options, uploads
         self.models = [path.name for path in self.options.models]
         self._copies: dict[str, tuple[str, Predictor]] = {}
         self._one = asyncio.Lock()
@@ -59,12 +60,11 @@ class Backend:
                     found[folder.name if task == folder.name else f"{folder.name}: {task}"] = one
         return found
 
-    def asked(self, model: str, text: str, picture: str | None) -> Asked:
+    async def asked(self, model: str, text: str, picture: str | None) -> Asked:
         """A post as it came from the page; Refusal where it is over a limit."""
-        files = [Path(picture).read_bytes()] if picture else []
-        found = Asked(model, [None], [(text or "", files)])
-        check(found, self.options)
-        return found
+        files = [await asyncio.to_thread(Path(picture).read_bytes)] if picture else []
+        check_post(text or "", files, self.options)
+        return Asked(model, [None], [(text or "", files)])
 
     async def score(self, asked: Asked, caller: str) -> tuple[Served, dict[str, Prediction]]:
         """The answers to a post, through the same queue as those of the API."""
@@ -86,7 +86,7 @@ class Backend:
             predictor = Predictor(served.predictor.trained, max_pixels=self.options.max_pixels, cached=False)
             self._copies[served.name] = served.version, predictor
         made = served.predictor.trained.preprocessing
-        post = packed(asked.posts, image_px=made["image_px"], max_images=1, max_pixels=self.options.max_pixels)[0]
+        post = packed(asked, image_px=made["image_px"], max_images=1, max_pixels=self.options.max_pixels)[0]
         image = post.images[0][1] if post.images else None
         return explain(predictor, text=post.text, image=image, task=task, answer=answer, steps=STEPS)
 
@@ -94,9 +94,9 @@ class Backend:
 def mount(app: FastAPI, service: Service, path: str) -> None:
     """Hang the page into the application below `path`; SettingsError where gradio is lacking."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # nothing is told to anybody
-    uploads = tempfile.mkdtemp(prefix="assay-page-")
-    atexit.register(shutil.rmtree, uploads, ignore_errors=True)
-    os.environ["GRADIO_TEMP_DIR"] = uploads
+    folder = tempfile.mkdtemp(prefix="assay-page-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    os.environ["GRADIO_TEMP_DIR"] = folder
     try:
         import gradio as gr
     except ImportError as error:
@@ -104,18 +104,16 @@ def mount(app: FastAPI, service: Service, path: str) -> None:
     from assay.serve.page import cards
     from assay.serve.page.build import build
 
-    backend = Backend(service)
+    max_bytes = int(service.options.max_body_mib * 2**20)
+    uploads = Uploads(Path(folder), max_bytes=max_bytes)
+    backend = Backend(service, uploads)
     blocks = build(backend, api=service.options.api)
-    guesses = Rates(GUESSES_PER_MINUTE)
+    blocks.has_launched = True  # else the library checks no path (processing_utils._check_allowed)
+    app.add_middleware(Doors, place=path, uploads=uploads, others=OPERATIONS)
 
     def known(_: str, key: str) -> bool:
-        if key in service.keys:
-            return True
-        try:
-            guesses.take("log-in")
-        except Refusal:
-            time.sleep(1)
-        return False
+        given = key.encode("utf-8", "replace")
+        return any([hmac.compare_digest(given, one.encode()) for one in service.keys])  # all: time tells nothing
 
     @app.get("/favicon.ico", include_in_schema=False)
     async def icon() -> Response:
@@ -138,7 +136,7 @@ def mount(app: FastAPI, service: Service, path: str) -> None:
         footer_links=[],
         run_history=False,
         show_error=False,
-        max_file_size=int(service.options.max_body_mib * 2**20),
+        max_file_size=max_bytes,
         ssr_mode=False,
         css_paths=[cards.CSS],
         theme=gr.themes.Soft(

@@ -7,8 +7,6 @@ An instance that cannot be scored has the status `failed` and a reason; a reques
 
 from __future__ import annotations
 
-import base64
-import binascii
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,8 +52,8 @@ def input_fn(request_body: bytes | str, content_type: str = JSON, context: Any =
     if content_type.partition(";")[0].strip().lower() != JSON:
         raise _refused(415, f"content type {content_type[:80]!r}; send {JSON}")
     try:
-        body = orjson.loads(request_body)
-    except orjson.JSONDecodeError as error:
+        body = text.load_json(request_body)
+    except ValueError as error:
         raise _refused(400, "the body is not JSON in UTF-8") from error
     given = body.get("instances") if isinstance(body, dict) else None
     if not isinstance(given, list) or not given:
@@ -97,9 +95,9 @@ def _instance(given: Any) -> Instance:
     files = []
     if encoded:
         try:
-            data = base64.b64decode(encoded, validate=True)
+            data = images.from_base64(encoded)
             images.decode(data, MAX_PIXELS)
-        except (binascii.Error, ValueError):
+        except ValueError:
             return Instance(None, "bad_base64: image_base64 must be base64 of a picture's file")
         except ImageProblem as problem:
             return Instance(None, f"{problem.code}: {problem.detail}")
