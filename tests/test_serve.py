@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import io
 import json
 import os
@@ -111,6 +112,64 @@ def test_the_older_path_keeps_its_shape_and_refuses_paths(server: Server, tmp_pa
     form = server.http.post("/test_model", files={"image": (None, "/etc/passwd")})
     assert form.status_code == 422
     assert server.http.post("/train_model").status_code == 403
+
+
+# ------------------------------------------------------------------------------ odd bodies
+
+
+def test_base64_comes_with_line_breaks_and_as_data_urls(server: Server) -> None:
+    image = picture()
+    wanted = server.predict(image=b64(image)).json()["predictions"][0]["tasks"]
+    forms = (base64.encodebytes(image).decode(), b64(image).replace("A", "A\r\n\t "))
+    for sent in (*forms, *(f"data:image/jpeg;base64,{one}" for one in forms), f"DATA:;BASE64,{b64(image)}"):
+        for body in ({"image": sent}, {"images": [sent]}, {"posts": [{"image": sent}]}):
+            assert server.predict(**body).json()["predictions"][0]["tasks"] == wanted
+        assert server.http.post("/test_model", json={"image": sent}).json()["status"] == "image_only"
+    assert server.predict(image="data:image/png,%89PNG").status_code == 422
+
+
+@pytest.mark.parametrize("half", ["\\ud83d", "\\uDE00", "\\ud83d \\ude00"])
+def test_half_a_character_is_text(server: Server, half: str) -> None:
+    body = f'{{"posts": [{{"id": "1{half}", "text": "good"}}, {{"id": "2", "text": "cut {half}"}}]}}'
+    found = server.http.post("/v1/predict", content=body.encode(), headers={"Content-Type": "application/json"})
+    assert found.status_code == 200
+    one, two = found.json()["predictions"]
+    assert one["id"].startswith("1?")
+    assert two["tasks"] == server.predict(text="cut").json()["predictions"][0]["tasks"]
+
+
+BAD = {"undecodable_image": {"image": b64(b"no picture")}, "bad_base64": {"image": "a"}, "no_content": {"text": " "}}
+BAD |= {"text_too_long": {"text": "a" * 100_001}, "bad_request": {"text": 5}}
+
+
+@pytest.mark.parametrize("code", BAD)
+def test_the_post_at_fault_is_named_and_the_others_can_be_had(server: Server, code: str) -> None:
+    posts = [{"id": "a", "text": "good"}, {"id": "b-7"} | BAD[code], {"text": "bad"}, BAD[code]]
+    refused = server.predict(posts=posts)
+    assert refused.status_code in (413, 422)
+    said = refused.json()["error"]
+    assert said["code"] == code
+    assert said["message"].startswith("posts.1 (id 'b-7'): ")
+    assert server.predict(posts=posts[2:]).json()["error"]["message"].startswith("posts.1: ")
+    by_body = server.predict(posts=posts, partial=True)
+    by_query = server.http.post("/v1/predict", params={"partial": "true"}, json={"posts": posts})
+    for found in (by_body, by_query):
+        answers = found.json()["predictions"]
+        assert [one["id"] for one in answers] == ["a", "b-7", None, None]
+        assert [one["status"] for one in answers] == ["text_only", "failed", "text_only", "failed"]
+        assert answers[1]["reason"].startswith(f"{code}: posts.1 (id 'b-7'): ")
+        assert answers[1]["tasks"]["moods"]["value"] is None
+        assert answers[2]["tasks"] == server.predict(text="bad").json()["predictions"][0]["tasks"]
+
+
+def test_a_browsers_field_without_a_file_is_no_picture(server: Server) -> None:
+    part = 'Content-Disposition: form-data; name="{}"{}\r\n\r\n{}\r\n'
+    empty = part.format("image", '; filename=""\r\nContent-Type: application/octet-stream', "")
+    for more in (empty, empty.replace('"image"', '"images"'), part.format("image", "", "")):
+        body = "--x\r\n" + part.format("text", "", "good day") + "--x\r\n" + more + "--x--\r\n"
+        head = {"Content-Type": "multipart/form-data; boundary=x"}
+        found = server.http.post("/v1/predict", content=body.encode(), headers=head)
+        assert found.json()["predictions"][0]["status"] == "text_only"
 
 
 # ------------------------------------------------------------------------------ hostile inputs
@@ -223,7 +282,8 @@ def test_odd_methods_and_leaving_clients_leave_no_trace(server: Server) -> None:
     for method in ("BREW", "X1", "X2"):
         server.http.request(method, "/v1/predict")
     raw = socket.create_connection(("127.0.0.1", server.port))
-    head = f"POST /v1/predict HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\nContent-Type: application/json\r\n"
+    head = f"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {KEY}\r\n"
+    head += "Content-Type: application/json\r\n"
     raw.sendall((head + "Content-Length: 1000\r\n\r\n{").encode())
     time.sleep(0.2)
     raw.close()
@@ -264,7 +324,8 @@ def test_no_key_or_a_wrong_one(headers: dict[str, str], server: Server) -> None:
 def test_slow_upload_is_ended_and_others_are_served(server: Server) -> None:
     """A client that sends a byte a second is told 408 after the time-out; meanwhile others get their answers."""
     raw = socket.create_connection(("127.0.0.1", server.port))
-    head = f"POST /v1/predict HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\nContent-Type: application/json\r\n"
+    head = f"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {KEY}\r\n"
+    head += "Content-Type: application/json\r\n"
     raw.sendall((head + "Content-Length: 1000\r\n\r\n").encode())
     started = time.monotonic()
     stop = threading.Event()

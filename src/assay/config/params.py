@@ -17,7 +17,6 @@ from assay.config.students import Student
 from assay.config.tasks import Task
 from assay.errors import SettingsError
 
-
 UNSEEN = ("size", "nfiles")
 RENAMED = {r"tasks\.[^.]+\.sample\.size": "posts", r"generators\.[^.]+\.size": "image_size"}
 

@@ -53,9 +53,12 @@ class Guard:
             await self.app(scope, receive, send)
             return
         started, status, begun = time.perf_counter(), 500, False
+        refused: list[Refusal] = []  # while the body was read: what an application below makes of it is not sent
 
         async def counted(message: Message) -> None:
             nonlocal status, begun
+            if refused and not begun:
+                return
             if message["type"] == "http.response.start":
                 status, begun = message["status"], True
             await send(message)
@@ -65,8 +68,11 @@ class Guard:
         scope["deadline"] = time.monotonic() + self.options.timeout_s
         try:
             caller = self._admit(Request(scope))
-            await self.app(scope, self._limited(scope, receive), counted)
+            await self.app(scope, self._limited(scope, receive, refused), counted)
+            if refused and not begun:
+                raise refused.pop()
         except Refusal as refusal:
+            refused.clear()
             if not begun:
                 await answer(refusal)(scope, receive, counted)
         except asyncio.CancelledError:
@@ -75,6 +81,9 @@ class Guard:
         except ClientDisconnect:
             status = 499  # nobody is there to be told
         except Exception:
+            if refused and not begun:
+                await answer(refused.pop())(scope, receive, counted)
+                return
             if not begun:
                 await answer(Refusal(500, "internal", "the server failed; its log has the time"))(
                     scope, receive, counted
@@ -122,7 +131,7 @@ class Guard:
             return path not in OPEN
         return place is not None and (path == place or path.startswith(f"{place}/"))
 
-    def _limited(self, scope: Scope, receive: Receive) -> Receive:
+    def _limited(self, scope: Scope, receive: Receive, refused: list[Refusal]) -> Receive:
         """The body, cut off where it grows over the limit or trickles."""
         most = int(self.options.max_body_mib * 2**20)
         told = dict(scope["headers"]).get(b"content-length", b"0")
@@ -149,7 +158,11 @@ class Guard:
             nonlocal body_done
             if body_done:
                 return await receive()  # waits for the client to leave
-            message = await limited()
+            try:
+                message = await limited()
+            except Refusal as refusal:
+                refused.append(refusal)
+                raise
             body_done = message["type"] != "http.request" or not message.get("more_body", False)
             return message
 

@@ -19,6 +19,7 @@ from assay.serve.refusal import Refusal
 from assay.student.features import PostInputs
 
 IN_A_THREAD = 200_000  # bytes of JSON from which its reading would hold up others
+FLAGS = {"true": True, "false": False, "1": True, "0": False}
 STATUS = {"decompression_bomb": 413, "undecodable_image": 422}
 
 
@@ -45,7 +46,7 @@ class PredictIn(PostIn):
 class Asked:
     """A request for predictions: the model's name, and text and picture files of each post.
 
-    `faults`: the posts that cannot be used, by number, where the request is `partial`.
+    `faults`: the posts that cannot be used, by number, where `several` are asked for and the request is `partial`.
     """
 
     model: str | None
@@ -60,7 +61,7 @@ class Asked:
         if self.several:
             named = f"posts.{number}" + ("" if self.ids[number] is None else f" (id {self.ids[number]!r})")
             refusal = Refusal(refusal.status, refusal.code, f"{named}: {refusal.detail}")
-        if not self.partial:
+        if not (self.partial and self.several):
             raise refusal
         self.faults[number] = refusal
 
@@ -68,9 +69,10 @@ class Asked:
 async def read(request: Request, options: Options) -> Asked:
     """What a request asks for; Refusal 400, 413, 415 or 422 where it cannot be read.
 
-    With `partial=true` in the query or `partial: true` in the JSON, a post that cannot be used spoils no other.
+    With `partial=true` in the query or `partial: true` in the JSON, a post of a list that cannot be used spoils no
+    other.
     """
-    partial = request.query_params.get("partial", "").lower() in ("true", "1")
+    partial = _flag(request.query_params.getlist("partial"))
     kind, told = parse_options_header(request.headers.get("content-type", ""))
     if kind == b"application/json":
         data = await request.body()
@@ -83,7 +85,7 @@ async def read(request: Request, options: Options) -> Asked:
         try:
             most = options.max_images + 16
             async with request.form(max_files=most, max_fields=16, max_part_size=4 * options.max_text + 1024) as form:
-                return await _from_form(form, options, partial=partial)
+                return await _from_form(form, options)
         except (Refusal, ClientDisconnect):
             raise
         except Exception as error:  # the parser's own errors, of several kinds
@@ -116,17 +118,21 @@ def _fitted(raw: dict[str, Any], schema: type[BaseModel]) -> Any:
 
 
 def _from_json(data: bytes, options: Options, *, partial: bool) -> Asked:
-    raw = _loaded(data)
+    raw = _whole(_loaded(data))
     _check_counts(raw, options)
     body: PredictIn = _fitted(raw, PredictIn)
     if body.posts is not None and (body.text or body.image or body.images):
         raise Refusal(422, "bad_request", "give posts, or text and image at the top, not both")
     several = body.posts is not None
+    if not several and "partial" in raw:
+        raise Refusal(422, "bad_request", "partial: only of several posts")
     top = {name: raw[name] for name in PostIn.model_fields if name in raw}
-    asked = Asked(_readable(body.model), [], [], partial or body.partial, several)
+    asked = Asked(body.model, [], [], partial or body.partial, several)
     for number, given in enumerate(body.posts or [top]):
+        if isinstance(given, dict):
+            given = _whole(given)
         told = given.get("id") if isinstance(given, dict) else None
-        asked.ids.append(_readable(told[:256]) if isinstance(told, str) else None)
+        asked.ids.append(told[:256] if isinstance(told, str) else None)
         asked.posts.append(("", []))
         try:
             one: PostIn = _fitted(given, PostIn)
@@ -139,9 +145,19 @@ def _from_json(data: bytes, options: Options, *, partial: bool) -> Asked:
     return asked
 
 
-def _readable(value: str | None) -> str | None:
-    """A name without half characters, which cannot be sent back."""
-    return None if value is None else value.encode("utf-8", "replace").decode()
+def _flag(told: list[str]) -> bool:
+    """A flag of a query, false where it is not there."""
+    if len(told) > 1 or any(value not in FLAGS for value in told):
+        raise Refusal(422, "bad_request", "partial: must be true or false, once")
+    return bool(told) and FLAGS[told[0]]
+
+
+def _whole(given: dict[str, Any]) -> dict[str, Any]:
+    """A post without half characters: a text does without them, an id, which is sent back, has a mark there."""
+    return {
+        key: one.encode("utf-8", "ignore" if key == "text" else "replace").decode() if isinstance(one, str) else one
+        for key, one in given.items()
+    }
 
 
 def _check_counts(raw: dict[str, Any], options: Options) -> None:
@@ -155,7 +171,7 @@ def _check_counts(raw: dict[str, Any], options: Options) -> None:
             raise Refusal(413, "too_many_images", f"{len(pictures)} pictures; at most {options.max_images} a post")
 
 
-async def _from_form(form: FormData, options: Options, *, partial: bool) -> Asked:
+async def _from_form(form: FormData, options: Options) -> Asked:
     files, fields = [], dict[str, str]()
     for name, value in form.multi_items():
         if name in ("image", "images"):
@@ -164,20 +180,15 @@ async def _from_form(form: FormData, options: Options, *, partial: bool) -> Aske
             if not isinstance(value, UploadFile):
                 raise Refusal(422, "bad_request", f"{name} must be an uploaded file; a path of the server is refused")
             files.append(await value.read())
-        elif name in ("text", "model", "id", "partial") and isinstance(value, str):
+        elif name in ("text", "model", "id") and isinstance(value, str):
             fields[name] = value
         else:
-            raise Refusal(422, "bad_request", f"unknown field {name[:60]!r}; allowed: text, image, images, model, id, partial")
+            raise Refusal(422, "bad_request", f"unknown field {name[:60]!r}; allowed: text, image, images, model, id")
     if sum(name == "images" for name, _ in form.multi_items()) > options.max_images:
         raise Refusal(413, "too_many_images", f"more than {options.max_images} files in images")
     one: PostIn = _fitted({name: fields[name] for name in ("id", "text") if name in fields}, PostIn)
-    partial = partial or fields.get("partial", "").lower() in ("true", "1")
-    asked = Asked(fields.get("model"), [one.id], [(one.text, files)], partial)
-    try:
-        check_post(one.text, files, options)
-    except Refusal as refusal:
-        asked.fault(0, refusal)
-    return asked
+    check_post(one.text, files, options)
+    return Asked(fields.get("model"), [one.id], [(one.text, files)])
 
 
 def check_post(body: str, files: Sequence[bytes], options: Options) -> None:

@@ -117,15 +117,17 @@ def predict_body(options: Options, *, several: bool = True) -> dict[str, Any]:
     model: dict[str, Any] = {"enum": [*names, None] if len(names) == 1 else names, "description": said}
     needed = ["model"] if len(names) > 1 else []
     post = _post(options, {"type": ["string", "null"], "contentEncoding": "base64", "format": PICTURE})
-    partial = {"type": "boolean", "description": "score the other posts where one cannot be used"}
-    top = {**post, "properties": {**post["properties"], "model": model, "partial": partial}, "required": needed}
+    top = {**post, "properties": {**post["properties"], "model": model}, "required": needed}
     many = {
         "type": "object",
         "properties": {"posts": {"type": "array", "minItems": 1, "maxItems": options.max_posts, "items": post}},
         "required": ["posts", *needed],
         "additionalProperties": False,
     }
-    many["properties"] |= {"model": model, "partial": partial}  # type: ignore[operator]
+    strict = {"enum": [False], "description": "true: score the other posts where one cannot be used"}
+    lenient = {"posts": {**many["properties"]["posts"], "items": {}}, "model": model, "partial": {"enum": [True]}}  # type: ignore[index]
+    some = {**many, "properties": lenient, "required": ["posts", "partial", *needed]}
+    many["properties"] |= {"model": model, "partial": strict}  # type: ignore[operator]
     form = _post(options, {"type": "string", "format": "binary"})
     by_name = {"type": "string", "enum": names, "description": said}
     form = {**form, "properties": {**form["properties"], "model": by_name}, "required": needed}
@@ -133,14 +135,13 @@ def predict_body(options: Options, *, several: bool = True) -> dict[str, Any]:
         form["properties"][name] = {"type": "string", "maxLength": most}
     kinds = ", ".join(f"image/{kind}" for kind in ("png", "jpeg", "webp", "gif", "bmp", "tiff", "avif"))
     content = {
-        "application/json": {"schema": {"oneOf": [top, many]} if several else top},
+        "application/json": {"schema": {"oneOf": [top, many, some]} if several else top},
         "multipart/form-data": {
             "schema": form,
             "encoding": {name: {"contentType": kinds} for name in ("image", "images")},
         },
     }
-    query = {"name": "partial", "in": "query", "required": False, "schema": {"type": "boolean"}}
-    return {"requestBody": {"required": True, "content": content}, "parameters": [query]}
+    return {"requestBody": {"required": True, "content": content}}
 
 
 def _post(options: Options, picture: dict[str, Any]) -> dict[str, Any]:
