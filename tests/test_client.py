@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
 import math
 import time
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -133,8 +131,9 @@ def test_answers_that_were_cut_are_not_asked_again(posts: Path, stub: StubTeache
         if "caption 3" in str(request["messages"])
         else (200, valid_answer(request))
     )
-    figures, _ = run(posts, settings(stub.url))
-    assert figures["failed"] == {"total": 1, "invalid_answer": 1}
+    figures, labels = run(posts, settings(stub.url))
+    assert figures["failed"] == {"total": 1, "cut_answer": 1}
+    assert "raise annotate.teacher.max_tokens above 300" in next(row["reason"] for row in labels if row["reason"])
     assert sum("caption 3" in str(request["messages"]) for request in stub.requests) == 1
 
 
@@ -407,25 +406,27 @@ def test_a_server_that_asks_for_hours_ends_the_run(posts: Path, stub: StubTeache
         run(posts, settings(stub.url, retries=3))
 
 
-def test_a_claim_that_grows_old_in_the_queue_is_renewed_or_given_up(
+def test_claims_in_hand_are_renewed_and_lost_ones_given_up(
     posts: Path, stub: StubTeacher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    claims: list[str] = []
-    claim = AnswerStore.claim
+    """A heartbeat renews what is in hand; what another process took meanwhile is not asked, but waited for."""
+    renewed: list[list[str]] = []
+    stolen: list[str] = []
 
-    def counted(self: AnswerStore, key: str, lease_s: float = 1.0) -> bool:
-        claims.append(key)
-        if claims.count(key) == 2 and len(set(claims)) == 3:  # one of the old claims: another process has it
-            return False
-        return claim(self, key, lease_s)
+    def renew(self: AnswerStore, keys: Any, lease_s: float = 1.0) -> set[str]:
+        renewed.append(list(keys))
+        if not stolen and len(renewed[-1]) == 3:
+            stolen.append(renewed[-1][-1])
+            return {stolen[0]}
+        return set()
 
-    monkeypatch.setattr(AnswerStore, "claim", counted)
-    clock = itertools.count(step=1_000_000)
-    monkeypatch.setattr(asking, "time", SimpleNamespace(monotonic=lambda: next(clock)))  # claims are old at once
-    figures, _ = run(posts, settings(stub.url, concurrency=1))
+    monkeypatch.setattr(AnswerStore, "renew", renew)
+    monkeypatch.setattr(asking, "LEASE_S", 0.04)
+    stub.delay_s = 0.1
+    figures, _ = run(posts, settings(stub.url, concurrency=3, requests_per_minute=300))
     assert figures["answered"] == 6
-    assert len(stub.requests) == 6
-    assert len(claims) > 12
+    assert stolen
+    assert len(renewed) > 3
 
 
 def test_the_deadline_of_a_post_bounds_its_tries(posts: Path, stub: StubTeacher) -> None:

@@ -120,7 +120,7 @@ def test_without_an_audit_log_nothing_more_is_sent(
     monkeypatch.setattr(AuditLog, "add", full)
     with pytest.raises(TeacherError, match=r"audit log .*No space left on device; nothing more is sent"):
         run(posts, settings(stub.url, concurrency=1))
-    assert len(stub.requests) == 1
+    assert not stub.requests  # the line stands before the request leaves
 
 
 # --------------------------------------------------------------------------------------------- plan

@@ -293,7 +293,7 @@ def test_passing_faults_are_not_frozen(sample: Path, stub: StubTeacher) -> None:
     stub.reply = lambda request: (
         (503, {"error": {"message": "busy"}}) if "number 3" in str(request) else (200, valid_answer(request))
     )
-    with pytest.raises(TooManyFailures, match=r"1 of 14 posts failed for passing reasons \(1 http_503\)"):
+    with pytest.raises(TooManyFailures, match=r"1 of 14 posts failed for passing reasons \(1 http_503: busy\), over"):
         run(sample, settings(stub.url))
     assert not (sample.parent / "labels.parquet").exists()
     figures, labels = run(sample, settings(stub.url, max_failed_share=0.1))

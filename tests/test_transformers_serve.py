@@ -59,7 +59,7 @@ def test_nonsense_is_recorded_and_never_guessed(served: tuple[str, str], posts: 
     url, model = served
     found = settings(url, max_tokens=12, timeout_s=120.0, concurrency=2)
     found = found.model_copy(update={"teacher": found.teacher.model_copy(update={"model": model})})
-    with pytest.raises(DataError, match="no post got a label; the first reason: invalid_answer"):
+    with pytest.raises(DataError, match="no post got a label; the first reason: cut_answer"):
         run(posts, found)
     with AnswerStore() as store:
         kept = store.rows("SELECT status, raw_answer, prompt_tokens FROM answers")

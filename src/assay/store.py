@@ -6,6 +6,7 @@ and lease before it is worked on, and the claim of a dead owner is free.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import socket
 import sqlite3
@@ -18,9 +19,9 @@ from typing import Any, ClassVar, Self
 
 from assay.errors import AssayError
 
-LEASE_S = 120.0
+LEASE_S = 120.0  # renewed by whoever lives (see renew); a dead owner's claim is free after it at the latest
 _CLAIMS = """
-PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;
+PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;
 CREATE TABLE IF NOT EXISTS claims(
     key TEXT PRIMARY KEY, host TEXT, pid INTEGER, started TEXT, expires REAL
 ) WITHOUT ROWID;
@@ -41,7 +42,7 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._host, self._pid = socket.gethostname(), os.getpid()
+        self._host, self._pid = machine(), os.getpid()
         self._started = process_start(self._pid)
         try:
             self._db = sqlite3.connect(self.path, isolation_level=None, timeout=60)
@@ -101,6 +102,52 @@ class Store:
         """Give a claim back without content."""
         self._run("DELETE FROM claims WHERE key = ? AND host = ? AND pid = ?", (key, self._host, self._pid))
 
+    def renew(self, keys: Iterable[str], lease_s: float = LEASE_S) -> set[str]:
+        """Hold claims for longer; returns the keys that this process holds no more."""
+        lost = set()
+        with self.writing() as db:
+            for key in keys:
+                mine = (time.time() + lease_s, key, self._host, self._pid, self._started)
+                changed = db.execute(
+                    "UPDATE claims SET expires = ? WHERE key = ? AND host = ? AND pid = ? AND started = ?", mine
+                )
+                if not changed.rowcount:
+                    lost.add(key)
+        return lost
+
+    def holder(self, key: str) -> str | None:
+        """Who holds a claim, for people; None where nobody does."""
+        found = self._run("SELECT host, pid, expires FROM claims WHERE key = ?", (key,))
+        return _named(*found[0]) if found else None
+
+    def claims(self) -> list[dict[str, Any]]:
+        """The claims there are, counted by their owners: who, how many, until when at most, and whether it lives."""
+        rows = self._run(
+            "SELECT host, pid, started, COUNT(*), MAX(expires) FROM claims GROUP BY 1, 2, 3 ORDER BY 1, 2", ()
+        )
+        found = []
+        for host, pid, started, count, expires in rows:
+            gone = expires < time.time() or self.is_gone(host, pid, started)
+            state = "gone" if gone else "lives" if host == self._host else "elsewhere"
+            until = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(expires))
+            found.append({"owner": owner_name(host, pid), "claims": count, "until": until, "state": state})
+        return found
+
+    def release_owner(self, owner: str) -> int:
+        """Give back all claims of an owner as `claims` names it, of a state such as `gone`, or of `all`."""
+        chosen = [
+            row
+            for row in self.claims()
+            if owner in ("all", row["owner"]) or (owner == "gone" and row["state"] == "gone")
+        ]
+        names = {row["owner"] for row in chosen}
+        count = 0
+        with self.writing() as db:
+            for host, pid in db.execute("SELECT DISTINCT host, pid FROM claims").fetchall():
+                if owner_name(host, pid) in names:
+                    count += db.execute("DELETE FROM claims WHERE host = ? AND pid = ?", (host, pid)).rowcount
+        return count
+
     @property
     def owner(self) -> tuple[str, int, str]:
         """Host, process number and start of this process."""
@@ -138,6 +185,36 @@ class Store:
 
     def _broken(self, error: sqlite3.Error) -> AssayError:
         return self.error(f"{self.name} {self.path}: {error}; nothing kept before is lost")
+
+
+def machine() -> str:
+    """This machine and process namespace: host name, and a digest of machine, boot and namespace.
+
+    Containers may share a host name and count their processes from 1 each: a process number says nothing
+    outside of the namespace that it is of.
+    """
+    facts = []
+    for path in ("/etc/machine-id", "/proc/sys/kernel/random/boot_id"):
+        try:
+            with open(path, encoding="ascii") as file:
+                facts.append(file.read().strip())
+        except (OSError, ValueError):
+            facts.append("")
+    try:
+        facts.append(os.readlink("/proc/self/ns/pid"))
+    except OSError:
+        facts.append("")
+    return f"{socket.gethostname()}/{hashlib.sha256(' '.join(facts).encode()).hexdigest()[:12]}"
+
+
+def owner_name(host: str, pid: int) -> str:
+    """An owner of claims in one word."""
+    return f"{host}:{pid}"
+
+
+def _named(host: str, pid: int, expires: float) -> str:
+    left = max(0.0, expires - time.time())
+    return f"{owner_name(host, pid)}, for at most {left:.0f} s more without a sign of life"
 
 
 def process_start(pid: int) -> str:

@@ -17,10 +17,25 @@ def add_answers(commands: Any) -> None:
     """Add `answers` and its own commands to the command line."""
     answers = commands.add_parser("answers", help="say what the answer store holds; plan, export, import")
     answers.add_argument(
-        "--forget-failed", action="store_true", help="delete lasting failures, of images of audits too"
+        "--forget-failed",
+        action="store_true",
+        help="delete lasting failures and unusable answers, of images of audits too, so that they are asked again",
+    )
+    answers.add_argument(
+        "--ask-again",
+        action="append",
+        default=[],
+        metavar="STATUS|REASON",
+        help="delete what is kept with this status (failed, invalid) or reason (such as http_403); may be repeated",
     )
     answers.set_defaults(run=_answers)
     below = answers.add_subparsers(metavar="ACTION")
+
+    claims = below.add_parser("claims", help="who is asking which questions now, and what dead processes still hold")
+    claims.add_argument(
+        "--release", metavar="OWNER", help="give back the claims of an owner, of those that are `gone`, or of `all`"
+    )
+    claims.set_defaults(run=_claims)
 
     plan = below.add_parser("plan", help="what annotate would ask, cost and take; nothing is sent")
     plan.add_argument("--task", required=True)
@@ -53,7 +68,24 @@ def _answers(args: argparse.Namespace) -> None:
             say(f"{store.forget_failed()} failed answers deleted; they will be asked again")
             with ImageStore() as pictures:
                 say(f"{pictures.forget_failed()} failed images deleted; they will be made again")
-        for row in store.summary():
+        if args.ask_again:
+            known = {row[name] for row in store.reasons() for name in ("status", "reason")}
+            unknown = [one for one in args.ask_again if one not in known]
+            if unknown:
+                there = ", ".join(sorted(known)) or "nothing"
+                raise SettingsError(f"--ask-again {', '.join(unknown)}: nothing is kept with it; there is: {there}")
+            say(f"{store.forget(args.ask_again)} answers deleted; they will be asked again")
+        for row in (*store.summary(), *store.reasons()):
+            print(json.dumps(row, ensure_ascii=False))
+
+
+def _claims(args: argparse.Namespace) -> None:
+    from assay.teacher.answers import AnswerStore
+
+    with AnswerStore() as store:
+        if args.release:
+            say(f"{store.release_owner(args.release)} claims given back")
+        for row in store.claims():
             print(json.dumps(row))
 
 

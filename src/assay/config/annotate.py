@@ -15,7 +15,8 @@ ALL_MASKED: list[Masked] = ["email", "phone", "handle", "url"]
 SECRET_HEADERS = ("authorization", "cookie", "api-key", "x-api-key", "proxy-authorization")
 
 
-OWN_FIELDS = {"model", "messages", "stream", "n", "response_format", "tools", "max_tokens", "max_completion_tokens"}
+OWN_FIELDS = {"model", "messages", "response_format", "tools", "tool_choice"}
+ONLY = {"stream": False, "n": 1}  # all that can be read
 
 
 def check_headers(headers: dict[str, str]) -> None:
@@ -33,8 +34,10 @@ class Teacher(Section):
     api_key_env: str | None = None
     headers: dict[str, str] = {}
     extra_body: dict[str, Any] = {}
-    temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = 0.0
     max_tokens: Positive = 300
+    token_limit: Literal["auto", "max_tokens", "max_completion_tokens"] = "auto"
+    system_role: Literal["auto", "system", "developer", "user"] = "auto"
     structure: Literal["auto", "json_schema", "tool", "plain"] = "auto"
     concurrency: Annotated[int, Field(ge=1, le=512)] = 8
     requests_per_minute: Annotated[float, Field(gt=0)] | None = None
@@ -57,6 +60,9 @@ class Teacher(Section):
         taken = sorted(set(self.extra_body) & OWN_FIELDS)
         if taken:
             raise ValueError(f"extra_body may not set {', '.join(taken)}, which assay sets itself")
+        for name, value in ONLY.items():
+            if self.extra_body.get(name, value) not in (value, None):
+                raise ValueError(f"extra_body.{name} may be {value} only: one answer, in one piece")
         return self
 
 

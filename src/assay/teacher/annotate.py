@@ -7,7 +7,6 @@ now and what came from the store is in the returned figures.
 from __future__ import annotations
 
 import io
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from assay.progress import say
 from assay.teacher.answers import COLUMNS, Answer, AnswerStore
 from assay.teacher.asking import Round, ask
 from assay.teacher.dry_run import write_requests
+from assay.teacher.faults import counted
 from assay.teacher.labels import LabelsFile, labelled, row_of
 from assay.teacher.quality import Humans, agreement_figures, ask_anchors, drift_figures, read_humans
 from assay.teacher.questions import Asker, Keys, all_keys, each, questions, rows
@@ -63,12 +63,13 @@ def annotate(
         with LabelsFile(out, target) as file:
             compared = _write(sample, asker, keys, store, done, file, people := read_humans(humans, target))
             if file.posts and file.passing / file.posts > settings.max_failed_share:
-                counts = Counter(fault.code for fault in done.passing.values()).most_common()
                 raise TooManyFailures(
                     f"{file.passing} of {file.posts} posts failed for passing reasons "
-                    f"({', '.join(f'{n} {code}' for code, n in counts)}), over annotate.max_failed_share "
+                    f"({counted(done.passing.values())}), over annotate.max_failed_share "
                     f"{settings.max_failed_share:g}; all answers are kept, run again to ask the rest"
                 )
+            if file.lacking():
+                say(f"annotate: {file.lacking()}; `assay answers --ask-again REASON` has them asked again")
             figures = file.finish()
     figures |= {"asked": done.asked, "from_store": done.from_store}
     return figures | agreement_figures(compared, target, people) | drift_figures(drift, target)
@@ -85,15 +86,17 @@ def _write(
 ) -> list[dict[str, Any]]:
     """Write the table from the store, some rows at a time; returns the rows that agreement is measured on."""
     compared = []
+    spoilt: dict[str, str] = {}
     for batch in stream(sample, ["post_id", "text", "inclusion_p"], LABEL_ROWS):
         answers = store.get(each(keys[row["post_id"]] for row in batch))
-        found = [labelled(row, keys[row["post_id"]], answers, done.passing, asker.rubric) for row in batch]
+        found = [labelled(row, keys[row["post_id"]], answers, done.passing, asker.rubric, spoilt) for row in batch]
         file.add(found, {post for post in (row["post_id"] for row in batch) if _is_open(keys[post], answers)})
         compared += [
             {name: row[name] for name in ("post_id", "value", "repeat", "second")}
             for row in found
             if row["status"] == "ok" and _is_compared(row, people)
         ]
+    store.mark_invalid(spoilt)
     return compared
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,11 @@ WAY_S = 30 * 86400.0  # servers change: how they take questions is found out ane
 
 @dataclass(frozen=True)
 class Answer:
-    """What a server said to one question: status `ok` with the raw answer, or `failed` with a reason."""
+    """What a server said to one question.
+
+    Status `ok` with the raw answer; `invalid` with the raw answer and why it cannot be used; `failed` with the
+    reason of a refusal.
+    """
 
     key: str
     status: str
@@ -40,6 +44,9 @@ CREATE TABLE IF NOT EXISTS answers(
 CREATE TABLE IF NOT EXISTS ways(
     base_url TEXT, model TEXT, structure TEXT, logprobs INTEGER, found_at REAL, PRIMARY KEY(base_url, model)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS dialects(
+    base_url TEXT, model TEXT, fields TEXT, found_at REAL, PRIMARY KEY(base_url, model)
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS spent(scope TEXT, key TEXT, usd REAL, outcome TEXT, at REAL);
 CREATE INDEX IF NOT EXISTS spent_scope ON spent(scope);
 CREATE TABLE IF NOT EXISTS reserved(scope TEXT, key TEXT, usd REAL, host TEXT, pid INTEGER, started TEXT);
@@ -48,6 +55,9 @@ CREATE TABLE IF NOT EXISTS batches(
     keys TEXT, structure TEXT, logprobs INTEGER, at REAL
 ) WITHOUT ROWID;
 """
+
+
+_UNUSABLE = "(status = 'invalid' OR (status = 'ok' AND (raw_answer IS NULL OR TRIM(raw_answer) = '')))"
 
 
 class AnswerStore(Store):
@@ -104,11 +114,55 @@ class AnswerStore(Store):
             "INSERT OR REPLACE INTO ways VALUES (?, ?, ?, ?, ?)", (base_url, model, structure, logprobs, time.time())
         )
 
+    def dialect(self, base_url: str, model: str) -> str | None:
+        """Which fields a model takes, as a run of the last weeks found (see dialect.Dialect)."""
+        found = self._run(
+            "SELECT fields FROM dialects WHERE base_url = ? AND model = ? AND found_at > ?",
+            (base_url, model, time.time() - WAY_S),
+        )
+        return str(found[0][0]) if found else None
+
+    def keep_dialect(self, base_url: str, model: str, fields: str) -> None:
+        """Remember which fields a model takes."""
+        self._run("INSERT OR REPLACE INTO dialects VALUES (?, ?, ?, ?)", (base_url, model, fields, time.time()))
+
+    def mark_invalid(self, reasons: Mapping[str, str]) -> None:
+        """Answers kept as `ok` by earlier versions that cannot be used: say so, with the reason, by key."""
+        if reasons:
+            with self.writing() as db:
+                statement = "UPDATE answers SET status = 'invalid', reason = ? WHERE key = ? AND status = 'ok'"
+                db.executemany(statement, [(reason, key) for key, reason in reasons.items()])
+
     def forget_failed(self) -> int:
-        """Delete the lasting failures, so that they are asked again; returns how many."""
+        """Delete lasting failures and answers that cannot be used, so that they are asked again; returns how many."""
+        return self.forget(["failed", "invalid"])
+
+    def forget(self, which: Sequence[str]) -> int:
+        """Delete what has one of these statuses or reasons (`invalid`, `http_403`, …); returns how many."""
         before = self._db.total_changes
-        self._run("DELETE FROM answers WHERE status = 'failed'", ())
+        with self.writing() as db:
+            for one in which:
+                if one == "invalid":
+                    db.execute(f"DELETE FROM answers WHERE {_UNUSABLE}")
+                elif one != "ok":
+                    db.execute("DELETE FROM answers WHERE status = ? OR reason = ? OR substr(reason, 1, ?) = ?",
+                               (one, one, len(one) + 1, f"{one}:"))  # fmt: skip
         return self._db.total_changes - before
+
+    def reasons(self) -> list[dict[str, Any]]:
+        """Why stored questions have no usable answer: counts by status and reason, with one example of each."""
+        rows = self._run(
+            f"SELECT CASE WHEN status = 'ok' THEN 'invalid' ELSE status END, COALESCE(reason, 'empty_answer') "
+            f"FROM answers WHERE status <> 'ok' OR {_UNUSABLE}",
+            (),
+        )
+        found: dict[tuple[str, str], list[str]] = {}
+        for status, reason in rows:
+            found.setdefault((status, str(reason).split(":")[0]), []).append(str(reason))
+        return [
+            {"status": status, "reason": code, "answers": len(seen), "example": seen[0][:200]}
+            for (status, code), seen in sorted(found.items())
+        ]
 
     def summary(self) -> list[dict[str, Any]]:
         """Counts, tokens and cost for each model and status."""

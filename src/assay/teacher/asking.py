@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -11,14 +10,18 @@ from dataclasses import dataclass, field
 from assay.config import Teacher
 from assay.errors import AccountRefused, AssayError
 from assay.progress import progress, say
+from assay.store import LEASE_S
 from assay.teacher.answers import Answer, AnswerStore
-from assay.teacher.client import Client, Reply
+from assay.teacher.client import Client
+from assay.teacher.dialect import Dialect
 from assay.teacher.faults import LastingFault, PassingFault, Taken
 from assay.teacher.money import AuditLog, Meter
 from assay.teacher.questions import Asker
+from assay.teacher.reading import Reply
 from assay.teacher.structure import Question, Way
 
 SAME_FAULT_LIMIT = 10  # so many refusals in a row: the set-up is wrong, not the posts
+PASSING_LIMIT = 30  # so many questions in a row that no try brought an answer to: the server is not well
 Asked = tuple[str, str, Question]  # key, question digest, question
 
 
@@ -66,42 +69,50 @@ class _Asking:
         done: Round,
     ) -> None:
         self.questions, self.count, self.teacher, self.store, self.done = questions, count, teacher, store, done
-        self.lease = teacher.deadline_s + 2 * teacher.timeout_s + 60
         self.client = Client(
             teacher,
             asker.settings,
             asker.rubric,
             meter=meter,
             known_way=store.way(teacher.base_url, teacher.model),
+            known_dialect=store.dialect(teacher.base_url, teacher.model),
             on_way=self._found_way,
             before_send=self._still_mine,
         )
-        self.claimed: dict[str, float] = {}  # when, of the questions in hand
+        self.claimed: set[str] = set()  # the questions in hand
+        self.lost: set[str] = set()  # of these, what another process has taken meanwhile
         self.stop: AssayError | None = None
         self.hopeless = 0  # faults in a row that no other post is likely to escape
         self.waiting = False
         self.later: deque[Asked] = deque()  # held by another process
 
-    def _found_way(self, way: Way) -> None:
+    def _found_way(self, way: Way, dialect: Dialect) -> None:
         self.store.keep_way(self.teacher.base_url, self.teacher.model, way.structure, way.logprobs)
+        self.store.keep_dialect(self.teacher.base_url, self.teacher.model, dialect.as_json())
         if self.teacher.base_url != "demo":
-            say(f"annotate: {self.teacher.model} takes questions as {way}")
+            said = f"; {dialect}" if str(dialect) else ""
+            say(f"annotate: {self.teacher.model} takes questions as {way}{said}")
 
     def _still_mine(self, key: str) -> None:
-        """Renew a claim that grows old while a question waits for its turn; Taken when it is lost."""
-        now = time.monotonic()
-        if key in self.claimed and now - self.claimed[key] > self.lease / 2:
-            if not self.store.claim(key, self.lease):
-                raise Taken
-            self.claimed[key] = now
+        """Taken where the claim on a question ran out while it waited for its turn."""
+        if key in self.lost:
+            raise Taken
+
+    async def _beat(self) -> None:
+        """Renew the claims on the questions in hand, for as long as this process lives."""
+        while True:
+            await asyncio.sleep(LEASE_S / 4)
+            self.lost |= self.store.renew(list(self.claimed), LEASE_S)
 
     async def run(self) -> None:
         self.bar = progress(what="annotate", total=self.count)
+        beat = asyncio.create_task(self._beat())
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(min(self.teacher.concurrency, self.count)):
                     group.create_task(self._work())
         finally:
+            beat.cancel()
             self.bar.close()
             await self.client.close()
         if self.stop:
@@ -125,25 +136,27 @@ class _Asking:
                 self.client.pace.end()
 
     async def _one(self, key: str, digest: str, question: Question) -> None:
-        if not self.store.claim(key, self.lease):
+        if not self.store.claim(key, LEASE_S):
             if self.store.known([key]):  # another process has asked it meanwhile
                 self.done.from_store += 1
                 self.bar.update()
             else:
                 self.later.append((key, digest, question))
                 if not self.waiting:
-                    say("annotate: another process is asking some of these questions; waiting for its answers")
+                    say(
+                        "annotate: another process is asking some of these questions; waiting for its answers "
+                        f"({self.store.holder(key)}; `assay answers claims` shows all, `--release` gives them back)"
+                    )
                 self.waiting = True
             return
         self.done.asked += 1
-        self.claimed[key] = time.monotonic()
+        self.claimed.add(key)
         try:
             reply = await self.client.ask(question, key)
         except PassingFault as fault:
             self.done.passing[key] = fault
             self.store.release(key)
-            if fault.code == "connection":
-                self._stop_if_hopeless(fault)
+            self._stop_if_hopeless(fault)
         except LastingFault as fault:
             if fault.code != "content_filter":
                 self._stop_if_hopeless(fault)
@@ -162,18 +175,27 @@ class _Asking:
             self.hopeless = 0
             self.store.put([answer_of(key, digest, reply)])
         finally:
-            self.claimed.pop(key, None)
+            self.claimed.discard(key)
+            self.lost.discard(key)
         self.bar.update()
 
     def _stop_if_hopeless(self, fault: PassingFault | LastingFault) -> None:
         self.hopeless += 1
-        if self.hopeless < SAME_FAULT_LIMIT:
+        own = isinstance(fault, LastingFault) or fault.code in ("connection", "empty_answer")
+        if self.hopeless < (SAME_FAULT_LIMIT if own else PASSING_LIMIT):
             return
         url = self.teacher.base_url
-        if isinstance(fault, PassingFault):
+        if isinstance(fault, PassingFault) and fault.code == "connection":
             raise AccountRefused(
                 f"the teacher at {url} cannot be reached ({fault}); is annotate.teacher.base_url right and the server "
                 "up? Every answer so far is kept"
+            )
+        if isinstance(fault, PassingFault):
+            if fault.code == "empty_answer":
+                self.store.forget_way(url, self.teacher.model)
+            raise AccountRefused(
+                f"{self.hopeless} questions in a row had no answer ({fault}); the teacher at {url} does not work now. "
+                "Every answer so far is kept; mend it, or wait, and run again"
             )
         self.store.forget_way(url, self.teacher.model)
         raise AccountRefused(
@@ -183,11 +205,11 @@ class _Asking:
 
 
 def answer_of(key: str, digest: str, reply: Reply, cost_usd: float | None = None) -> Answer:
-    """A reply as it is kept; `cost_usd` where it is not what the reply says."""
+    """A reply as it is kept, usable or not; `cost_usd` where it is not what the reply says."""
     return Answer(
         key,
-        "ok",
-        None,
+        "ok" if reply.problem is None else "invalid",
+        None if reply.problem is None else str(reply.problem),
         reply.raw,
         reply.model,
         reply.how,
@@ -201,4 +223,4 @@ def answer_of(key: str, digest: str, reply: Reply, cost_usd: float | None = None
 
 def refusal(key: str, digest: str, teacher: Teacher, fault: LastingFault) -> Answer:
     """A lasting fault as it is kept, so that it is not asked again."""
-    return Answer(key, "failed", str(fault), None, teacher.model, "plain", None, None, None, None, digest)
+    return Answer(key, "failed", str(fault), None, teacher.model, "plain", None, None, fault.cost_usd, None, digest)

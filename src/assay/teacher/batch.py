@@ -25,10 +25,12 @@ from assay.progress import progress, say
 from assay.teacher.answers import AnswerStore
 from assay.teacher.asking import Asked, Round, answer_of, refusal
 from assay.teacher.client import Client
-from assay.teacher.faults import LastingFault, PassingFault, fault_of
+from assay.teacher.dialect import longest
+from assay.teacher.faults import NOT_THIS_WAY, LastingFault, PassingFault, fault_of
 from assay.teacher.limits import backoff
 from assay.teacher.money import UNKNOWN_IMAGE_TOKENS, Ledger, Meter, price, tokens_of
 from assay.teacher.questions import Asker
+from assay.teacher.reading import Told
 from assay.teacher.structure import Way, body, path, remembered
 
 MAX_REQUESTS = 50_000
@@ -65,7 +67,8 @@ class _Batches:
         self.teacher, self.store, self.meter, self.done, self.task = teacher, store, meter, done, task
         self._largest: int | None = None
         self._cost = 0.0  # of the file that is being written, at most
-        self.client = Client(teacher, asker.settings, asker.rubric)
+        known = store.dialect(teacher.base_url, teacher.model)
+        self.client = Client(teacher, asker.settings, asker.rubric, known_dialect=known)
         self.server = self.client.server.with_options(max_retries=max(teacher.retries, 2))
         self.way = remembered(store.way(teacher.base_url, teacher.model), self.client.ways) or self.client.ways[0]
 
@@ -112,7 +115,7 @@ class _Batches:
             with open(part, "wb") as file:
                 while following and len(keys) < MAX_REQUESTS:
                     key, digest, question = following
-                    request = body(question, self.way, self.teacher)
+                    request = body(question, self.way, self.teacher, self.client.dialect)
                     line = json.dumps(
                         {"custom_id": key, "method": "POST", "url": f"/v1{path(self.way)}", "body": request}
                     ).encode()
@@ -134,7 +137,7 @@ class _Batches:
             yield batch, named
 
     def _expected(self, request: dict[str, Any]) -> float:
-        return (price(self.teacher, self._tokens(request), self.teacher.max_tokens) or 0.0) * self.teacher.batch_price
+        return (price(self.teacher, self._tokens(request), longest(self.teacher)) or 0.0) * self.teacher.batch_price
 
     def _tokens(self, request: dict[str, Any]) -> int:
         """At most so many tokens: by the largest that this model has counted so far, else a high guess."""
@@ -274,19 +277,38 @@ class _Batches:
             if status != 200:
                 said = self.client.clean(json.dumps(found.get("error") or response.get("body") or ""))
                 raise fault_of(status, said) if status else PassingFault("batch_error", said)
-            reply = self.client.read(response["body"], batch.way)
+            reply = self.client.judged(self.client.reader.read(response["body"], batch.way))
+        except Told as told:
+            self.done.passing[key] = PassingFault(f"http_{told.status}" if told.status else "server_error", told.said)
+            return told.usd or 0.0
         except PassingFault as fault:
             self.done.passing[key] = fault
-            return 0.0
+            return fault.cost_usd or 0.0
         except LastingFault as fault:
-            self.store.put([refusal(key, digest, self.teacher, fault)])
-            return 0.0
+            if self._is_of_a_field(fault):
+                self.done.passing[key] = PassingFault(fault.code, fault.detail)
+            else:
+                self.store.put([refusal(key, digest, self.teacher, fault)])
+            return fault.cost_usd or 0.0
         except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
             self.done.passing[key] = PassingFault("bad_response", type(error).__name__)
             return 0.0
         cost = (reply.cost_usd or 0.0) * self.teacher.batch_price
+        if reply.why_empty and not reply.cut:
+            self.done.passing[key] = PassingFault("empty_answer", reply.why_empty)
+            return cost
         self.store.put([answer_of(key, digest, reply, cost if reply.cost_usd is not None else None)])
         return cost
+
+    def _is_of_a_field(self, fault: LastingFault) -> bool:
+        """Whether the model refuses a field of the request; the next run leaves it out."""
+        if fault.status not in NOT_THIS_WAY:
+            return False
+        other = self.client.dialect.after(fault.detail, fault.field, self.teacher)
+        if other is None:
+            return False
+        self.store.keep_dialect(self.teacher.base_url, self.teacher.model, other.as_json())
+        return True
 
     # ---------------------------------------------------------------------------------- the book
 

@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import httpx2
@@ -14,38 +14,19 @@ import openai
 
 from assay.config import Annotate, Teacher
 from assay.errors import AccountRefused, RowError, TeacherError
-from assay.teacher.distribution import evidence, from_typed
+from assay.teacher import dialect
+from assay.teacher.dialect import Dialect
+from assay.teacher.distribution import from_typed
 from assay.teacher.faults import ACCOUNT, NOT_THIS_WAY, LastingFault, PassingFault, Taken, fault_of
 from assay.teacher.limits import Pace, backoff
-from assay.teacher.money import Meter, price, tokens_of
+from assay.teacher.money import Meter, tokens_of
+from assay.teacher.reading import Reader, Reply, Told, is_spent
 from assay.teacher.rubric import Rubric
-from assay.teacher.server import api_key, one_line, readable, retry_after, said_by, secret_headers
-from assay.teacher.structure import ORDER, Question, Way, body, content_of, path, remembered, ways, with_repair
+from assay.teacher.server import LeavesHost, api_key, body_of, http_client, retry_after, said_by, secret_headers
+from assay.teacher.structure import ORDER, Question, Way, body, path, remembered, ways, with_repair
 
 LONGEST_WAIT_S = 3600.0
 MOST_REFUSALS = 3  # so many posts refused in every way: it is not the posts
-
-
-@dataclass(frozen=True)
-class Reply:
-    """The server's answer, unparsed, with what it said of its cost; of all tries together."""
-
-    raw: str
-    model: str
-    prompt_tokens: int | None
-    completion_tokens: int | None
-    cost_usd: float | None
-    how: str = "plain"  # typed, or plain
-    evidence: str | None = None  # tokens of the value with their alternatives, see distribution.evidence
-    cut: bool = False  # the answer was longer than max_tokens
-
-    def plus(self, earlier: Reply) -> Reply:
-        """This answer with the tokens and the cost of an earlier try added."""
-        sums: dict[str, Any] = {}
-        for name in ("prompt_tokens", "completion_tokens", "cost_usd"):
-            values = [v for v in (getattr(self, name), getattr(earlier, name)) if v is not None]
-            sums[name] = sum(values) if values else None
-        return replace(self, **sums)
 
 
 class Client:
@@ -59,10 +40,12 @@ class Client:
         *,
         meter: Meter | None = None,
         known_way: tuple[str, bool] | None = None,
-        on_way: Callable[[Way], None] | None = None,
+        known_dialect: str | None = None,
+        on_way: Callable[[Way, Dialect], None] | None = None,
         before_send: Callable[[str], None] | None = None,
     ) -> None:
-        """`known_way`: what an earlier run found that the server takes; `on_way` is told what this one finds.
+        """`known_way`, `known_dialect`: what an earlier run found that the server takes; `on_way` is told what this
+        one finds.
 
         `before_send` gets the key of a question before each try and may refuse by raising.
         """
@@ -73,20 +56,24 @@ class Client:
             tokens_per_minute=settings.tokens_per_minute,
         )
         self.ways = ways(settings, annotate)
+        self.dialect = dialect.remembered(known_dialect, settings)
         self._way = remembered(known_way, self.ways) or (self.ways[0] if len(self.ways) == 1 else None)
         self._before_send = before_send
         self._on_way, self._probing, self._refusals = on_way, asyncio.Lock(), 0
         self._hopeless: AccountRefused | None = None
-        http: httpx2.AsyncClient | None = None
         base_url = settings.base_url
         if base_url == "demo":
             from assay.teacher.demo import app
 
             http = httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app))
             base_url = "http://demo.teacher/v1"
-        self._secrets = [api_key(settings), *secret_headers(settings).values()]
+        else:
+            http = http_client(base_url)
+        secrets = [api_key(settings), *secret_headers(settings).values()]
+        self.reader = Reader(settings, rubric.target, secrets)
+        self.clean = self.reader.clean
         self.server = openai.AsyncOpenAI(
-            api_key=self._secrets[0],
+            api_key=secrets[0],
             base_url=base_url,
             timeout=settings.timeout_s,
             max_retries=0,
@@ -109,25 +96,57 @@ class Client:
             async with self._probing:
                 if self._way is None:
                     return await self._probe(question, key, deadline)
-        request = body(question, self._way, self.settings)
-        return await self._checked(request, self._way, key, deadline)
+        reply, request = await self._asked(question, self._way, key, deadline)
+        return await self._checked(reply, request, self._way, key, deadline)
 
-    async def _checked(self, request: dict[str, Any], way: Way, key: str, deadline: float) -> Reply:
-        reply = await self._try(request, way, key, deadline)
+    async def _asked(
+        self, question: Question, way: Way, key: str, deadline: float, *, probing: bool = False
+    ) -> tuple[Reply, dict[str, Any]]:
+        """The reply to a question, and the request that brought it: fields that the model refuses are changed."""
+        tried = [self.dialect]
+        while True:
+            now = tried[-1]
+            request = body(question, way, self.settings, now)
+            try:
+                reply = await self._try(request, way, key, deadline, probing=probing)
+            except LastingFault as fault:
+                other = now.after(fault.detail, fault.field, self.settings) if fault.status in NOT_THIS_WAY else None
+                if other is None or other in tried:
+                    raise
+                tried.append(other)
+                continue
+            if now != self.dialect:
+                self.dialect = now
+                if self._way is not None and self._on_way:
+                    self._on_way(self._way, now)
+            return reply, request
+
+    async def _checked(self, reply: Reply, request: dict[str, Any], way: Way, key: str, deadline: float) -> Reply:
+        """The reply, or what came when it was asked for again; PassingFault where the server gives nothing at all."""
         problem = self._problem(reply)
         if problem is None or reply.cut or way.structure == "typed":
-            return reply
+            return replace(reply, problem=problem)
+        again = request if reply.why_empty else with_repair(request, reply.raw, self.rubric.again(problem))
         try:
-            again = await self._try(with_repair(request, reply.raw, self.rubric.again(problem)), way, key, deadline)
+            second = (await self._try(again, way, key, deadline)).plus(reply)
         except (PassingFault, LastingFault, TeacherError, Taken):
-            return reply  # paid for; where the run has to stop, the next question tells
-        return again.plus(reply)
+            second = reply  # paid for; where the run has to stop, the next question tells
+        problem = self._problem(second)
+        if problem is not None and second.why_empty and not second.cut:
+            raise PassingFault(problem.code, problem.detail)  # of the server, not of the post
+        return replace(second, problem=problem)
+
+    def judged(self, reply: Reply) -> Reply:
+        """The reply with what is wrong with it."""
+        return replace(reply, problem=self._problem(reply))
 
     def _problem(self, reply: Reply) -> RowError | None:
+        if reply.why_empty:
+            return self.reader.cut_answer(reply) if reply.cut else RowError("empty_answer", reply.why_empty)
         try:
             from_typed(reply.raw, self.rubric.target) if reply.how == "typed" else self.rubric.parse(reply.raw)
         except RowError as error:
-            return error
+            return self.reader.cut_answer(reply) if reply.cut else error
         return None
 
     async def _probe(self, question: Question, key: str, deadline: float) -> Reply:
@@ -143,7 +162,7 @@ class Client:
             if earlier is not None and way.structure == self.ways[number - 1].structure:
                 continue  # this form was ignored; without log-probabilities it would be so too
             try:
-                reply = await self._try(body(question, way, self.settings), way, key, deadline, probing=True)
+                reply, _ = await self._asked(question, way, key, deadline, probing=True)
             except (PassingFault, TeacherError, Taken):
                 if earlier is None:
                     raise
@@ -154,8 +173,11 @@ class Client:
                 refused[str(way)] = fault
                 continue
             reply = reply.plus(earlier) if earlier is not None else reply
-            if self._problem(reply) is None:
+            problem = self._problem(reply)
+            if problem is None:
                 return self._found(way if reply.evidence else way._replace(logprobs=False), reply)
+            if reply.cut:  # so it would be in every form
+                return replace(reply, problem=problem)
             earlier = reply
             if way.structure == ORDER[-1]:
                 break
@@ -168,14 +190,15 @@ class Client:
                 raise self._hopeless
             raise last
         way = Way("plain", False) if Way("plain", False) in self.ways else self.ways[-1]
-        request = body(question, way, self.settings)
-        self._way = way  # nothing fitted yet: go on in plain words, and look again next time
-        return (await self._checked(request, way, key, deadline)).plus(earlier)
+        if not earlier.why_empty:
+            self._way = way  # nothing fitted yet: go on in plain words, and look again next time
+        reply, request = await self._asked(question, way, key, deadline)
+        return await self._checked(reply.plus(earlier), request, way, key, deadline)
 
     def _found(self, way: Way, reply: Reply) -> Reply:
         self._way = way
         if self._on_way:
-            self._on_way(way)
+            self._on_way(way, self.dialect)
         return reply
 
     # ------------------------------------------------------------------------------------- one try
@@ -186,7 +209,7 @@ class Client:
         """Tries until an answer, a lasting fault, too many passing ones or the deadline."""
         expected = tokens_of(request)
         for attempt in range(self.settings.retries + 1):
-            await self.pace.enter(expected + self.settings.max_tokens)
+            await self.pace.enter(expected + dialect.longest(self.settings))
             fault: PassingFault | None = None
             headers: Mapping[str, str] | None = None
             try:
@@ -202,9 +225,14 @@ class Client:
                 return reply
             except PassingFault as passing:
                 fault = passing
-                self.meter.settle(reserved, reserved.usd if fault.charged else 0.0, fault.code)
-            except RowError as lasting:
-                self.meter.settle(reserved, reserved.usd if lasting.code == "content_filter" else 0.0, lasting.code)
+                least = reserved.usd if fault.charged else 0.0
+                self.meter.settle(reserved, least if fault.cost_usd is None else fault.cost_usd, fault.code)
+            except LastingFault as lasting:
+                least = reserved.usd if lasting.code == "content_filter" else 0.0
+                self.meter.settle(reserved, least if lasting.cost_usd is None else lasting.cost_usd, lasting.code)
+                raise
+            except AccountRefused:
+                self.meter.settle(reserved, 0.0, "refused")
                 raise
             except BaseException:
                 self.meter.settle(reserved, None, "stopped")
@@ -226,27 +254,44 @@ class Client:
         try:
             call: Awaitable[httpx2.Response] = self.server.post(path(way), cast_to=httpx2.Response, body=request)
             response = await asyncio.wait_for(call, self.settings.timeout_s)  # also of a body that trickles
-            return self.read(json.loads(response.content), way), response.headers
+            return self.reader.read(self.reader.loads(response.content), way), response.headers
+        except Told as told:
+            raise self._fault(
+                told.status, told.said, told.wait_s, field=told.field, probing=probing, cost_usd=told.usd
+            ) from told
         except (openai.APITimeoutError, TimeoutError) as error:
             raise PassingFault("timeout", f"no answer within {self.settings.timeout_s:g} s") from error
         except openai.APIConnectionError as error:
+            if isinstance(error.__cause__, LeavesHost):
+                raise self._refused(None, str(error.__cause__)) from error
             raise PassingFault("connection", f"{type(error.__cause__ or error).__name__}") from error
         except openai.APIStatusError as error:
-            raise self._fault(error, probing=probing) from error
+            told_body = body_of(error)
+            names = [str(told_body.get(name) or "") for name in ("code", "type")]
+            status = 402 if error.status_code == 429 and is_spent(names) else error.status_code
+            wait = retry_after(error.response.headers)
+            said, field = self.clean(said_by(error)), str(told_body.get("param") or "")
+            raise self._fault(status, said, wait, field=field, probing=probing) from error
+        except LeavesHost as error:
+            raise self._refused(None, str(error)) from error
         except httpx2.HTTPError as error:  # cut while the body came
             raise PassingFault("connection", type(error).__name__) from error
         except (openai.OpenAIError, ValueError, AttributeError, TypeError, KeyError, IndexError) as error:
             raise PassingFault("bad_response", f"not a chat completion: {type(error).__name__}") from error
 
-    def _fault(self, error: openai.APIStatusError, *, probing: bool) -> Exception:
-        status, said = error.status_code, self.clean(said_by(error))
+    def _fault(
+        self,
+        status: int | None,
+        said: str,
+        wait_s: float | None,
+        *,
+        field: str,
+        probing: bool,
+        cost_usd: float | None = None,
+    ) -> Exception:
         if status in ACCOUNT and not (probing and status in NOT_THIS_WAY):
             return self._refused(status, said)
-        return fault_of(status, said, retry_after(error.response.headers))
-
-    def clean(self, said: str) -> str:
-        """A server's message in one line, without the key, which some repeat."""
-        return one_line(said, self._secrets)
+        return fault_of(status, said, wait_s, field=field, cost_usd=cost_usd)
 
     def _refused(self, status: int | None, said: str) -> AccountRefused:
         settings = self.settings
@@ -255,40 +300,6 @@ class Client:
             f"annotate.teacher.model {settings.model!r}, base_url and the key in "
             f"{settings.api_key_env or 'api_key_env (not set)'}. Every answer so far is kept"
         )
-
-    def read(self, answer: dict[str, Any], way: Way) -> Reply:
-        """The reply in a server's body; PassingFault or LastingFault where there is none to be read."""
-        usage, model = answer.get("usage") or {}, readable(str(answer.get("model") or self.settings.model))
-        if way.structure == "typed":
-            tokens = usage.get("input_tokens"), usage.get("output_tokens")
-            raw = json.dumps(answer["answers"])
-            return Reply(raw, model, *tokens, self._cost(usage, tokens), "typed")
-        choices = answer.get("choices")
-        if not choices:
-            raise PassingFault("bad_response", "no choices in the body")
-        choice = choices[0]
-        reason, message = choice.get("finish_reason"), choice.get("message")
-        if not isinstance(message, dict):
-            raise PassingFault("bad_response", f"no message in the body (finish reason {reason})")
-        if reason == "content_filter" or message.get("refusal"):
-            raise LastingFault("content_filter", self.clean(str(message.get("refusal") or "")))
-        raw = readable(content_of(message, way))
-        tokens = usage.get("prompt_tokens"), usage.get("completion_tokens")
-        listed = (choice.get("logprobs") or {}).get("content") if way.logprobs else None
-        return Reply(
-            raw,
-            model,
-            *tokens,
-            self._cost(usage, tokens),
-            evidence=evidence(raw, listed, self.rubric.target) if listed else None,
-            cut=reason == "length",
-        )
-
-    def _cost(self, usage: dict[str, Any], tokens: tuple[int | None, int | None]) -> float | None:
-        told = usage.get("cost")
-        if isinstance(told, int | float) and not isinstance(told, bool):
-            return float(told)
-        return price(self.settings, *tokens)
 
 
 def sampling(settings: Teacher) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from assay.errors import TeacherError
+from assay.teacher import dialect
 from assay.teacher.answers import AnswerStore
 from assay.teacher.questions import Asker, Keys, each, rows
 from assay.teacher.structure import body, path, remembered, ways
@@ -19,6 +20,7 @@ def write_requests(
     settings = asker.settings.teacher
     allowed = ways(settings, asker.settings)
     way = remembered(store.way(settings.base_url, settings.model), allowed) or allowed[0]
+    spoken = dialect.remembered(store.dialect(settings.base_url, settings.model), settings)
     missing = set(each(keys.values())) - store.known(each(keys.values()))
     folder.mkdir(parents=True, exist_ok=True)
     count = 0
@@ -27,7 +29,7 @@ def write_requests(
         if own is None or own.votes[0] not in missing:
             continue
         question = asker.question(row)
-        request = {"path": path(way), "body": body(question, way, settings)}
+        request = {"path": path(way), "body": body(question, way, settings, spoken)}
         name = own.votes[0][:16]
         (folder / f"{name}.json").write_text(json.dumps(request, indent=1, ensure_ascii=False) + "\n")
         for number, image in enumerate(question.images, 1):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from assay.errors import RowError
 
 ACCOUNT = {401, 402, 404}  # 403 may be one post that a moderator refused
@@ -13,15 +15,17 @@ class PassingFault(RowError):
     """A fault that may be gone next time: rate limit, overload, time-out, cut connection.
 
     `wait_s` is what the server asked to wait. `limited` marks rate limits, `busy` overload and silence.
-    `charged` is false where the server refused before it did any work.
+    `charged` is false where the server refused before it did any work; `cost_usd` is what it told.
     """
 
-    def __init__(self, code: str, detail: str = "", *, wait_s: float | None = None) -> None:
+    def __init__(
+        self, code: str, detail: str = "", *, wait_s: float | None = None, cost_usd: float | None = None
+    ) -> None:
         super().__init__(code, detail)
-        self.wait_s = wait_s
+        self.wait_s, self.cost_usd = wait_s, cost_usd
         self.limited = code == "http_429"
-        self.busy = not self.limited and code != "bad_response"
-        self.charged = not code.startswith("http_")
+        self.busy = not self.limited and code not in ("bad_response", "empty_answer")
+        self.charged = not code.startswith(("http_", "server_error"))
 
 
 class Taken(Exception):
@@ -29,15 +33,31 @@ class Taken(Exception):
 
 
 class LastingFault(RowError):
-    """A fault of this one question that asking again will not mend."""
+    """A fault of this one question that asking again will not mend; `field`: the parameter that the server names."""
 
-    def __init__(self, code: str, detail: str = "", *, status: int | None = None) -> None:
+    def __init__(
+        self, code: str, detail: str = "", *, status: int | None = None, field: str = "", cost_usd: float | None = None
+    ) -> None:
         super().__init__(code, detail)
-        self.status = status
+        self.status, self.field, self.cost_usd = status, field, cost_usd
 
 
-def fault_of(status: int, said: str, wait_s: float | None = None) -> PassingFault | LastingFault:
-    """The fault that an HTTP status is for one question."""
+def fault_of(
+    status: int | None, said: str, wait_s: float | None = None, *, field: str = "", cost_usd: float | None = None
+) -> PassingFault | LastingFault:
+    """The fault that an HTTP status is for one question; None: an error of the server's own that names no status."""
+    if status is None:
+        return PassingFault("server_error", said, wait_s=wait_s, cost_usd=cost_usd)
     if status in PASSING or (status >= 500 and status not in NOT_THIS_WAY):
-        return PassingFault(f"http_{status}", said, wait_s=wait_s)
-    return LastingFault(f"http_{status}", said, status=status)
+        return PassingFault(f"http_{status}", said, wait_s=wait_s, cost_usd=cost_usd)
+    return LastingFault(f"http_{status}", said, status=status, field=field, cost_usd=cost_usd)
+
+
+def counted(faults: Iterable[RowError], most: int = 3) -> str:
+    """Faults as a line for people: how many of each code, with what was said of one of them."""
+    found: dict[str, list[str]] = {}
+    for fault in faults:
+        found.setdefault(fault.code, []).append(fault.detail)
+    shown = sorted(found.items(), key=lambda item: -len(item[1]))
+    told = [f"{len(said)} {code}" + (f": {said[0][:200]}" if said[0] else "") for code, said in shown[:most]]
+    return "; ".join([*told, *([f"{len(shown) - most} kinds more"] if len(shown) > most else [])])

@@ -76,8 +76,12 @@ def labelled(
     answers: Mapping[str, Answer],
     passing: Mapping[str, PassingFault],
     rubric: Rubric,
+    spoilt: dict[str, str] | None = None,
 ) -> dict[str, Any]:
-    """The row of a post: its label, or `failed` with the reason."""
+    """The row of a post: its label, or `failed` with the reason.
+
+    `spoilt` is told of answers that are kept as good and cannot be used: the reason, by key.
+    """
     target = rubric.target
     if keys is None:
         return row_of(source, target, status="failed", reason="no_content: neither text nor image")
@@ -93,7 +97,7 @@ def labelled(
         "answers": [asdict(answer) for answer in every],
         **{name: _sum(every, name) for name in ("prompt_tokens", "completion_tokens", "cost_usd")},
     }
-    found, reasons = _votes(keys.votes, answers, passing, rubric)
+    found, reasons = _votes(keys.votes, answers, passing, rubric, {} if spoilt is None else spoilt)
     if 2 * len(found) <= len(keys.votes) and len(found) < len(keys.votes):
         reason = (
             reasons[0] if len(keys.votes) == 1 else f"too_few_votes: {len(found)} of {len(keys.votes)}; {reasons[0]}"
@@ -113,7 +117,11 @@ def labelled(
 
 
 def _votes(
-    keys: tuple[str, ...], answers: Mapping[str, Answer], passing: Mapping[str, PassingFault], rubric: Rubric
+    keys: tuple[str, ...],
+    answers: Mapping[str, Answer],
+    passing: Mapping[str, PassingFault],
+    rubric: Rubric,
+    spoilt: dict[str, str],
 ) -> tuple[list[Label], list[str]]:
     """The labels of the votes that can be used, and why the others cannot."""
     found, reasons = [], []
@@ -128,6 +136,7 @@ def _votes(
                 found.append(label_of(answer.raw_answer, answer.how, answer.evidence, rubric))
             except RowError as error:
                 reasons.append(str(error))
+                spoilt[key] = str(error)
     return found, reasons
 
 
@@ -164,6 +173,7 @@ class LabelsFile:
         self._partial = out.with_name(f".{out.name}.{os.getpid()}.tmp")
         self._writer = pq.ParquetWriter(self._partial, self.schema, compression="zstd")
         self._failed: Counter[str] = Counter()
+        self._example: dict[str, str] = {}
         self._how: Counter[str] = Counter()
         self._paid: set[str] = set()
         self._tokens = {"prompt": 0, "completion": 0}
@@ -181,7 +191,9 @@ class LabelsFile:
                 self._how[row["how"]] += 1
             else:
                 self.first_reason = self.first_reason or row["reason"]
-                self._failed[str(row["reason"]).split(":")[0]] += 1
+                code = str(row["reason"]).split(":")[0]
+                self._failed[code] += 1
+                self._example.setdefault(code, str(row["reason"]).removeprefix(f"{code}: ")[:160])
                 self.passing += row["post_id"] in passing
             if row["key"] and row["key"] not in self._paid:
                 self._paid.add(row["key"])
@@ -189,6 +201,11 @@ class LabelsFile:
                 self._tokens["completion"] += row["completion_tokens"] or 0
                 if row["cost_usd"] is not None:
                     self._cost = (self._cost or 0.0) + row["cost_usd"]
+
+    def lacking(self) -> str:
+        """Why posts have no label, with the words of one of each kind; "" where all have one."""
+        told = [f"{n} {code} ({self._example[code]})" for code, n in self._failed.most_common(5)]
+        return f"{sum(self._failed.values())} of {self.posts} posts have no label: {', '.join(told)}" if told else ""
 
     def __enter__(self) -> Self:
         return self

@@ -14,6 +14,7 @@ from assay.config import Teacher
 from assay.errors import BudgetReached, SettingsError, TeacherError
 from assay.places import home
 from assay.teacher.answers import AnswerStore
+from assay.teacher.dialect import longest
 
 CHARS_A_TOKEN = 4
 IMAGE_TOKENS = 256  # a rough figure; what a server says counts as soon as it says it
@@ -70,13 +71,14 @@ class Meter:
         self._unlogged: TeacherError | None = None
 
     def reserve(self, key: str, request: dict[str, Any], settings: Teacher) -> Reserved:
-        """Set aside what this try may cost at most; BudgetReached when that is no longer there."""
+        """Set aside what this try may cost at most, and write down that it leaves; BudgetReached without money."""
         self.check()
         tokens = tokens_of(request)
         most = math.ceil(tokens * self._ratio) if self._counted else tokens_of(request, UNKNOWN_IMAGE_TOKENS)
-        bound = price(settings, most, settings.max_tokens)
+        bound = price(settings, most, longest(settings))
         usd = self._dearest if bound is None else bound
         if self.budget is None or self.store is None:
+            self._leaves(key)
             return Reserved(key, usd, tokens=tokens)
         if self._untold and bound is None:
             raise SettingsError(
@@ -91,7 +93,18 @@ class Meter:
                 f"annotate.budget_usd {self.budget:g} is reached: {spent:.4f} spent on {self.scope} so far, failed "
                 "tries counted. Every answer is kept; raise the budget and run again to go on"
             )
-        return Reserved(key, usd, row, tokens)
+        found = Reserved(key, usd, row, tokens)
+        try:
+            self._leaves(key)
+        except TeacherError:
+            Ledger(self.store).settle(self.scope, found, 0.0, "not sent")
+            raise
+        return found
+
+    def _leaves(self, key: str) -> None:
+        """The line that a request is sent, which stands in the audit log before the request does leave."""
+        self.note(key, "sent")
+        self.check()
 
     def settle(self, reserved: Reserved, usd: float | None, outcome: str, prompt_tokens: int | None = None) -> None:
         """Book what the try did cost; None: not told, the reserve counts."""
@@ -162,7 +175,11 @@ class Ledger:
 
 
 class AuditLog:
-    """An append-only file that says what left this machine: when, for which task, to whom; never the content."""
+    """An append-only file that says what left this machine: when, for which task, to whom; never the content.
+
+    A request has a line with the outcome `sent` before it leaves, and one with what came of it; after a kill the
+    second may be lacking.
+    """
 
     def __init__(self, settings: Teacher, task: str) -> None:
         self.path = home() / "audit" / f"{time.strftime('%Y-%m')}.jsonl"

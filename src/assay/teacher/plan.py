@@ -13,6 +13,7 @@ from typing import Any
 from assay.config import Teacher
 from assay.teacher.answers import AnswerStore
 from assay.teacher.asking import Round, ask
+from assay.teacher.dialect import longest
 from assay.teacher.money import Ledger, price, tokens_of
 from assay.teacher.questions import Asker, Keys, all_keys, each, questions, rows
 from assay.teacher.structure import Way, body, ways
@@ -84,7 +85,7 @@ def _of_teacher(
     if prompts and answers:
         based = f"the last {len(prompts)} answers"
     else:
-        prompts, answers = _estimated(sample, asker, keys, missing), [teacher.max_tokens]
+        prompts, answers = _estimated(sample, asker, keys, missing), [longest(teacher)]
         based = "the requests alone, with the longest answers; --pilot 20 asks some posts and knows better"
     costs = [row[2] for row in seen if row[2] is not None]
     if teacher.usd_per_million_input is not None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import time
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import httpx2
 import openai
 
 from assay.errors import SettingsError
 
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
 TEACHER = "annotate.teacher"
 
 
@@ -25,16 +27,30 @@ class Account(Protocol):
     def headers(self) -> dict[str, str]: ...
 
 
-def one_line(said: str, secrets: list[str]) -> str:
-    """A server's message in one line of at most 200 characters, without the keys, which some repeat."""
+def one_line(said: str, secrets: Sequence[str]) -> str:
+    """A server's message in one line of at most 200 characters, without the keys, which some repeat.
+
+    Controls, and characters that turn the direction of writing, are left out: a message is shown in terminals.
+    """
     for secret in secrets:
         said = said.replace(secret, "***") if len(secret) > 4 else said
-    return readable(" ".join(said.split())[:200])
+    return readable(_CONTROLS.sub("", " ".join(said.split()))[:200])
+
+
+def body_of(error: openai.APIStatusError) -> dict[str, Any]:
+    """The error in a refusal's body, out of whatever is around it; empty where there is none."""
+    body: Any = error.body
+    for _ in range(3):
+        if isinstance(body, list) and body:
+            body = body[0]
+        if isinstance(body, dict) and isinstance(body.get("error"), dict | str):
+            body = body["error"]
+    return body if isinstance(body, dict) else {"message": body} if isinstance(body, str) else {}
 
 
 def said_by(error: openai.APIStatusError) -> str:
     """What a server said of a refusal: its own message, or as much of the body as there is."""
-    body = error.body if isinstance(error.body, dict) else {}
+    body = body_of(error)
     for name in ("message", "detail"):
         if body.get(name):
             return str(body[name])
@@ -47,6 +63,22 @@ def said_by(error: openai.APIStatusError) -> str:
 def readable(text: str) -> str:
     """The text without half characters, which cannot be stored."""
     return text.encode("utf-8", "replace").decode()
+
+
+class LeavesHost(Exception):
+    """A server sends the client, with a post in hand, to another host."""
+
+
+def http_client(base_url: str) -> httpx2.AsyncClient:
+    """A client of one server: a redirect to another host, or to a plain connection, is not followed."""
+    home = httpx2.URL(base_url)
+
+    async def stay(request: httpx2.Request) -> None:
+        downgraded = home.scheme == "https" and request.url.scheme != "https"
+        if request.url.host != home.host or downgraded:
+            raise LeavesHost(f"it redirects to {request.url.scheme}://{request.url.host}, and posts go nowhere else")
+
+    return openai.DefaultAsyncHttpxClient(event_hooks={"request": [stay]})
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

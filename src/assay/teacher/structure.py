@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from assay.config import Annotate, ClassesTarget, ScoreTarget, Target, Teacher
+from assay.teacher.dialect import Dialect, first
 from assay.teacher.faults import PassingFault
 
 Structure = Literal["json_schema", "tool", "plain", "typed"]
@@ -20,8 +21,7 @@ ORDER: tuple[Structure, ...] = ("json_schema", "tool", "plain")
 TOP_LOGPROBS = 20
 TOOL = "rating"
 IMAGE_MARK = "[[picture-{}]]"
-_WRAPPED = re.compile(r"\A\s*(?:<think>.*?</think>)?\s*```(?:json)?\s*\n(.*?)\n?\s*```\s*\Z", re.DOTALL)
-_THOUGHT = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
+_BLOCK = re.compile(r"\A```(?:json|JSON)?\s*(\{.*?\})\s*```(.*)\Z", re.DOTALL)
 
 
 class Way(NamedTuple):
@@ -68,17 +68,17 @@ def path(way: Way) -> str:
     return "/systemone" if way.structure == "typed" else "/chat/completions"
 
 
-def body(question: Question, way: Way, settings: Teacher) -> dict[str, Any]:
-    """The request as JSON."""
+def body(question: Question, way: Way, settings: Teacher, dialect: Dialect | None = None) -> dict[str, Any]:
+    """The request as JSON; `dialect`: default that of the settings. A field of extra_body that is null is left out."""
+    dialect = dialect or first(settings)
     if way.structure == "typed":
         return _typed(question, settings)
     content: list[Any] = [{"type": "text", "text": question.user}]
     content += [{"type": "image_url", "image_url": {"url": data_url(image)}} for image in question.images]
     found: dict[str, Any] = {
         "model": settings.model,
-        "messages": [{"role": "system", "content": question.system}, {"role": "user", "content": content}],
-        "temperature": settings.temperature,
-        "max_tokens": settings.max_tokens,
+        "messages": dialect.messages(question.system, content),
+        **dialect.fields(settings),
     }
     if way.logprobs:
         found |= {"logprobs": True, "top_logprobs": TOP_LOGPROBS}
@@ -90,7 +90,12 @@ def body(question: Question, way: Way, settings: Teacher) -> dict[str, Any]:
         tool = {"name": TOOL, "description": about, "parameters": question.schema, "strict": True}
         found["tools"] = [{"type": "function", "function": tool}]
         found["tool_choice"] = {"type": "function", "function": {"name": TOOL}}
-    return found | settings.extra_body
+    return _with_extra(found, settings)
+
+
+def _with_extra(found: dict[str, Any], settings: Teacher) -> dict[str, Any]:
+    gone = {name for name, value in settings.extra_body.items() if value is None}
+    return {name: value for name, value in (found | settings.extra_body).items() if name not in gone}
 
 
 def with_repair(request: dict[str, Any], raw: str, said: str) -> dict[str, Any]:
@@ -109,15 +114,35 @@ def content_of(message: dict[str, Any], way: Way) -> str:
     content = message.get("content")
     if content is None:
         return ""
+    if isinstance(content, list):  # parts, as some servers send them
+        parts = [part["text"] for part in content if isinstance(part, dict) and isinstance(part.get("text"), str)]
+        content = "".join(parts)
     if not isinstance(content, str):
         raise PassingFault("bad_response", "the message's content is not text")
-    return unwrapped(content) if way.structure == "plain" else content
+    return unwrapped(content)
 
 
 def unwrapped(text: str) -> str:
-    """The inside of an answer that is one code block and nothing else, or that thought aloud before it."""
-    found = _WRAPPED.match(text)
-    return found[1] if found else _THOUGHT.sub("", text)
+    """The one JSON object of an answer, out of what models put around it: a thought before it, a code block.
+
+    A thought ends in `</think>`, whether it was opened or not. Behind a code block there may be words, but no
+    second object or block. All else is left as it is, for the parser to refuse: nothing is guessed.
+    """
+    found = text.lstrip("\ufeff \t\r\n")
+    _, closed, rest = found.rpartition("</think>")
+    if closed and not _is_object(found):
+        found = rest.lstrip("\ufeff \t\r\n")
+    block = _BLOCK.match(found)
+    if block and not any(mark in block[2] for mark in ("{", "```")):
+        return block[1].strip()
+    return found.rstrip() if found != text else text
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _typed(question: Question, settings: Teacher) -> dict[str, Any]:
@@ -131,7 +156,7 @@ def _typed(question: Question, settings: Teacher) -> dict[str, Any]:
     if marks:
         data = [base64.b64encode(image).decode() for image in question.images]
         found["assets"] = {mark: {"data_base64": one} for mark, one in zip(marks, data, strict=True)}
-    return found | settings.extra_body
+    return _with_extra(found, settings)
 
 
 def levels(target: ScoreTarget) -> list[float]:
