@@ -111,6 +111,8 @@ class Client:
                 reply = await self._try(request, way, key, deadline, probing=probing)
             except LastingFault as fault:
                 other = now.after(fault.detail, fault.field, self.settings) if fault.status in NOT_THIS_WAY else None
+                if other is None:
+                    self.dialect = now  # it is not of these fields
                 if other is None or other in tried:
                     raise
                 tried.append(other)
