@@ -10,12 +10,14 @@ import hashlib
 import io
 import os
 import re
+import stat
 import warnings
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Literal, NamedTuple
 
 import imagehash
+import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from assay.errors import ImageProblem
@@ -53,11 +55,18 @@ def read_bytes(root: Path, relative: str) -> bytes:
     """The bytes of an image of a corpus."""
     path = safe_path(root, relative)
     try:
+        _must_be_file(path, relative)
         return path.read_bytes()
     except FileNotFoundError as error:
         raise ImageProblem("missing_image", relative) from error
     except OSError as error:
         raise ImageProblem("undecodable_image", f"{relative}: {error.strerror}") from error
+
+
+def _must_be_file(path: Path, relative: str) -> None:
+    """ImageProblem for what is there and no regular file, such as a pipe, of which a read would wait for ever."""
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise ImageProblem("undecodable_image", f"{relative}: not a regular file")
 
 
 def from_base64(text: str) -> bytes:
@@ -110,9 +119,28 @@ def _rgb(image: Image.Image) -> Image.Image:
         layer = image.convert("RGBA")
         white = Image.new("RGBA", layer.size, (255, 255, 255, 255))
         return Image.alpha_composite(white, layer).convert("RGB")
-    if image.mode.startswith("I;16") or image.mode == "I":
-        return image.point(lambda value: value / 257).convert("L").convert("RGB")
+    if image.mode.startswith("I") or image.mode == "F":
+        return Image.fromarray(_grey(np.asarray(image))).convert("RGB")
     return image.convert("RGB")
+
+
+def _grey(values: np.ndarray) -> np.ndarray:
+    """Grey values of more than eight bits, or with a point, as 0 to 255.
+
+    16-bit values by their range; values from 0 to 1 and those from 0 to 255 as they are meant; others by the
+    range that they have, as viewers do.
+    """
+    found = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    low, high = float(found.min()), float(found.max())
+    if values.dtype.kind == "f" and low >= 0 and high <= 1:
+        found = found * 255
+    elif values.dtype.kind == "f" and low >= 0 and high <= 255:
+        pass
+    elif low >= 0 and high <= 65535:
+        found = found / 257
+    elif high > low:
+        found = (found - low) * (255 / (high - low))
+    return np.asarray(np.clip(np.rint(found), 0, 255), dtype=np.uint8)
 
 
 class Packed(NamedTuple):
@@ -207,11 +235,17 @@ def check(root: Path, relative: str, level: Check, max_pixels: int) -> tuple[str
     path = safe_path(root, relative)
     if level == "header":
         try:
+            _must_be_file(path, relative)
             open_header(path, max_pixels).close()
         except ImageProblem as problem:
             raise ImageProblem(
-                problem.code, f"{relative}: {problem.detail.replace(str(path), '')}".strip(": ")
+                problem.code,
+                f"{relative}: {problem.detail.removeprefix(f'{relative}: ').replace(str(path), '')}".strip(": "),
             ) from None
+        except FileNotFoundError as error:
+            raise ImageProblem("missing_image", relative) from error
+        except OSError as error:
+            raise ImageProblem("undecodable_image", f"{relative}: {error.strerror}") from error
     elif not path.is_file():
         raise ImageProblem("missing_image", relative)
     return None

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from assay.errors import DataError
 
-Severity = Literal["dropped", "degraded"]
+Severity = Literal["dropped", "degraded", "unread"]  # unread: of a file, not of a row
 
 _STRINGS = pa.list_(pa.string())
 POST_FIELDS = [

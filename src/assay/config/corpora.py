@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import codecs
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from assay.config.base import Positive, Section
 
@@ -64,11 +65,24 @@ class Columns(Section):
 
 
 class TableCorpus(Corpus):
-    """A CSV, JSONL or Parquet file (or a folder of them) with a path to an image in each row."""
+    """A CSV, TSV, JSON, JSONL, Parquet or Excel file (or a folder of them) with a path to an image in each row."""
 
     kind: Literal["table"]
     images_root: str | None = None
     columns: Columns = Columns()
+    encoding: str = "auto"
+    delimiter: str = "auto"
+    quoting: Literal["auto", "double", "none"] = "auto"
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.delimiter != "auto" and len(self.delimiter) != 1:
+            raise ValueError(f"delimiter {self.delimiter!r} must be one character, or auto")
+        try:
+            codecs.lookup("utf-8" if self.encoding == "auto" else self.encoding)
+        except LookupError:
+            raise ValueError(f"encoding {self.encoding!r} is unknown; such as utf-8, cp1252, or auto") from None
+        return self
 
 
 class Mmhs150kCorpus(Corpus):

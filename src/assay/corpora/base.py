@@ -7,7 +7,8 @@ all layouts alike.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -41,6 +42,23 @@ class RawPost:
     lost: list[tuple[str, str]] = field(default_factory=list)  # (code, detail) of what was degraded
 
 
+class Bookkeeping:
+    """What most layouts need to say of their files: `own` are those that `rows` reads, `unneeded` folders below."""
+
+    def __init__(self, root: Path, own: Iterable[str] = (), unneeded: Iterable[str] = ()) -> None:
+        self.root = self.images = root
+        self.roots = [root]
+        self.own = {str(root / name) for name in own}
+        self.unneeded = tuple(f"{root / name}{os.sep}" for name in unneeded)
+        self.unread: dict[str, str] = {}
+        self.counts: dict[str, dict[str, int]] = {}
+        self.touched: list[str] = []
+
+    def is_read(self, path: str) -> bool:
+        """Whether `rows` reads the file, or needs nothing of it."""
+        return path in self.own or path.startswith(self.unneeded)
+
+
 class Layout(Protocol):
     """A raw layout of posts on disk."""
 
@@ -50,6 +68,19 @@ class Layout(Protocol):
     """Names of the label columns that the corpus brings."""
     images_are_known: bool
     """True where `parse` only returns images that exist, so that `check_images: none` need not look."""
+
+    roots: list[Path]
+    """The files and folders that the corpus is made of: what is below them is read, or named in the problems table."""
+    unread: dict[str, str]
+    """Files that could not be read as a whole, by absolute path, and why; filled by `rows`."""
+    counts: dict[str, dict[str, int]]
+    """Of tables: where their lines went, by the file's name; filled by `rows`."""
+    touched: list[str]
+    """Files that `parse` has read, relative to `images`; whoever calls `parse` empties it."""
+
+    def is_read(self, path: str) -> bool:
+        """Whether a file (absolute path) is one that `rows` reads, or that this kind of corpus needs nothing of."""
+        ...
 
     def rows(self) -> Iterator[Row]:
         """All source rows, in a fixed order."""

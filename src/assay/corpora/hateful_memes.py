@@ -14,24 +14,25 @@ from pathlib import Path
 from typing import Any
 
 from assay import text
-from assay.corpora.base import RawPost, Row
+from assay.corpora import cells
+from assay.corpora.base import Bookkeeping, RawPost, Row
 from assay.errors import CorpusError, RowError
 
 SPLITS = ("train", "dev", "dev_seen", "dev_unseen", "test", "test_seen", "test_unseen")
 FINE = {"pc": "gold_pc", "attack": "gold_attack"}
 
 
-class HatefulMemes:
+class HatefulMemes(Bookkeeping):
     """The layout; which phase it is shows in the files that are there."""
 
     images_are_known = False
 
     def __init__(self, root: Path) -> None:
-        self.root = self.images = root
         found = [root / f"{split}{suffix}" for split in SPLITS for suffix in (".jsonl", ".json")]
         self.files = [path for path in found if path.is_file()]
         if not self.files:
             raise CorpusError(f"{root}: none of {', '.join(f'{split}.jsonl' for split in SPLITS)} is there")
+        super().__init__(root, [path.name for path in self.files])
         self.fine = self._is_fine()
         self.gold: tuple[str, ...] = ("label", "hateful", *(FINE if self.fine else ()))
 
@@ -57,22 +58,40 @@ class HatefulMemes:
             raise RowError("bad_line", f"not one JSON object: {error}") from error
         if not isinstance(data, dict) or "id" not in data:
             raise RowError("no_id", "not an object with an id")
-        label = data.get("label", data.get("gold_hate"))
-        label = label[0] if isinstance(label, list) and label else label
-        hateful = {"0": [], "1": ["hateful"], "hateful": ["hateful"], "not_hateful": []}.get(str(label))
+        lost: cells.Lost = []
+        hateful = _hateful(data.get("label", data.get("gold_hate")), lost)
         gold = {
             "label": None if hateful is None else str(len(hateful)),
             "hateful": None if hateful is None else json.dumps(hateful),
         }
         if self.fine:
             gold |= {name: _names(data.get(key, data.get(name))) for name, key in FINE.items()}
+        post_id = cells.identifier(cells.flat(data["id"]), lost)
+        if post_id is None:
+            raise RowError("no_id", f"an id of the type {type(data['id']).__name__}")
         return RawPost(
-            str(data["id"]).zfill(5),
-            text=data.get("text"),
-            images=[str(data["img"])] if data.get("img") else [],
+            post_id.zfill(5),
+            text=cells.text(cells.flat(data.get("text")), "text", lost),
+            images=cells.strings(cells.flat(data.get("img")), "image", lost),
             split=split,
             gold=gold,
+            lost=lost,
         )
+
+
+def _hateful(label: Any, lost: cells.Lost) -> list[str] | None:
+    """The label as a list of names: 0 or 1 as a number, a float, a boolean or text, or its name; None without one."""
+    listed = label if isinstance(label, list) else [label]
+    found = [one for one in listed if not cells.is_missing(one)]
+    if not found:
+        return None
+    said = {cells.label(cells.flat(one), "label", []) for one in found}
+    names = {"hateful": "1", "not_hateful": "0", "True": "1", "False": "0", "true": "1", "false": "0"}
+    codes = {names.get(str(one), str(one)) for one in said}
+    if codes not in ({"0"}, {"1"}):
+        lost.append(("unreadable_label", repr(label)[:120]))
+        return None
+    return ["hateful"] if codes == {"1"} else []
 
 
 def _names(value: Any) -> str | None:

@@ -11,8 +11,9 @@ from collections import Counter, deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import islice
+from os.path import normpath
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,15 @@ import pyarrow.parquet as pq
 from assay import images, text
 from assay.authors import fingerprint, hash_author
 from assay.corpora.base import Layout, RawPost, Row
+from assay.corpora.cells import moment
+from assay.corpora.leftovers import Files, key
 from assay.errors import CorpusError, DataError, ImageProblem, RowError
 from assay.posts import PROBLEM_SCHEMA, Problem, ShardWriter, problems_table, schema
 from assay.progress import cores, progress, say
 
 CHUNK = 512
+SHOWN = 6  # kinds of what was not understood, in the line of log
+UNDERSTOOD_NOT = ("unreadable_", "bad_", "cut_", "not_a_post", "stray_quote", "duplicate_column", "rounded_id")
 _UNFIT = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 STAGE = "ingest"
 
@@ -52,6 +57,7 @@ class Mapped:
     sources: list[str]
     problems: list[Problem]
     named: int = 0  # images that the rows name
+    files: list[int] = field(default_factory=list)  # that were read or named, see leftovers.key
 
 
 def ingest(layout: Layout, rules: Rules, *, posts: Path, problems: Path) -> dict[str, Any]:
@@ -62,7 +68,7 @@ def ingest(layout: Layout, rules: Rules, *, posts: Path, problems: Path) -> dict
     """
     arrow = schema(layout.gold, {"corpus": rules.corpus, "author_key": fingerprint(rules.author_key)})
     writer = ShardWriter(posts, arrow, rules.shard_posts)
-    tally = _Tally()
+    tally, files = _Tally(), Files()
     problems.parent.mkdir(parents=True, exist_ok=True)
     partial = problems.with_name(f".{problems.name}.tmp")
     with (
@@ -78,11 +84,16 @@ def ingest(layout: Layout, rules: Rules, *, posts: Path, problems: Path) -> dict
                 problem_writer.write_table(problems_table(mapped.problems))
             table = pa.table(mapped.posts, schema=arrow)
             writer.write(table if all(keep) else table.filter(pa.array(keep, pa.bool_())))
+            files.add(mapped.files)
             bar.update(size)
         writer.close()
         seen.close()
+        left = list(files.unread(layout, STAGE))
+        if left:
+            problem_writer.write_table(problems_table(left))
+        tally.add_unread(left)
     partial.replace(problems)
-    return tally.accounting(rules.corpus, writer.written, problems)
+    return tally.accounting(rules.corpus, writer.written, problems, layout.counts)
 
 
 class _Tally:
@@ -92,17 +103,35 @@ class _Tally:
         self.rows = self.degraded = self.named = self.usable = 0
         self.by_code: Counter[tuple[str, str]] = Counter()
         self.first: Problem | None = None
+        self.example: dict[tuple[str, str], Problem] = {}
 
     def add(self, mapped: Mapped, rows: int) -> None:
         """Count a chunk of `rows` source rows."""
         self.rows += rows
         self.by_code.update((problem.severity, problem.code) for problem in mapped.problems)
+        for problem in mapped.problems:
+            self.example.setdefault((problem.severity, problem.code), problem)
         self.degraded += len({problem.source for problem in mapped.problems if problem.severity == "degraded"})
         self.named += mapped.named
         self.usable += sum(len(images) for images in mapped.posts["images"])
         self.first = self.first or next(iter(mapped.problems), None)
 
-    def accounting(self, corpus: str, posts: int, problems: Path) -> dict[str, Any]:
+    def add_unread(self, left: list[Problem]) -> None:
+        """Count files that nothing was read from."""
+        self.by_code.update((problem.severity, problem.code) for problem in left)
+        for problem in left:
+            self.example.setdefault((problem.severity, problem.code), problem)
+
+    def not_understood(self) -> str:
+        """What was not understood, by code, each with an example; "" where all was."""
+        shown = [
+            f"{n} {code} (such as {self.example[severity, code].source}: {self.example[severity, code].detail[:80]})"
+            for (severity, code), n in self.by_code.most_common()
+            if severity == "unread" or code.startswith(UNDERSTOOD_NOT)
+        ]
+        return "; ".join(shown[:SHOWN]) + (f"; {len(shown) - SHOWN} kinds more" if len(shown) > SHOWN else "")
+
+    def accounting(self, corpus: str, posts: int, problems: Path, counts: dict[str, dict[str, int]]) -> dict[str, Any]:
         """The figures of a corpus; CorpusError when it gave no post, DataError when rows went missing."""
         if self.rows == 0:
             raise CorpusError(f"corpus {corpus}: no source rows found; is this the right folder and kind?")
@@ -113,6 +142,8 @@ class _Tally:
             )
         if self.named and not self.usable:
             say(f"ingest: none of {self.named} images of {corpus} can be used, such as {example}; check images_root")
+        if self.not_understood():
+            say(f"ingest: {corpus}: not understood: {self.not_understood()}; {problems} has all")
         dropped = sum(n for (severity, _), n in self.by_code.items() if severity == "dropped")
         if self.rows != posts + dropped:
             raise DataError(
@@ -124,7 +155,8 @@ class _Tally:
             "posts": posts,
             "dropped": {"total": dropped, **_of(self.by_code, "dropped")},
             "degraded": {"total": self.degraded, **_of(self.by_code, "degraded")},
-        }
+            "unread": {"total": sum(_of(self.by_code, "unread").values()), **_of(self.by_code, "unread")},
+        } | ({"files": counts} if counts else {})
 
 
 def _of(by_code: Counter[tuple[str, str]], severity: str) -> dict[str, int]:
@@ -232,21 +264,25 @@ class _Mapper:
         mapped = Mapped({name: [] for name in self.names}, [], [], [])
         for row in chunk:
             post_id, before = None, len(mapped.problems)
+            self.layout.touched.clear()
             try:
                 if isinstance(row.data, RowError):
                     raise row.data
                 raw = self.layout.parse(row)
                 post_id = raw.post_id
                 mapped.named += len(raw.images) + len(raw.lost)
+                self.layout.touched.extend(raw.images)
                 values, digest = self._post(raw, row.source, mapped.problems)
             except RowError as error:
                 del mapped.problems[before:]
+                self._note_files(mapped)
                 mapped.problems.append(
                     Problem(post_id, row.source, STAGE, error.code, "dropped", _printable(error.detail))
                 )
                 continue
             except Exception as error:  # an adapter met something that nobody foresaw
                 del mapped.problems[before:]
+                self._note_files(mapped)
                 mapped.problems.append(
                     Problem(
                         post_id,
@@ -254,15 +290,24 @@ class _Mapper:
                         STAGE,
                         "unreadable_row",
                         "dropped",
-                        f"{type(error).__name__}: {error}"[:200],
+                        _printable(f"{type(error).__name__}: {error}"[:200]),
                     )
                 )
                 continue
+            self._note_files(mapped)
             for name in self.names:
                 mapped.posts[name].append(values[name])
             mapped.digests.append(digest)
             mapped.sources.append(row.source)
         return mapped
+
+    def _note_files(self, mapped: Mapped) -> None:
+        """The files of a row, whatever became of it."""
+        root = f"{self.layout.images}/"
+        for relative in self.layout.touched:
+            plain = relative.replace("\\", "/")
+            odd = "./" in plain or "//" in plain
+            mapped.files.append(key(normpath(root + plain) if odd else root + plain))
 
     def _post(self, raw: RawPost, source: str, problems: list[Problem]) -> tuple[dict[str, Any], bytes]:
         lost = list(raw.lost)
@@ -274,6 +319,7 @@ class _Mapper:
         if not clean and not kept:
             code = lost[0][0] if lost else "no_text_no_image"
             raise RowError(code, "; ".join(f"{c} {d}".strip() for c, d in lost) or "neither text nor image")
+        created = _moment(raw.created_at, lost)
         problems += [Problem(post_id, source, STAGE, code, "degraded", _printable(detail)) for code, detail in lost]
         tags = text.hashtags(clean)
         handles = list(dict.fromkeys(text.mentions(clean) + [_printable(h).lstrip("@").lower() for h in raw.handles]))
@@ -283,7 +329,7 @@ class _Mapper:
             "text": clean,
             "images": kept,
             "author": hash_author(_printable(raw.author or ""), self.rules.author_key),
-            "created_at": _moment(raw.created_at),
+            "created_at": created,
             "brands": brands,
             "hashtags": tags,
             "mentions": handles,
@@ -334,10 +380,5 @@ def _printable(value: str) -> str:
     return _UNFIT.sub("�", value).strip()
 
 
-def _moment(value: datetime | int | None) -> datetime | None:
-    if value is None or isinstance(value, datetime):
-        return value
-    try:
-        return datetime.fromtimestamp(value, UTC)
-    except (OverflowError, OSError, ValueError):
-        return None
+def _moment(value: datetime | int | None, lost: list[tuple[str, str]]) -> datetime | None:
+    return value if value is None else moment(value, "created_at", lost)

@@ -2,7 +2,7 @@
 
 - brand release: `post_info.txt`, `json/<post>.json`, `img_resized_*/<image>.jpg`
 - influencer release: `JSON-Image_files_mapping.txt`, `info/<user>-<post>.info`, `image/<user>-<image>.jpg`
-- instaloader: `<date>_UTC.json[.xz]` beside `<date>_UTC.jpg` or `<date>_UTC_1.jpg`, …
+- instaloader and others: JSON files, in one folder or one a profile, with `<stem>.jpg` or `<stem>_1.jpg`, … beside
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ import os
 import re
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +25,15 @@ import numpy as np
 import orjson
 
 from assay import text
-from assay.corpora.base import RawPost, Row
+from assay.corpora.base import Bookkeeping, RawPost, Row
+from assay.corpora.insta_node import NOT_POSTS, is_post, nodes, picture_names, post_of
 from assay.errors import CorpusError, ImageProblem, RowError
 from assay.images import safe_path
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".heic")
 _PLAIN_LIST, _PLAIN_NAME = re.compile(r"\[(?:'[\w.-]+'(?:, )?)*\]"), re.compile(r"'([\w.-]+)'")
+_PART = re.compile(r"(.+)_(\d+)")
+LOOKED_AT = 50  # JSON files by which a folder is told for one of posts
 INFO, MAPPING = "post_info.txt", "JSON-Image_files_mapping.txt"
 
 
@@ -65,31 +70,32 @@ def _key(name: str) -> int:
     return int.from_bytes(hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=8).digest(), "little")
 
 
-class Instagram:
+class Instagram(Bookkeeping):
     """The layout; which release it is shows in its files."""
 
     gold: tuple[str, ...] = ()
     images_are_known = True
 
-    def __init__(self, root: Path) -> None:
-        self.root = self.images = root
-        self.index = ImageIndex(root)
+    def __init__(self, root: Path, unneeded: Iterable[str] = ()) -> None:
+        self.table = ""
         if (root / INFO).is_file():
             self.table, self.parse_line, self.notes = INFO, _info_line, "json"
         elif (root / MAPPING).is_file():
             self.table, self.parse_line, self.notes = MAPPING, _mapping_line, "info"
-        elif next(_loader_files(root), None):
-            self.table = ""
-        else:
+        elif not _has_posts(root):
             raise CorpusError(
                 f"{root}: no {INFO}, no {MAPPING} and no instaloader files (*_UTC.json); is this the right folder?"
             )
+        super().__init__(root, [self.table, *(["influencers.txt"] if self.table == MAPPING else []), *unneeded])
+        self.index = ImageIndex(root) if self.table else None
 
     def rows(self) -> Iterator[Row]:
-        """The lines of the table of posts, or the JSON files of an instaloader folder."""
+        """The lines of the table of posts, or the posts of all JSON files below the folder."""
         if not self.table:
-            for name in sorted(_loader_files(self.root)):
-                yield Row(name, name)
+            for name in _json_files(self.root):
+                count = _posts_in(self.root, name)
+                for i in range(count):
+                    yield Row(name if count == 1 else f"{name}#{i}", (name, i, count))
             return
         with open(self.root / self.table, "rb") as lines:
             for number, line in enumerate(lines, 1):
@@ -98,10 +104,14 @@ class Instagram:
 
     def parse(self, row: Row) -> RawPost:
         """A post from its line and its JSON file."""
-        if not self.table:
-            return self._loader_post(row.data)
+        if not self.table or self.index is None:
+            return self._loader_post(*row.data)
         author, sponsored, note, names = self.parse_line(text.decode(row.data).rstrip("\r\n").split("\t"))
-        post = _from_node(_read_node(self.root, f"{self.notes}/{note}"))
+        self.touched.append(f"{self.notes}/{note}")
+        found = nodes(_read_json(self.root, f"{self.notes}/{note}"))
+        if len(found) != 1 or not isinstance(found[0], dict):
+            raise RowError("cut_json", f"{self.notes}/{note}: {len(found) if found else 'no'} posts in it")
+        post = post_of(found[0])
         post.post_id = _stem(note).rsplit("-", 1)[-1]
         post.author = author or post.author
         post.sponsored = (post.sponsored or sponsored) if sponsored is not None else post.sponsored
@@ -109,29 +119,94 @@ class Instagram:
             if "/" in name or "\\" in name or name.startswith(".."):
                 post.lost.append(("outside_corpus", name))
                 continue
-            found = self.index.find(name)
-            if found:
-                post.images.append(found)
+            there = self.index.find(name)
+            if there:
+                post.images.append(there)
             else:
                 post.lost.append(("missing_image", name))
         return post
 
-    def _loader_post(self, name: str) -> RawPost:
-        post = _from_node(_read_node(self.root, name))
-        stem = _stem(name)
-        post.post_id = post.post_id or stem
-        beside = [f"{stem}{suffix}" for suffix in PICTURES] + [
-            f"{stem}_{i}{suffix}" for i in range(1, 21) for suffix in PICTURES
-        ]
-        post.images = [path for path in beside if (self.root / path).is_file()]
+    def _loader_post(self, name: str, number: int, count: int) -> RawPost:
+        self.touched.append(name)
+        found = _read_json(self.root, name)
+        told = found.get("instaloader") if isinstance(found, dict) else None
+        kind = told.get("node_type") if isinstance(told, dict) else None
+        every = nodes(found)
+        node = every[number] if number < len(every) else None
+        if kind in NOT_POSTS or not isinstance(node, dict) or not is_post(node):
+            raise RowError("not_a_post", f"{name}: {kind or 'JSON of something else than a post'}")
+        post = post_of(node)
+        folder, stem = name.rpartition("/")[0], _stem(name)
+        post.post_id = post.post_id or (stem if count == 1 else f"{stem}#{number}")
+        beside = _listing(f"{self.root}/{folder}" if folder else str(self.root))
+        pictures = beside.get(stem, []) if count == 1 else []
+        if not pictures:
+            pictures = [one for one in picture_names(node) if one in beside.get("", ())]
+        prefix = f"{folder}/" if folder else ""
+        post.images = [f"{prefix}{picture}" for picture in pictures]
+        if count == 1 and f"{stem}.txt" in beside.get(".txt", ()):
+            self.touched.append(f"{prefix}{stem}.txt")
+            if post.text is None:
+                post.text = safe_path(self.root, f"{prefix}{stem}.txt").read_bytes()
         return post
 
 
-def _loader_files(root: Path) -> Iterator[str]:
-    with os.scandir(root) as entries:
-        for entry in entries:
-            if entry.name.endswith(("_UTC.json", "_UTC.json.xz")) and "(" not in entry.name:
-                yield entry.name
+@lru_cache(maxsize=64)
+def _listing(folder: str) -> dict[str, list[str]]:
+    """The pictures of a folder by the stem of their post, all of them under "", and its texts under ".txt"."""
+    found: dict[str, list[tuple[int, str]]] = {}
+    texts, every = [], []
+    with os.scandir(folder) as entries:
+        names = [entry.name for entry in entries if entry.is_file()]
+    for name in names:
+        if name.endswith(".txt"):
+            texts.append(name)
+        if name.lower().endswith(PICTURES):
+            every.append(name)
+            stem = name.rpartition(".")[0]
+            part = _PART.fullmatch(stem)
+            found.setdefault(stem, []).append((0, name))
+            if part:
+                found.setdefault(part[1], []).append((int(part[2]), name))
+    return {stem: [name for _, name in sorted(pictures)] for stem, pictures in found.items()} | {
+        "": every,
+        ".txt": texts,
+    }
+
+
+def _json_files(root: Path) -> Iterator[str]:
+    """The JSON files below a folder, one folder a profile or all in one, in the order of their names."""
+    for folder, inner, names in os.walk(root):
+        inner.sort()
+        for name in sorted(names):
+            if name.endswith((".json", ".json.xz")):
+                yield os.path.relpath(os.path.join(folder, name), root)
+
+
+def _has_posts(root: Path) -> bool:
+    """Whether one of the first JSON files is called as instaloader does, or has a post in it."""
+    for name in islice(_json_files(root), LOOKED_AT):
+        if name.endswith(("_UTC.json", "_UTC.json.xz")):
+            return True
+        try:
+            if any(is_post(node) for node in nodes(_read_json(root, name))):
+                return True
+        except RowError:
+            continue
+    return False
+
+
+def _posts_in(root: Path, name: str) -> int:
+    """How many posts a JSON file has: one, but where a wrapper of several shows at its beginning."""
+    try:
+        with open(root / name, "rb") as file:
+            head = file.read(4096)
+        if not (b'"items"' in head or b'"GraphImages"' in head or head.lstrip()[:1] == b"["):
+            return 1
+        found = nodes(_read_json(root, name))
+    except (OSError, RowError):
+        return 1  # parse will say what is wrong
+    return len(found) if any(is_post(node) for node in found) else 1
 
 
 def _info_line(cells: list[str]) -> tuple[str, bool | None, str, list[str]]:
@@ -164,8 +239,8 @@ def _stem(name: str) -> str:
     return name.rsplit("/", 1)[-1].removesuffix(".xz").rsplit(".", 1)[0]
 
 
-def _read_node(root: Path, relative: str) -> dict[str, Any]:
-    """The node of a post's JSON file, out of whatever its downloader wrapped around it."""
+def _read_json(root: Path, relative: str) -> Any:
+    """What stands in a JSON file; RowError where it cannot be read."""
     try:
         data = _read(root, relative)
         if relative.endswith(".xz"):
@@ -177,22 +252,16 @@ def _read_node(root: Path, relative: str) -> dict[str, Any]:
     except (OSError, lzma.LZMAError) as error:
         raise RowError("cut_json", f"{relative}: {error}") from error
     try:
-        found = orjson.loads(data)
+        return orjson.loads(data)
     except orjson.JSONDecodeError:
-        found = _second_try(data, relative)
-    for wrapper in ("node", "GraphImages", "graphql", "data", "shortcode_media", "xdt_shortcode_media"):
-        if isinstance(found, dict) and wrapper in found:
-            found = found[wrapper]
-        if isinstance(found, list):
-            found = found[0] if found else None
-    if not isinstance(found, dict):
-        raise RowError("cut_json", f"{relative}: no post in it")
-    return found
+        return _second_try(data, relative)
 
 
 def _read(root: Path, relative: str) -> bytes:
     """The bytes of a file of the corpus; a link is followed only where safe_path allows it."""
     folder, _, name = relative.rpartition("/")
+    if not os.path.isfile(f"{root}/{relative}") and os.path.exists(f"{root}/{relative}"):
+        raise RowError("cut_json", f"{relative}: not a regular file")
     if name in ("", ".", "..") or folder not in ("json", "info", "") or "\\" in name or "\0" in name:
         return safe_path(root, relative).read_bytes()
     try:
@@ -215,50 +284,3 @@ def _second_try(data: bytes, relative: str) -> Any:
         raise RowError("cut_json", f"{relative}: {error}"[:200]) from error
     except RowError as error:
         raise RowError(error.code, f"{relative}: {error.detail}") from error
-
-
-def _from_node(node: dict[str, Any]) -> RawPost:
-    owner = _dict(node.get("owner"))
-    tagged = [_dict(_dict(e).get("node")) for e in _edges(node, "edge_media_to_tagged_user")]
-    sponsors = [_dict(_dict(_dict(e).get("node")).get("sponsor")) for e in _edges(node, "edge_media_to_sponsor_user")]
-    comments = _count(node, "edge_media_to_parent_comment")
-    return RawPost(
-        post_id=str(node.get("id") or node.get("shortcode") or ""),
-        text=_caption(node),
-        author=owner.get("username") or owner.get("id"),
-        created_at=_whole(node.get("taken_at_timestamp") or node.get("date")),
-        handles=[
-            str(u)
-            for u in [*(_dict(t.get("user")).get("username") for t in tagged), *(s.get("username") for s in sponsors)]
-            if u
-        ],
-        sponsored=True if sponsors else None,
-        likes=_count(node, "edge_media_preview_like"),
-        comments=_count(node, "edge_media_to_comment") if comments is None else comments,
-    )
-
-
-def _caption(node: dict[str, Any]) -> str | None:
-    for edge in _edges(node, "edge_media_to_caption"):
-        caption = _dict(_dict(edge).get("node")).get("text")
-        if isinstance(caption, str):
-            return caption
-    plain = node.get("caption")
-    return plain if isinstance(plain, str) else None
-
-
-def _edges(node: dict[str, Any], key: str) -> list[Any]:
-    edges = _dict(node.get(key)).get("edges")
-    return edges if isinstance(edges, list) else []
-
-
-def _count(node: dict[str, Any], key: str) -> int | None:
-    return _whole(_dict(node.get(key)).get("count"))
-
-
-def _dict(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _whole(value: Any) -> int | None:
-    return value if isinstance(value, int) and abs(value) < 2**62 else None

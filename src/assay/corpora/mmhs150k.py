@@ -16,24 +16,26 @@ from typing import Any
 
 import orjson
 
-from assay.corpora.base import RawPost, Row
-from assay.corpora.table import read_csv
+from assay.corpora.base import Bookkeeping, RawPost, Row
+from assay.corpora.sheets import open_sheet
 from assay.errors import CorpusError, RowError
 
 GROUND_TRUTH = "MMHS150K_GT.json"
 NAMES = ("not_hate", "racist", "sexist", "homophobe", "religion", "otherhate")  # by the annotators' code
 SPLITS = ("train", "val", "test")
+COLUMNS = ("text", "image_path", "labels")
 _ADDRESS = re.compile(r"\s*https?://t\.co/\w+\s*$")
 
 
-class Mmhs150k:
+class Mmhs150k(Bookkeeping):
     """The layout of the raw release."""
 
     gold: tuple[str, ...] = ("hateful", "majority")
     images_are_known = False
 
     def __init__(self, root: Path, *, ocr: bool) -> None:
-        self.root = self.images = root
+        splits = [f"splits/{split}_ids.txt" for split in SPLITS]
+        super().__init__(root, [GROUND_TRUTH, *splits], [] if ocr else ["img_txt"])
         self.ocr = ocr
         self.split_of: dict[str, str] = {}
         for split in SPLITS:
@@ -79,6 +81,7 @@ class Mmhs150k:
 
     def _ocr(self, post_id: str) -> str:
         """The text in the picture; a missing file means that there is none."""
+        self.touched.append(f"img_txt/{post_id}.json")
         try:
             return str(json.loads((self.root / "img_txt" / f"{post_id}.json").read_bytes()).get("img_text") or "")
         except (OSError, ValueError, AttributeError):
@@ -98,14 +101,15 @@ def majority(votes: list[int]) -> str | None:
     return NAMES[code] if 2 * count > len(votes) else None
 
 
-class Mmhs150kTable:
+class Mmhs150kTable(Bookkeeping):
     """The layout of the table form: a CSV a split, labels joined by commas, empty for none."""
 
     gold: tuple[str, ...] = ("hateful",)
     images_are_known = False
 
     def __init__(self, root: Path) -> None:
-        self.root, self.images = root, root / "images"
+        super().__init__(root, [f"{split}.csv" for split in SPLITS])
+        self.images = root / "images"
         self.files = [root / f"{split}.csv" for split in SPLITS if (root / f"{split}.csv").is_file()]
         if not self.files:
             raise CorpusError(f"{root}: neither {GROUND_TRUTH} nor {', '.join(f'{s}.csv' for s in SPLITS)} is there")
@@ -113,10 +117,13 @@ class Mmhs150kTable:
     def rows(self) -> Iterator[Row]:
         """The rows of all splits."""
         for path in self.files:
-            for number, data in read_csv(path):
-                if isinstance(data, dict) and not {"text", "image_path", "labels"} <= set(data):
-                    raise CorpusError(f"{path}: needs the columns text, image_path, labels; it has {', '.join(data)}")
+            sheet = open_sheet(path, COLUMNS)
+            if not set(COLUMNS) <= set(sheet.columns or ()):
+                has = ", ".join(sheet.columns or ())
+                raise CorpusError(f"{path}: needs the columns {', '.join(COLUMNS)}; it has {has}")
+            for number, data, _ in sheet.rows:
                 yield Row(f"{path.name}:{number}", data if isinstance(data, RowError) else (path.stem, data))
+            self.counts[path.name] = sheet.counts()
 
     def parse(self, row: Row) -> RawPost:
         """The post of a row."""

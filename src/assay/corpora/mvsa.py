@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from assay import text
-from assay.corpora.base import RawPost, Row
+from assay.corpora.base import Bookkeeping, RawPost, Row
 from assay.errors import CorpusError, ImageProblem, RowError
 from assay.images import safe_path
 
@@ -20,17 +20,17 @@ LABELS, TRAIN = "labelResultAll.txt", "train.txt"
 NEUTRAL, KNOWN = "neutral", {"positive", "negative", "neutral"}
 
 
-class Mvsa:
+class Mvsa(Bookkeeping):
     """The layout; one coder or three, by the number of columns."""
 
     gold: tuple[str, ...] = ("sentiment",)
     images_are_known = False
 
     def __init__(self, root: Path) -> None:
-        self.root = self.images = root
         self.table = LABELS if (root / LABELS).is_file() else TRAIN
         if not (root / self.table).is_file():
             raise CorpusError(f"{root}: no {LABELS} and no {TRAIN}; is this the folder of MVSA?")
+        super().__init__(root, [self.table])
 
     def rows(self) -> Iterator[Row]:
         """The lines of the label file after its header."""
@@ -46,6 +46,7 @@ class Mvsa:
         if not labels:
             raise RowError("bad_line", "an id without labels")
         post = RawPost(post_id, images=[f"data/{post_id}.jpg"])
+        self.touched.append(f"data/{post_id}.txt")
         try:
             post.text = safe_path(self.root, f"data/{post_id}.txt").read_bytes()
         except ImageProblem as problem:
