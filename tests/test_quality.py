@@ -15,7 +15,8 @@ from assay.errors import CorpusError, DataError
 from assay.measure.agreement import agreement, alpha, icc
 from assay.measure.ceiling import noise_ceiling
 from assay.teacher.annotate import annotate
-from assay.teacher.label_studio import config_xml, export, read_export
+from assay.teacher.label_export import read_export
+from assay.teacher.label_studio import config_xml, export
 from assay.teacher.quality import joint_value, read_humans, write_humans
 from assay.teacher.questions import Asker
 from assay.teacher.rubric import Rubric
@@ -178,7 +179,7 @@ def test_human_labels_come_back_and_are_compared(posts: Path, stub: StubTeacher,
     values["unknown"] = {1: 4.0}
     (tmp_path / "export.json").write_text(json.dumps(exported(values)))
     found, problems = read_export(tmp_path / "export.json", SCORE)
-    assert problems == []
+    assert problems == ["task 11, post p11: not_used: skipped by its coder"]
     assert "coder@example.org" not in str(found)
     path = tmp_path / "human" / "t.csv"
     write_humans(path, found)
@@ -193,10 +194,88 @@ def test_human_labels_come_back_and_are_compared(posts: Path, stub: StubTeacher,
     assert human["between_people"]["alpha"]["value"] < 1
 
 
+def one(by: Any, *choices: Any, **more: Any) -> dict[str, Any]:
+    result = [{"from_name": "rating", "type": "choices", "value": {"choices": list(choices)}}]
+    return {"completed_by": by, "was_cancelled": False, "result": result, **more}
+
+
+def of(post: Any, *annotations: Any, **more: Any) -> dict[str, Any]:
+    return {"id": 1, "data": {"post_id": post, "text": "x"}, "annotations": list(annotations), **more}
+
+
+GOOD_TASK = of("good", one(9, "neutral"))
+FORMS: dict[str, tuple[Any, dict[str, str], str]] = {
+    "nobody, twice": (
+        [of("a", one(None, "neutral"), one(None, "positive"), one(3, "negative"))],
+        {"unknown-1": "neutral", "unknown-2": "positive", "3": "negative"},
+        "no coder is told; used as unknown-2",
+    ),
+    "nobody's key": ([of("a", {"result": one(1, "neutral")["result"]})], {"unknown-1": "neutral"}, "no coder is told"),
+    "annotations null": ([of("a") | {"annotations": None}], {}, "post a: not_used: no annotations"),
+    "annotation null": ([of("a", None, one(1, "neutral"))], {"1": "neutral"}, "an annotation that is not there"),
+    "result null": ([of("a", one(1, "x", result=None))], {}, "the annotation has no result"),
+    "result an object": ([of("a", one(1, "x", result={"value": 1}))], {}, "the annotation has no result"),
+    "two in a single": ([of("a", one(1, "neutral", "positive"))], {}, "two_labels: 2 answers to a question of one"),
+    "none in a single": ([of("a", one(1))], {}, "no_label: 0 answers"),
+    "same coder twice": (
+        [of("a", one(1, "neutral"), one(1, "positive"))],
+        {"1": "positive"},
+        "labelled this post before",
+    ),
+    "text for a list": (
+        [of("a", one(1, "x", result=[{"from_name": "rating", "value": {"choices": "neutral"}}]))],
+        {"1": "neutral"},
+        "",
+    ),
+    "another name": ([of("a", one(1, "x", result=[{"from_name": "mood", "value": {}}]))], {}, "the result has mood"),
+    "predictions alone": ([of("a", predictions=[one(1, "neutral")])], {}, "predictions of a model alone"),
+    "completions": ([{"data": {"post_id": "a"}, "completions": [one(1, "neutral")]}], {"1": "neutral"}, ""),
+    "minimal": ([{"post_id": "a", "rating": "neutral", "annotator": 4}], {"4": "neutral"}, ""),
+    "minimal, nobody": ([{"post_id": "a", "rating": "neutral"}], {"unknown-1": "neutral"}, "no coder is told"),
+    "minimal, no rating": ([{"post_id": "a", "annotator": 4}], {}, "post a: not_used: no rating"),
+    "data is text": ([{"data": "a", "annotations": [one(1, "neutral")]}], {}, "no data.post_id"),
+    "no object": ([7], {}, "task 1: not_used: not an object"),
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["plain", "with a mark"])
+def test_every_annotation_of_an_export_is_used_or_named(name: str, mark: bytes, tmp_path: Path) -> None:
+    form, wanted, said = FORMS[name]
+    (tmp_path / "e.json").write_bytes(mark + json.dumps([*form, GOOD_TASK]).encode())
+    found, problems = read_export(tmp_path / "e.json", CLASSES)
+    assert found.get("a", {}) == wanted
+    assert found["good"] == {"9": "neutral"}
+    assert any(said in problem for problem in problems) if said else not problems
+
+
+def test_a_csv_export_and_coders_known_by_address(tmp_path: Path) -> None:
+    path = tmp_path / "e.csv"
+    path.write_text(
+        'annotation_id,annotator,id,post_id,rating,text\n1,7,1,a,neutral,"x, y"\n2,me@example.org,1,a,positive,x\n'
+        '3,7,2,b,"{""choices"": [""neutral"", ""positive""]}",x\n4,7,3,,neutral,x\n'
+    )
+    found, problems = read_export(path, CLASSES)
+    assert found["a"].pop("7") == "neutral"
+    ((coder, value),) = found["a"].items()
+    assert value == "positive"
+    assert coder.startswith("h-")
+    assert "example" not in str(found)
+    assert [problem.split(": ")[1] for problem in problems] == ["two_labels", "not_used"]
+    labels, _ = read_export(path, LabelsTarget(kind="labels", names=["neutral", "positive"]))
+    assert labels["b"] == {"7": ["neutral", "positive"]}
+    path.write_text("id,choice\n1,neutral\n")
+    with pytest.raises(CorpusError, match="needs the columns post_id and rating, it has id, choice"):
+        read_export(path, CLASSES)
+
+
 def test_exports_that_cannot_be_used_are_one_line(tmp_path: Path) -> None:
     path = tmp_path / "e.json"
     path.write_text("no")
-    with pytest.raises(CorpusError, match="export the project from Label Studio as JSON"):
+    with pytest.raises(
+        CorpusError,
+        match="it has no; export the project from Label Studio as JSON",
+    ):
         read_export(path, SCORE)
     path.write_text(json.dumps(exported({"p": {1: 99.0}})))
     with pytest.raises(DataError, match="outside 0 to 10"):

@@ -17,12 +17,21 @@ AssayError
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
 
 class AssayError(Exception):
-    """Base of all errors whose message is meant for the user: one line, what to do included."""
+    """Base of all errors whose message is meant for the user: one line, what to do included.
+
+    What it quotes of files and servers is shown without controls, which would speak to the terminal.
+    """
+
+    def __str__(self) -> str:
+        return _CONTROLS.sub("\ufffd", super().__str__())
 
 
 class SettingsError(AssayError):

@@ -54,7 +54,7 @@ def add_answers(commands: Any) -> None:
     export.set_defaults(run=_export)
 
     back = below.add_parser("import", help="bring human labels back, into human/<task>.csv")
-    back.add_argument("file", type=Path, help="JSON as Label Studio exports it")
+    back.add_argument("file", type=Path, help="JSON, JSON-MIN or CSV as Label Studio exports it")
     back.add_argument("--task", required=True)
     back.set_defaults(run=_import)
 
@@ -139,7 +139,7 @@ def _export(args: argparse.Namespace) -> None:
 
 
 def _import(args: argparse.Namespace) -> None:
-    from assay.teacher.label_studio import read_export
+    from assay.teacher.label_export import read_export
     from assay.teacher.quality import read_humans, write_humans
 
     params = config.load()
@@ -148,10 +148,19 @@ def _import(args: argparse.Namespace) -> None:
     found, problems = read_export(args.file, target)
     path = Path("human") / f"{args.task}.csv"
     known = read_humans(path, target)
+    replaced = sum(
+        known.get(post, {}).get(coder, value) != value
+        for post, coders in found.items()
+        for coder, value in coders.items()
+    )
     for post, coders in found.items():
         known[post] = known.get(post, {}) | coders
     write_humans(path, known)
     for problem in problems[:20]:
-        say(f"not used: {problem}")
+        say(f"import: {problem}")
+    if len(problems) > 20:
+        say(f"import: {len(problems) - 20} remarks more")
+    if replaced:
+        say(f"import: {replaced} labels of the same coders were there with another value; the new ones count")
     labels = sum(map(len, found.values()))
     say(f"{labels} labels of {len(found)} posts written to {path}; `dvc repro annotate@{args.task}` compares them")

@@ -145,16 +145,23 @@ def records(path: Path, form: Form, counts: Counts) -> Iterator[Record]:
         if not first.strip():
             counts.blank += 1
             continue
-        record, used = _record(first, lines, form, width, shape)
+        record, used = _record(first, lines, form, width, shape or _shape(_split(first, form.delimiter)[0]))
         cells = record.cells
         counts.rows += 1
         counts.inside_cells += used
         counts.stray_quotes += record.odd is not None
         if isinstance(cells, list) and any(has_escapes(cell) for cell in cells):
             cells = RowError("bad_encoding", f"bytes that are neither {form.found.encoding} nor anything likely")
-        elif isinstance(cells, list) and shape is None and cells[0].strip():
-            shape = re.compile(r"\d+") if cells[0].strip().isdigit() else re.compile(r"[\w.:-]{6,}")
+        elif isinstance(cells, list) and shape is None:
+            shape = _shape(cells[0])
         yield Record(number, cells, record.odd)
+
+
+def _shape(first: str) -> re.Pattern[str] | None:
+    """What the first cell of a row looks like, if it is an id."""
+    if first.strip().isdigit():
+        return re.compile(r"\d+")
+    return re.compile(r"[\w.:-]{6,}") if re.fullmatch(r"[\w.:-]{6,}", first.strip()) else None
 
 
 class _Lines:

@@ -27,6 +27,7 @@ MARKS = (
 # Of guesses that fit as well, the one that more files are in.
 LIKELY = ("cp1252", "gb18030", "cp932", "big5", "cp949", "cp1251", "cp1250", "cp1253", "cp1254", "cp1255", "cp1256")
 WIDE = {"gb18030", "cp932", "shift_jis", "big5", "cp949", "euc_jp", "euc_kr", "johab", "big5hkscs"}
+ASCII = bytes(range(32, 91)) + bytes(range(97, 123))  # some Asian ones have other signs for \\ and ~
 ALIKE = 0.065  # of charset-normalizer's measure of mess, for encodings of a byte a character
 TWINS = {"gbk": "gb18030", "gb2312": "gb18030", "shift_jis": "cp932", "euc_kr": "cp949", "latin_1": "cp1252"}
 
@@ -61,7 +62,7 @@ def _find(file: IO[bytes], told: str | None) -> Found:
     rest, part = b"", head
     while part:
         quotes = quotes or b'"' in part
-        lines = (rest + part).split(b"\n")
+        lines = (rest + part).replace(b"\r", b"\n").split(b"\n")
         rest = lines.pop()
         for line in lines if not marked and told is None else ():
             kind = _fits(line)
@@ -105,6 +106,7 @@ def _without_mark(head: bytes) -> str | None:
 def guessed(data: bytes) -> str | None:
     """The likeliest encoding of text that is not UTF-8, None where nothing fits."""
     found = [one for one in from_bytes(data) if not one.encoding.startswith(("utf_", "mac_"))]
+    found = [one for one in found if _has_ascii(one.encoding)]
     if not found:
         return None
     best = found[0]
@@ -112,6 +114,14 @@ def guessed(data: bytes) -> str | None:
     near = [one for one in near if one.coherence >= best.coherence - 0.05]
     names = [TWINS.get(one.encoding, one.encoding) for one in near]
     return next((name for name in LIKELY if name in names), names[0])
+
+
+def _has_ascii(encoding: str) -> bool:
+    """Whether plain letters are what they are in ASCII; in EBCDIC they are not."""
+    try:
+        return ASCII.decode(encoding) == ASCII.decode()
+    except (UnicodeDecodeError, LookupError):
+        return False
 
 
 def lines_of(path: Path, found: Found) -> Iterator[str]:
