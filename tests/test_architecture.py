@@ -24,6 +24,7 @@ LEVEL = {
     "images": 2,
     "posts": 2,
     "store": 2,
+    "durable": 2,
     "measure": 2,
     "corpora": 3,
     "sampling": 3,

@@ -16,6 +16,7 @@ from typing import Any, Literal, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from assay.durable import put_in_place
 from assay.errors import DataError
 
 Severity = Literal["dropped", "degraded", "unread"]  # unread: of a file, not of a row
@@ -89,7 +90,7 @@ def write_table(table: pa.Table, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     pq.write_table(table, partial, compression="zstd", row_group_size=4096)
-    os.replace(partial, path)
+    put_in_place(partial, path)
 
 
 def write_json(found: dict[str, Any], path: Path) -> None:

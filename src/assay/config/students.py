@@ -24,6 +24,7 @@ class Branch(Section):
     """What both branches have: an encoder, and how much of it learns."""
 
     encoder: str
+    revision: str | None = None
     frozen: bool = True
     freeze_layers: Annotated[int, Field(ge=0)] = 0
     lora: Lora | None = None

@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from assay import images
+from assay import durable, images
 from assay.config import Target
 from assay.errors import DataError
 from assay.places import home
@@ -63,7 +63,7 @@ def infer(
     `manifest` says which state the raw corpus is in: shards finished before an image changed are not
     taken over. Finished shards stay for a week, so that another run with the same inputs has them.
     """
-    predictor = Predictor.load(model, max_pixels=max_pixels)
+    predictor = Predictor.load(model, max_pixels=max_pixels, hub=True)  # params.yaml names its encoders
     if set(outs) != set(predictor.targets):
         raise DataError(f"{model} answers {', '.join(predictor.targets)}, not {', '.join(outs)}; train again")
     table = pq.read_table(split, columns=["post_id", "split"])
@@ -76,15 +76,18 @@ def infer(
     waiting.mkdir(exist_ok=True)
     _forget_old(waiting)
     finished = [{task: waiting / f"{_key(stem + task, source)}.parquet" for task in outs} for source in sources]
-    resumed = sum(all(path.exists() for path in paths.values()) for paths in finished)
+    durable.sweep(waiting)
+    whole = [all(durable.is_whole(path) for path in paths.values()) for paths in finished]
+    resumed = sum(whole)
     if resumed:
         say(f"infer: {resumed} of {len(sources)} shards were finished before and are kept")
     total = sum(pq.read_metadata(source).num_rows for source in sources)
     with progress(what="infer", total=total) as bar:
-        for source, paths in zip(sources, finished, strict=True):
-            if not all(path.exists() for path in paths.values()):
+        for source, paths, is_done in zip(sources, finished, whole, strict=True):
+            if not is_done:
                 for task, scored in _score_shard(predictor, source, root, learnt, batch_size).items():
                     write_table(scored, paths[task])
+                    durable.sign(paths[task])
             bar.update(pq.read_metadata(source).num_rows)
     status: Counter[str] = Counter()
     for task, out in outs.items():
@@ -145,7 +148,7 @@ def _forget_old(waiting: Path) -> None:
     for path in waiting.glob("*.parquet"):
         with contextlib.suppress(OSError):
             if time.time() - path.stat().st_mtime > KEEP_S:
-                path.unlink()
+                durable.remove(path)
 
 
 def _digest(path: Path) -> str:

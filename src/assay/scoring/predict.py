@@ -13,7 +13,7 @@ import numpy as np
 from assay import images, text
 from assay.config import ClassesTarget, ScoreTarget, Target
 from assay.errors import ModelError
-from assay.student.encoders import Encoder
+from assay.student.encoders import Encoder, hub_is_allowed
 from assay.student.features import Extractor, Features, PostInputs
 from assay.student.model import Trained, load_trained
 
@@ -45,7 +45,14 @@ class Predictor:
     Threads may share one: their batches take turns.
     """
 
-    def __init__(self, trained: Trained, *, max_pixels: int = images.MAX_PIXELS, cached: bool = True) -> None:
+    def __init__(
+        self,
+        trained: Trained,
+        *,
+        max_pixels: int = images.MAX_PIXELS,
+        cached: bool = True,
+        hub: bool | None = None,
+    ) -> None:
         self.trained = trained
         self._one_at_a_time = Lock()  # torch uses all cores for one batch; callers may be many
         made = trained.preprocessing
@@ -57,12 +64,19 @@ class Predictor:
             known=trained.encoders,
             folder=trained.folder,
             cached=cached,
+            hub=hub_is_allowed() if hub is None else hub,
         )
 
     @classmethod
-    def load(cls, folder: str | Path, *, max_pixels: int = images.MAX_PIXELS, cached: bool = True) -> Predictor:
-        """Read a model folder; ModelError when it cannot be used. `cached`: keep features for later runs."""
-        return cls(load_trained(Path(folder)), max_pixels=max_pixels, cached=cached)
+    def load(
+        cls, folder: str | Path, *, max_pixels: int = images.MAX_PIXELS, cached: bool = True, hub: bool | None = None
+    ) -> Predictor:
+        """Read a model folder; ModelError when it cannot be used.
+
+        `cached`: keep features for later runs. `hub`: whether encoders that are not on this machine may be
+        fetched; default: where ASSAY_HUB=1 says so, for a folder may come from anywhere.
+        """
+        return cls(load_trained(Path(folder)), max_pixels=max_pixels, cached=cached, hub=hub)
 
     @property
     def targets(self) -> dict[str, Target]:

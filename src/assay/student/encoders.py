@@ -10,8 +10,10 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import json
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -46,6 +48,24 @@ def quiet_transformers() -> None:
 
     if not sys.stderr.isatty():
         logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def hub(allowed: bool) -> Iterator[None]:
+    """Whether encoders may be fetched from the hub by what is loaded within; else only what lies on this machine."""
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = before or not allowed
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+def hub_is_allowed() -> bool:
+    """Whether a model folder, which may come from anywhere, may have its encoders fetched: ASSAY_HUB=1."""
+    return os.environ.get("ASSAY_HUB", "").strip().lower() in ("1", "true", "yes")
 
 
 def default_device() -> torch.device:
@@ -105,5 +125,5 @@ def unreachable(key: str, name: str, error: Exception) -> EncoderError:
     said = " ".join(str(error).split())[:140]
     return EncoderError(
         f"{key}: {name!r} cannot be loaded ({type(error).__name__}: {said}); name a model of the hub while it can be "
-        "reached, a local folder, or a packaged encoder"
+        "reached (a model folder's encoders are fetched with ASSAY_HUB=1 alone), a local folder, or a packaged encoder"
     )

@@ -165,15 +165,18 @@ class Extractor:
         known: dict[str, EncoderFacts] | None = None,
         folder: Path | None = None,
         cached: bool = True,
+        hub: bool = True,
     ) -> None:
-        """`known`: what a trained student's folder says of its encoders; `folder`: that folder, where they learnt."""
+        """`known`: what a trained student's folder says of its encoders; `folder`: that folder, where they learnt;
+        `hub`: whether encoders may be fetched.
+        """
         known = known or {}
         self.image_px, self.max_pixels = image_px, max_pixels
         image, text = student.image, student.text
         self._decoders = ThreadPoolExecutor(cores(), thread_name_prefix="decode")
         tuned = {name: folder / f"{name}.safetensors" for name in student.tuned} if folder else {}
-        self._image = _Branch(lambda: load_image_encoder(image), known, "image", tuned, cached) if image else None
-        self._text = _Branch(lambda: load_text_encoder(text), known, "text", tuned, cached) if text else None
+        self._image = _Branch(lambda: load_image_encoder(image), known, "image", tuned, cached, hub) if image else None
+        self._text = _Branch(lambda: load_text_encoder(text), known, "text", tuned, cached, hub) if text else None
 
     @property
     def facts(self) -> dict[str, EncoderFacts]:
@@ -252,16 +255,18 @@ class _Branch:
         name: str,
         tuned: dict[str, Path],
         cached: bool,
+        hub: bool,
     ) -> None:
         self._load, self._known, self._learnt = load, known.get(name), tuned.get(name)
-        self._cached = cached
+        self._cached, self._hub = cached, hub
         self._encoder: Encoder | None = None
         self._cache: FeatureCache | None = None
 
     @property
     def encoder(self) -> Encoder:
         if self._encoder is None:
-            self._encoder = self._load()
+            with encoders.hub(self._hub):
+                self._encoder = self._load()
             if self._learnt:
                 apply_learnt(self._encoder, self._learnt)
             if self._known and self._known["identity"] != self._encoder.identity:

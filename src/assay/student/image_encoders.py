@@ -168,8 +168,10 @@ def _timm(settings: ImageBranch) -> ImageEncoder:
 
     name = settings.encoder
     source = name.removeprefix("timm/") if name.startswith("timm/") else f"local-dir:{name}"
+    hub_name = f"timm/{source}@{settings.revision}"
+    overlay: dict[str, Any] = {"pretrained_cfg_overlay": {"hf_hub_id": hub_name}} if settings.revision else {}
     try:
-        model = timm.create_model(source, pretrained=True, num_classes=0)
+        model = timm.create_model(source, pretrained=True, num_classes=0, **overlay)
     except Exception as error:
         raise unreachable("image.encoder", name, error) from error
     data = resolve_model_data_config(model)  # type: ignore[no-untyped-call]
@@ -216,14 +218,15 @@ def _vae(settings: ImageBranch) -> ImageEncoder:
     quiet_transformers()
     source = settings.encoder.removeprefix("vae/")
     part = {"subfolder": "vae"} if (Path(source) / "vae").is_dir() else {}
+    pinned = {"revision": settings.revision} if settings.revision else {}
     load: Any = AutoencoderKL.from_pretrained
     try:
         try:
-            model = load(source, dtype=torch.float32, **part)
+            model = load(source, dtype=torch.float32, **part, **pinned)
         except OSError:  # a name of the hub may be that of a whole pipeline
             if part:
                 raise
-            model = load(source, dtype=torch.float32, subfolder="vae")
+            model = load(source, dtype=torch.float32, subfolder="vae", **pinned)
     except Exception as error:
         raise unreachable("image.encoder", settings.encoder, error) from error
     shrink = 2 ** (len(model.config.block_out_channels) - 1)
@@ -245,9 +248,10 @@ def _transformers_image(settings: ImageBranch) -> ImageEncoder:
 
     quiet_transformers()
     source = settings.encoder.removeprefix("transformers/")
+    safely: dict[str, Any] = {"trust_remote_code": False, "revision": settings.revision or "main"}
     try:
-        model = AutoModel.from_pretrained(source, dtype=torch.float32)
-        processor = AutoImageProcessor.from_pretrained(source)  # type: ignore[no-untyped-call]
+        model = AutoModel.from_pretrained(source, dtype=torch.float32, **safely)
+        processor = AutoImageProcessor.from_pretrained(source, **safely)  # type: ignore[no-untyped-call]
     except Exception as error:
         raise unreachable("image.encoder", settings.encoder, error) from error
     tower = getattr(model, "vision_model", model)

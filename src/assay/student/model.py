@@ -17,7 +17,6 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
-from pydantic import TypeAdapter
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -25,11 +24,11 @@ from torch import Tensor, nn
 from assay.config import Student, Target
 from assay.errors import ModelError
 from assay.student.features import EncoderFacts, Features
+from assay.student.folder import FORMAT, check_shapes, read_config
 from assay.student.fusion import Standardise, build_fusion
 from assay.student.heads import ClassOutput, Heads, LabelsOutput, Output, build_output, output_groups
 from assay.student.lexical import Grams, Lexical, grams, hash_grams
 
-FORMAT = 2
 PREDICT_ROWS = 8192
 
 
@@ -172,33 +171,38 @@ class Trained:
 
 def load_trained(folder: Path) -> Trained:
     """Read a model folder; ModelError when something in it is missing or does not fit."""
-    try:
-        config = json.loads((folder / "config.json").read_text())
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{folder}: no readable config.json; make the model with `dvc repro train@<task>`") from error
-    made = config.get("format") if isinstance(config, dict) else None
-    if made != FORMAT:
-        raise ModelError(f"{folder}: format {made} is not {FORMAT}; train again with this version")
-    try:
-        student = Student.model_validate(config["student"])
-        adapter: TypeAdapter[Target] = TypeAdapter(Target)
-        targets = {name: adapter.validate_python(target) for name, target in config["targets"].items()}
-    except (KeyError, ValueError) as error:
-        said = " ".join(str(error).split())[:160]
-        raise ModelError(f"{folder}/config.json is not one of this version ({said}); train again") from error
-    facts = config.get("encoders", {})
+    config = read_config(folder)
+    facts: dict[str, EncoderFacts] = {
+        name: {"identity": one.identity, "dim": one.dim} for name, one in config.encoders.items()
+    }
     dims = [facts[name]["dim"] if name in facts else 0 for name in ("image", "text")]
-    model = StudentModel(student, targets, *dims)
+    weights = folder / "model.safetensors"
     try:
-        model.load_state_dict(load_file(folder / "model.safetensors"))
+        with torch.device("meta"):  # what config.json asks for, before memory is given to it
+            planned = StudentModel(config.student, config.targets, *dims)
+        shapes = {name: tensor.shape for name, tensor in planned.state_dict().items()}
+    except (RuntimeError, ValueError, TypeError, OverflowError, MemoryError) as error:
+        said = " ".join(str(error).split())[:120]
+        raise ModelError(f"{folder}/config.json asks for a student that cannot be ({said}); train again") from error
+    check_shapes(weights, shapes)
+    model = StudentModel(config.student, config.targets, *dims)
+    try:
+        model.load_state_dict(load_file(weights))
     except (OSError, RuntimeError, ValueError, SafetensorError) as error:
-        raise ModelError(f"{folder}/model.safetensors: {' '.join(str(error).split())[:160]}; train again") from error
-    names = ("preprocessing", "calibration", "versions", "training")
-    try:
-        rest = {name: config[name] for name in names}
-    except KeyError as error:
-        raise ModelError(f"{folder}/config.json: no {error}; train again") from error
-    return Trained(model.eval(), config["name"], student, targets, facts, folder=folder, **rest)
+        raise ModelError(f"{weights}: {' '.join(str(error).split())[:160]}; train again") from error
+    calibration = {task: one.model_dump(exclude_unset=True) for task, one in config.calibration.items()}
+    return Trained(
+        model.eval(),
+        config.name,
+        config.student,
+        dict(config.targets),
+        facts,
+        config.preprocessing.model_dump(),
+        calibration,
+        config.versions,
+        config.training,
+        folder=folder,
+    )
 
 
 def folder_digest(folder: Path) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -14,6 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+
+from assay import durable
 
 Curve = dict[str, float]
 
@@ -43,26 +44,31 @@ class Checkpoint:
         partial = self.path.with_name(f"{self.path.name}.{os.getpid()}.tmp")
         states = {name: _plain(part.state_dict()) for name, part in self.parts.items()}
         torch.save({**states, "best": best, "state": vars(state)}, partial)
-        os.replace(partial, self.path)
+        durable.put_in_place(partial, self.path)
+        durable.sign(self.path)
 
     def load(self) -> tuple[State, dict[str, Tensor]] | None:
         """Put all states back; None where there is nothing to go on from."""
-        if self.path is None or not self.path.exists():
+        if self.path is None:
             return None
-        with contextlib.suppress(FileNotFoundError):  # a twin of this run has just ended
+        durable.sweep(self.path.parent)
+        try:
+            if not durable.is_whole(self.path):
+                return None
             kept = torch.load(self.path, weights_only=True, map_location="cpu")
-            for name, part in self.parts.items():
-                found = kept[name]
-                if isinstance(part, torch.optim.lr_scheduler.LambdaLR):
-                    found = found | {"lr_lambdas": [None] * len(part.lr_lambdas)}
-                part.load_state_dict(found)
-            return State(**kept["state"]), kept["best"]
-        return None
+        except FileNotFoundError:  # a twin of this run has just ended
+            return None
+        for name, part in self.parts.items():
+            found = kept[name]
+            if isinstance(part, torch.optim.lr_scheduler.LambdaLR):
+                found = found | {"lr_lambdas": [None] * len(part.lr_lambdas)}
+            part.load_state_dict(found)
+        return State(**kept["state"]), kept["best"]
 
     def remove(self) -> None:
         """The run has ended."""
         if self.path is not None and self.writes:
-            self.path.unlink(missing_ok=True)
+            durable.remove(self.path)
 
 
 def _plain(state: dict[str, Any]) -> dict[str, Any]:

@@ -110,9 +110,10 @@ def load_text_encoder(settings: TextBranch) -> TextEncoder:
 
     quiet_transformers()
     source = name.removeprefix("transformers/")
+    safely: dict[str, Any] = {"trust_remote_code": False, "revision": settings.revision or "main"}
     try:
-        whole = AutoModel.from_pretrained(source, dtype=torch.float32)
-        tokenizer = AutoTokenizer.from_pretrained(source)
+        whole = AutoModel.from_pretrained(source, dtype=torch.float32, **safely)
+        tokenizer = AutoTokenizer.from_pretrained(source, **safely)
     except Exception as error:
         raise unreachable("text.encoder", name, error) from error
     model = getattr(whole, "text_model", whole)

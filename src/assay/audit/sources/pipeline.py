@@ -185,7 +185,7 @@ def _load(folder: Path, settings: DiffusersSource) -> Any:
     }[settings.dtype]
     options = {"variant": settings.variant} if settings.variant else {}
     try:
-        return diffusers.DiffusionPipeline.from_pretrained(folder, dtype=dtype, **options)
+        return diffusers.DiffusionPipeline.from_pretrained(folder, dtype=dtype, trust_remote_code=False, **options)
     except (OSError, ValueError, KeyError, AttributeError, json.JSONDecodeError, ImportError) as error:
         said = " ".join(str(error).split())[:160]
         raise EncoderError(f"generators: {settings.model} cannot be loaded ({type(error).__name__}: {said})") from error
