@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: help install repro test check constraints clean
+.PHONY: help install install-hashed repro test check audit constraints hashes clean
 
 help:  ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/'
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -16,6 +16,12 @@ $(READY): pyproject.toml constraints.txt
 	touch $(READY)
 
 install: $(READY)  ## make .venv and install the project under constraints.txt
+
+install-hashed:  ## make .venv from constraints-hashed.txt alone: no file whose hash is not there is installed
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r constraints-hashed.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $(READY)
 
 repro: $(READY)  ## run what changed of the pipeline
 	assay check
@@ -28,9 +34,19 @@ check: $(READY)  ## lint and type check
 	ruff check .
 	mypy
 
+audit: $(READY)  ## look for known vulnerabilities in the installed packages (asks their data base)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check pip-audit
+	$(BIN)/python -m pip_audit --local --skip-editable
+
 clean:  ## remove the environment and caches of tools (no data, no answers)
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
 
 constraints: $(READY)  ## write the installed versions into constraints.txt, after an upgrade was tested
 	(head -n 1 constraints.txt; python -m pip freeze --exclude-editable | sort -f) > constraints.new
 	mv constraints.new constraints.txt
+
+hashes: $(READY)  ## write constraints-hashed.txt: constraints.txt with the hashes that the registry gives
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check pip-tools
+	$(BIN)/python -m piptools compile --quiet --generate-hashes --no-header --no-annotate --no-emit-index-url \
+		--no-emit-trusted-host --no-emit-find-links --allow-unsafe --extra dev --constraint constraints.txt \
+		--output-file constraints-hashed.txt pyproject.toml

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from assay import config
 from assay.errors import run_main
+from assay.measure.csvfile import write_csv
 from assay.measure.evaluate import evaluate
-from assay.measure.plots import write_csv
 from assay.measure.tables import plot_tables
 from assay.posts import write_json
 from assay.scoring.judge import asked_again, judge, per_post, speed_and_size

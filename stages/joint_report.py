@@ -5,8 +5,8 @@ from pathlib import Path
 
 from assay import config
 from assay.errors import run_main
+from assay.measure.csvfile import write_csv
 from assay.measure.findings import brand_table, findings
-from assay.measure.plots import write_csv
 from assay.measure.report import correct
 from assay.posts import read, write_json
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
@@ -21,6 +24,7 @@ from assay.measure import metrics
 from assay.measure.baselines import Inputs, Learning, constant, predict_all
 from assay.measure.calibrate import expected_calibration_error, label_temperature, residual_quantile, temperature
 from assay.measure.corrected import HELD_OUT, LEARNT, Corrected, Labels, align
+from assay.measure.csvfile import read_csv, write_csv
 from assay.measure.evaluate import Judged, evaluate
 from assay.measure.findings import brand_table, findings, histogram
 from assay.measure.labels import decide, fit_thresholds, label_metrics, per_label
@@ -385,3 +389,14 @@ def test_baselines_of_labels() -> None:
     assert ((guess["both"][:, :2] >= 0.5) == (y[:, :2] > 0.5)).mean() > 0.9
     assert ((guess["tfidf"][:, 1] >= 0.5) == (y[:, 1] > 0.5)).mean() == 1.0
     assert not guess["both"][:, 2].any()  # never seen: never said
+
+
+@pytest.mark.parametrize(
+    "text", ["=1+1", "+1", "-1", "@x", "\t=1", "\r=1", "'=1", "''-x", "plain", "'quoted'", "", "a=b"]
+)
+def test_formulas_in_tables_for_people_are_harmless_and_come_back(text: str, tmp_path: Path) -> None:
+    write_csv([{"brand": text, "mean": -1.5, "none": None}], tmp_path / "t.csv")
+    (row,) = read_csv(tmp_path / "t.csv")
+    assert row == {"brand": text, "mean": "-1.5", "none": ""}
+    with open(tmp_path / "t.csv", newline="") as file:
+        assert list(csv.reader(file))[1][0][:1] not in tuple("=+-@\t\r")

@@ -17,8 +17,8 @@ import yaml
 from PIL import Image
 
 from assay.measure.corrected import HELD_OUT, Corrected, Labels
+from assay.measure.csvfile import write_csv
 from assay.measure.findings import brand_table, findings
-from assay.measure.plots import write_csv
 from assay.posts import schema, write_table
 from assay.scoring.corpus import prediction_schema
 from assay.serve.options import Options, posts_shown

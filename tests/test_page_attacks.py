@@ -243,3 +243,14 @@ def test_nothing_blocks_the_loop(model: Path, monkeypatch: pytest.MonkeyPatch, t
 
 def test_uploads_are_bounded(server: Server) -> None:
     assert server.http.post("/ui/gradio_api/upload", files={"files": ("a.png", b"a" * 5_000_000)}).status_code == 413
+
+
+def test_the_documentation_comes_from_here_alone(server: Server) -> None:
+    page = server.http.get("/docs")
+    assert page.status_code == 200
+    assert "://" not in page.text.replace("http://www.w3.org", "")
+    assert "default-src 'self'" in page.headers["content-security-policy"]
+    for name in ("swagger-ui-bundle.js", "swagger-ui.css"):
+        assert f"/docs/{name}" in page.text
+        assert len(server.http.get(f"/docs/{name}").content) > 100_000
+    assert server.http.get("/redoc").status_code == 404

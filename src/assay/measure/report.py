@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 from assay.config import ScoreTarget, Target, Task
 from assay.measure import plots
 from assay.measure.corrected import LEAST_GROUPS, Corrected, align
+from assay.measure.csvfile import read_csv, write_csv
 from assay.measure.findings import BINS, brand_table, findings, histogram
 from assay.measure.metrics import HIGHER_IS_BETTER, headline
-from assay.measure.plots import read_csv
 
 AGAIN = "teacher asked again"  # how well its second answers predict the first
 UNKNOWN = {"value": None, "low": None, "high": None}
@@ -50,7 +50,7 @@ def report(
     brands = brand_table(values, brands_of_posts, task.target, min_posts=least, corrected=corrected)
     out_findings.parent.mkdir(parents=True, exist_ok=True)
     out_findings.write_text(json.dumps(found, indent=1) + "\n")
-    plots.write_csv(brands or [{"brand": None, "posts": None}], out_brands)
+    write_csv(brands or [{"brand": None, "posts": None}], out_brands)
     evaluated = json.loads((metrics / "evaluate.json").read_text())
     page = _template().render(
         name=name,

@@ -19,6 +19,7 @@ from assay import __version__, config
 from assay.errors import AssayError
 from assay.scoring.predict import Prediction
 from assay.serve import inputs
+from assay.serve.docs import add_docs
 from assay.serve.guard import Guard, answer
 from assay.serve.inputs import Asked
 from assay.serve.jobs import shown
@@ -62,6 +63,8 @@ def make_app(options: Options) -> FastAPI:
         lifespan=lifespan,
         redirect_slashes=False,
         openapi_url="/openapi.json" if options.api else None,
+        docs_url=None,
+        redoc_url=None,
     )
     app.state.service = service
 
@@ -83,6 +86,7 @@ def make_app(options: Options) -> FastAPI:
 
     _operations(app, service)
     if options.api:
+        add_docs(app)
         _predictions(app, service)
         _older_paths(app, service)
     if options.page is not None:

@@ -15,6 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from assay.serve.docs import PATHS
 from assay.serve.hosts import Hosts
 from assay.serve.rates import Rates
 from assay.serve.refusal import Refusal
@@ -26,10 +27,8 @@ OPEN = (
     "/healthz",
     "/readyz",
     "/metrics",
-    "/docs",
-    "/docs/oauth2-redirect",
+    *PATHS,
     "/openapi.json",
-    "/redoc",
     "/favicon.ico",
     "/",
 )

@@ -14,6 +14,7 @@ import numpy as np
 from assay.config import LabelsTarget, ScoreTarget, Target
 from assay.errors import CorpusError, DataError, RowError
 from assay.measure.agreement import agreement, alpha, interval, numbers
+from assay.measure.csvfile import as_given, harmless
 from assay.progress import say
 from assay.teacher.answers import COLUMNS, Answer, AnswerStore
 from assay.teacher.asking import Round, ask
@@ -87,7 +88,8 @@ def read_humans(path: Path | None, target: Target) -> Humans:
                 if not set(HUMAN_COLUMNS) <= row.keys():
                     raise CorpusError(f"{path}: columns must be {', '.join(HUMAN_COLUMNS)}")
                 try:
-                    found.setdefault(row["post_id"], {})[row["coder"]] = gold_value(row["value"], target)
+                    own = found.setdefault(as_given(row["post_id"]), {})
+                    own[row["coder"]] = gold_value(as_given(row["value"]), target)
                 except RowError as error:
                     raise DataError(f"{path}, line {number}: {error}") from error
     except (OSError, UnicodeDecodeError) as error:
@@ -197,4 +199,4 @@ def write_humans(path: Path, found: Humans) -> None:
                     if isinstance(value, float)
                     else value
                 )
-                writer.writerow([post, coder, text])
+                writer.writerow([harmless(post), coder, harmless(text)])

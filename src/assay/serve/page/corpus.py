@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import csv
 import heapq
 import json
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from assay import config, images
 from assay.config import LabelsTarget, ScoreTarget, Target
 from assay.corpora.where import places
 from assay.errors import AssayError, ImageProblem
+from assay.measure.csvfile import read_csv
 from assay.posts import shards
 
 THUMBNAIL_PX = 260
@@ -103,8 +103,7 @@ class Corpus:
 
     def brands(self) -> list[dict[str, Any]]:
         """Rows of the brand table, numbers as numbers, None where there are too few posts or labels."""
-        with open(self.brands_file, newline="", encoding="utf-8") as file:
-            rows = [row for row in csv.DictReader(file) if row["brand"]]
+        rows = [row for row in read_csv(self.brands_file) if row["brand"]]
         return [{name: v if name == "brand" else _number(v) for name, v in row.items()} for row in rows]
 
     def values(self) -> list[Any]:

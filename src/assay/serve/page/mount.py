@@ -18,6 +18,7 @@ from fastapi.responses import RedirectResponse, Response
 from assay.errors import AssayError, SettingsError
 from assay.scoring.explain import Explanation, explain
 from assay.scoring.predict import Prediction, Predictor
+from assay.serve.docs import PATHS
 from assay.serve.inputs import Asked, check_post, packed
 from assay.serve.models import Served
 from assay.serve.options import posts_shown
@@ -32,7 +33,7 @@ ICON = (
     '<path d="M6 20h20" stroke="#b9d2f1" stroke-width="5" stroke-linecap="round"/>'
     '<circle cx="19" cy="20" r="5" fill="#fff"/><path d="M8 10h9" stroke="#fff" stroke-width="4"/></svg>'
 )
-OPERATIONS = ("/healthz", "/readyz", "/metrics", "/docs", "/docs/oauth2-redirect", "/openapi.json", "/redoc")
+OPERATIONS = ("/healthz", "/readyz", "/metrics", "/openapi.json", *PATHS)
 STEPS = 24  # of integrated gradients
 
 
