@@ -10,6 +10,7 @@ from assay.measure.evaluate import evaluate
 from assay.measure.tables import plot_tables
 from assay.posts import write_json
 from assay.scoring.judge import asked_again, judge, per_post, speed_and_size
+from assay.student.model import folder_digest
 
 
 def main() -> None:
@@ -37,7 +38,8 @@ def main() -> None:
     found = evaluate(test, task.target, min_slice=task.evaluate.min_slice)
     ceiling = asked_again(args.labels, task.target)
     found |= {"noise_ceiling": ceiling} if ceiling else {}
-    write_json(found | {"speed": speed_and_size(args.model, args.sample)}, args.metrics)
+    found |= {"speed": speed_and_size(args.model, args.sample), "model": folder_digest(args.model)[:16]}
+    write_json(found, args.metrics)
     for name, rows in plot_tables(test, task.target).items():
         write_csv(rows, args.plots / f"{name}.csv")
     per_post(ids, test, task.target, args.errors)

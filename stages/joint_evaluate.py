@@ -8,6 +8,7 @@ from assay.errors import run_main
 from assay.measure.evaluate import evaluate
 from assay.posts import write_json
 from assay.scoring.judge import judge, speed_and_size
+from assay.student.model import folder_digest
 
 
 def main() -> None:
@@ -31,7 +32,8 @@ def main() -> None:
         )
         found[name] = evaluate(test, task.target, min_slice=task.evaluate.min_slice)
         sample = args.samples / name
-    write_json(found | {"speed": speed_and_size(args.model, sample)}, args.metrics)
+    version = {"model": folder_digest(args.model)[:16]}
+    write_json(found | {"speed": speed_and_size(args.model, sample)} | version, args.metrics)
 
 
 if __name__ == "__main__":

@@ -391,9 +391,7 @@ def test_baselines_of_labels() -> None:
     assert not guess["both"][:, 2].any()  # never seen: never said
 
 
-@pytest.mark.parametrize(
-    "text", ["=1+1", "+1", "-1", "@x", "\t=1", "\r=1", "'=1", "''-x", "plain", "'quoted'", "", "a=b"]
-)
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@x", "\t=1", "'=1", "''-x", "plain", "'quoted'", "", "a=b"])
 def test_formulas_in_tables_for_people_are_harmless_and_come_back(text: str, tmp_path: Path) -> None:
     write_csv([{"brand": text, "mean": -1.5, "none": None}], tmp_path / "t.csv")
     (row,) = read_csv(tmp_path / "t.csv")

@@ -16,7 +16,7 @@ from assay.errors import ModelError, SettingsError
 from assay.measure.metrics import headline
 from assay.progress import say
 from assay.scoring.export import export_onnx
-from assay.student.model import Trained, load_trained
+from assay.student.model import Trained, folder_digest, load_trained
 
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 KINDS = {"score": "regression", "classes": "classification", "labels": "multi-label-classification"}
@@ -80,14 +80,18 @@ def publish(model: Path, out: Path, repository: str | None, *, private: bool, on
         say(f"push: {push(folder, repository, private=private)}")
 
 
-def evaluated(model: Path) -> dict[str, Any] | None:
-    """The evaluate.json of a model, in the metrics folder beside its models folder; None where there is none."""
+def evaluated(model: Path, version: str | None = None) -> dict[str, Any] | None:
+    """The evaluate.json of a model, in the metrics folder beside its models folder.
+
+    None where there is none, or where it judged another version than `version` (default: that of the folder).
+    """
     here = model.resolve()
+    version = version or folder_digest(here)[:16]
     root = here.parent.parent / "metrics"
     for path in (root / here.name / "evaluate.json", root / "joint" / here.name / "evaluate.json"):
         with contextlib.suppress(OSError, ValueError):
             found = json.loads(path.read_text())
-            return found if isinstance(found, dict) else None
+            return found if isinstance(found, dict) and found.get("model") == version else None
     return None
 
 

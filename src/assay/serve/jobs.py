@@ -1,4 +1,4 @@
-"""Training as a job: `dvc repro train@<task>` in a child process, one at a time."""
+"""Training as a job: in a child process, beside the model that is served, one at a time."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from assay.places import home
+from assay.progress import say
+from assay.serve import beside
 from assay.serve.refusal import Refusal
 
 KEPT = 20  # finished jobs that are remembered
@@ -62,12 +64,11 @@ class Jobs:
         return job
 
     async def _run(self, job: Job) -> asyncio.subprocess.Process:
-        log = self._log(job.id)
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with open(log, "wb") as file:
+        with open(await asyncio.to_thread(self._new_log, job.id), "wb") as file:
             return await asyncio.create_subprocess_exec(
                 sys.executable,
-                *("-m", "dvc", "repro", f"train@{job.task}"),
+                *("-m", "assay.serve.beside", "--root", str(self.root), "--task", job.task),
+                *("--work", str(beside.workplace(self.root, job.id))),
                 cwd=self.root,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=file,
@@ -77,14 +78,22 @@ class Jobs:
             )
 
     async def _wait(self, job: Job, child: asyncio.subprocess.Process) -> None:
-        job.exit_code = await child.wait()
-        job.ended_at = time.time()
+        code = await child.wait()
+        work, ended = beside.workplace(self.root, job.id), job.status
+        if ended == "running":
+            ended = "failed"
+            if code == 0:
+                try:
+                    await asyncio.to_thread(beside.take_place, self.root, work, job.task)
+                    ended = "done"
+                except OSError as error:
+                    say(f"serve: the new {job.task} cannot take its place: {error}; the old one stays")
+        await asyncio.to_thread(beside.leave, work)
         del self._children[job.id]
-        if job.status == "running":
-            job.status = "done" if job.exit_code == 0 else "failed"
+        job.exit_code, job.ended_at, job.status = code, time.time(), ended
 
     async def close(self) -> None:
-        """Stop a running job; training goes on from its last epoch when it is started again."""
+        """Stop a running job; what is served stays, and training goes on from its last epoch when started again."""
         for number in (signal.SIGTERM, signal.SIGKILL):
             for name, child in list(self._children.items()):
                 self.jobs[name].status = "stopped"
@@ -105,6 +114,11 @@ class Jobs:
         with open(path, "rb") as file:
             file.seek(max(0, path.stat().st_size - LOG_BYTES))
             return file.read().decode("utf-8", "replace")
+
+    def _new_log(self, name: str) -> Path:
+        log = self._log(name)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        return log
 
     def _log(self, name: str) -> Path:
         return home() / "jobs" / f"{name}.log"

@@ -43,7 +43,7 @@ class Served:
             "calibration": trained.calibration,
             "versions": trained.versions,
             "training": trained.training,
-            "metrics": evaluated(folder) if folder else None,
+            "metrics": evaluated(folder, self.version) if folder else None,
             "card": text,
         }
 
