@@ -5,9 +5,11 @@ from pathlib import Path
 
 from assay import config
 from assay.authors import DEMO_AUTHOR_KEY, author_key
+from assay.corpora.brand_file import brand_rules
 from assay.corpora.ingest import Rules, ingest
 from assay.corpora.layouts import open_corpus
 from assay.errors import run_main
+from assay.places import corpus_root
 from assay.posts import write_json
 
 
@@ -26,7 +28,7 @@ def main() -> None:
         check_images=settings.check_images,
         max_pixels=settings.max_pixels,
         shard_posts=settings.shard_posts,
-        brands={name: (brand.hashtags, brand.handles) for name, brand in settings.brands.items()},
+        brands=brand_rules(settings.brands, corpus_root(settings.brand_file) if settings.brand_file else None),
     )
     found = ingest(open_corpus(settings, params.demo), rules, posts=args.posts, problems=args.problems)
     write_json(found, args.metrics)

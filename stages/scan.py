@@ -6,6 +6,7 @@ from pathlib import Path
 from assay import config
 from assay.corpora import manifest, where
 from assay.errors import SettingsError, run_main
+from assay.places import corpus_root
 from assay.posts import write_json
 
 
@@ -18,7 +19,9 @@ def main() -> None:
     if args.corpus not in params.corpora:
         raise SettingsError(f"--corpus {args.corpus}: not in corpora; allowed: {', '.join(params.corpora)}")
     where.ensure(params.corpora[args.corpus], params.demo)
-    write_json(manifest.scan(where.places(params.corpora[args.corpus])), args.out)
+    corpus = params.corpora[args.corpus]
+    named = [corpus_root(corpus.brand_file)] if corpus.brand_file else []
+    write_json(manifest.scan([*where.places(corpus), *named]), args.out)
 
 
 if __name__ == "__main__":

@@ -20,8 +20,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from assay.config import Columns, TableCorpus
+from assay.config import Brand, Columns, TableCorpus
 from assay.corpora import cells
+from assay.corpora.brand_file import brand_rules
 from assay.corpora.delimited import Counts, look, records
 from assay.corpora.encodings import find
 from assay.corpora.hateful_memes import HatefulMemes
@@ -206,6 +207,18 @@ def test_of_two_equal_headers_none_is_silently_lost(tmp_path: Path) -> None:
     _, posts, problems = ingested(Table(tmp_path / "t.csv", None, TEXT), tmp_path / "out")
     assert [post["text"] for post in posts] == ["a", "b", "c", "e"]
     assert [(p["post_id"], p["code"]) for p in problems] == [("3", "duplicate_column")]
+
+
+def test_brands_come_from_a_file_too(tmp_path: Path) -> None:
+    path = tmp_path / "brands.csv"
+    path.write_text("name;words;handles\nBee;bee|bee & sons;@bee.shop\nAnt;=Ant;\n")
+    found = brand_rules({"Bee": Brand(hashtags=["beehome"])}, path)
+    assert found == {"Bee": (["beehome"], ["@bee.shop"], ["bee", "bee & sons"]), "Ant": ([], [], ["=Ant"])}
+    path.write_text("brand,words\nBee,bee\n")
+    with pytest.raises(CorpusError, match="columns must be name, words, hashtags, handles; it has brand, words"):
+        brand_rules({}, path)
+    with pytest.raises(CorpusError, match="set brand_file of the corpus"):
+        brand_rules({}, tmp_path / "no.csv")
 
 
 # --------------------------------------------------------------------------------------------- cells

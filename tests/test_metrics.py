@@ -28,6 +28,7 @@ from assay.measure.csvfile import read_csv, write_csv
 from assay.measure.evaluate import Judged, evaluate
 from assay.measure.findings import brand_table, findings, histogram
 from assay.measure.labels import decide, fit_thresholds, label_metrics, per_label
+from assay.measure.rank import pearson
 from assay.measure.tables import plot_tables
 
 SCORE = ScoreTarget(kind="score", bands=[3.5, 6.5], band_names=["low", "moderate", "high"])
@@ -398,3 +399,14 @@ def test_formulas_in_tables_for_people_are_harmless_and_come_back(text: str, tmp
     assert row == {"brand": text, "mean": "-1.5", "none": ""}
     with open(tmp_path / "t.csv", newline="") as file:
         assert list(csv.reader(file))[1][0][:1] not in tuple("=+-@\t\r")
+
+
+def test_pearson_is_that_of_numpy_and_weights_count() -> None:
+    rng = np.random.default_rng(3)
+    y = rng.normal(5, 2, 60)
+    p = y + rng.normal(0, 1, 60)
+    counts = rng.integers(1, 4, 60)
+    found = pearson(y, p, np.stack([np.ones(60), counts]).astype(float))
+    assert found[0] == pytest.approx(np.corrcoef(y, p)[0, 1])
+    assert found[1] == pytest.approx(np.corrcoef(np.repeat(y, counts), np.repeat(p, counts))[0, 1])
+    assert np.isnan(pearson(y, np.full(60, 3.0), np.ones((1, 60)))[0])

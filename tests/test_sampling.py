@@ -74,7 +74,7 @@ def test_too_many_strata_are_refused_not_overpaid() -> None:
 
 @pytest.fixture
 def posts(drawn: Path, tmp_path: Path) -> Path:
-    brands = {"Bramwick": (["bramwick"], ["bramwick"])}
+    brands = {"Bramwick": (["bramwick"], ["bramwick"], [])}
     ingest(
         Instagram(drawn),
         Rules("d", b"k", "header", brands=brands),

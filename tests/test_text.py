@@ -52,10 +52,22 @@ def test_hashtags_and_mentions() -> None:
     assert text.mentions(body) == ["ann.lee"]
 
 
-def test_brands_are_found_by_tag_and_handle() -> None:
-    index = text.BrandIndex.build({"Bee": (["#BeeHome"], []), "Ant": ([], ["@ant.official"])})
+def test_brands_are_found_by_tag_handle_and_word() -> None:
+    rules = {
+        "Bee": (["#BeeHome"], [], ["bee", "Bee & Sons"]),
+        "Ant": ([], ["@ant.official"], []),
+        "Gap": ([], [], ["=Gap"]),
+        "Zoë": ([], [], ["zoë"]),
+    }
+    index = text.BrandIndex.build(rules)
     assert index.find(["beehome", "x"], ["ant.official"]) == ["Ant", "Bee"]
     assert index.find(["bee"], ["ant"]) == []
+    for said in ("my new Bee shoes", "BEE!", "the bee's knees", "two Bees", "at Bee & Sons", "(bee)", "bee"):
+        assert index.find([], [], said) == ["Bee"], said
+    for said in ("been there", "frisbee", "@bee", "#bee", "www.bee.com", "mind the gap", "GAP", ""):
+        assert index.find([], [], said) == [], said
+    assert index.find([], [], "shirts of Gap, Gap's sale") == ["Gap"]
+    assert index.find([], [], "ZOË und Bee") == ["Bee", "Zoë"]
 
 
 def test_signatures_agree_as_often_as_texts_are_similar() -> None:

@@ -1,7 +1,8 @@
-"""Progress bars with rate and time left, silent where nobody watches a terminal."""
+"""Progress with rate and time left: bars on a terminal, now and then a line in a log."""
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Iterable
@@ -9,20 +10,42 @@ from typing import Any
 
 from tqdm import tqdm
 
+EVERY_S = 30.0  # between two lines of log
+
 
 def progress(
     items: Iterable[Any] | None = None, *, what: str, total: int | None = None, unit: str = "post"
 ) -> tqdm[Any]:
-    """A tqdm bar over `items` (or a bare one to `update`), disabled when stderr is not a terminal."""
+    """A tqdm bar over `items` (or a bare one to `update`); where nobody watches a terminal a line every 30 s.
+
+    What is done within 30 s says nothing there.
+    """
+    if sys.stderr.isatty():
+        return tqdm(items, desc=what, total=total, unit=unit, leave=False, dynamic_ncols=True)
     return tqdm(
         items,
         desc=what,
         total=total,
         unit=unit,
         leave=False,
-        dynamic_ncols=True,
-        disable=not sys.stderr.isatty(),
+        ncols=0,  # figures without a bar
+        delay=EVERY_S,
+        mininterval=EVERY_S,
+        maxinterval=EVERY_S,
+        miniters=1,
+        file=_Lines(),
     )
+
+
+class _Lines(io.TextIOBase):
+    """What a bar would draw over itself, as lines of a log."""
+
+    def write(self, text: str) -> int:
+        line = text.strip("\r\n ")
+        if line:
+            sys.stderr.write(f"{line}\n")
+            sys.stderr.flush()
+        return len(text)
 
 
 def say(message: str) -> None:

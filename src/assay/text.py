@@ -76,23 +76,44 @@ def mentions(text: str) -> list[str]:
 
 
 class BrandIndex(NamedTuple):
-    """Which hashtag and which handle stands for which brand."""
+    """Which hashtag, which handle and which words stand for which brand."""
 
     by_tag: Mapping[str, str]
     by_handle: Mapping[str, str]
+    by_words: Mapping[str, str]
+    words: re.Pattern[str] | None
 
     @classmethod
-    def build(cls, brands: Mapping[str, tuple[list[str], list[str]]]) -> BrandIndex:
-        """From brand -> (hashtags, handles), written with or without # and @."""
-        by_tag = {tag.lstrip("#").lower(): name for name, (tags, _) in brands.items() for tag in tags}
-        by_handle = {h.lstrip("@").lower(): name for name, (_, handles) in brands.items() for h in handles}
-        return cls(by_tag, by_handle)
+    def build(cls, brands: Mapping[str, tuple[list[str], list[str], list[str]]]) -> BrandIndex:
+        """From brand -> (hashtags, handles, words), the first two written with or without # and @.
 
-    def find(self, tags: list[str], handles: list[str]) -> list[str]:
-        """The brands among these hashtags and handles, sorted, each once."""
+        Words count whole and in any case, also with an apostrophe or a plural s behind them; a word behind a `=`
+        counts in that spelling alone, for brands that are common words too (`=Apple`, `=Gap`).
+        """
+        by_tag = {tag.lstrip("#").lower(): name for name, (tags, _, _) in brands.items() for tag in tags}
+        by_handle = {h.lstrip("@").lower(): name for name, (_, handles, _) in brands.items() for h in handles}
+        by_words = {_folded(word): name for name, (_, _, words) in brands.items() for word in words if word.strip("= ")}
+        forms = sorted(by_words, key=len, reverse=True)
+        parts = [re.escape(form[1:]) if form.startswith("=") else f"(?i:{re.escape(form)})" for form in forms]
+        found = re.compile(rf"(?<![\w@#.])({'|'.join(parts)})(?:['’]?s)?(?!\w)") if parts else None
+        return cls(by_tag, by_handle, by_words, found)
+
+    def find(self, tags: list[str], handles: list[str], text: str = "") -> list[str]:
+        """The brands among these hashtags and handles and in the words of the text, sorted, each once."""
         found = {self.by_tag[tag] for tag in tags if tag in self.by_tag}
         found |= {self.by_handle[handle] for handle in handles if handle in self.by_handle}
+        if self.words is not None and text:
+            for match in self.words.finditer(text):
+                word = match[1]
+                name = self.by_words.get(f"={word}") or self.by_words.get(word.lower())
+                found |= {name} if name else set()
         return sorted(found)
+
+
+def _folded(word: str) -> str:
+    """A word as it is looked up: as spelt behind a `=`, else in small letters."""
+    word = " ".join(word.split())
+    return f"={word[1:].strip()}" if word.startswith("=") else word.lower()
 
 
 def shingles(text: str) -> set[str]:

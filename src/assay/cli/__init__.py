@@ -45,6 +45,8 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("--table", type=Path, help="a CSV or JSONL file instead, with columns id, text, image")
     predict.add_argument("--images-root", type=Path, default=Path(), help="the folder that its image paths count from")
     predict.add_argument("--task", help="which task, of a joint student")
+    predict.add_argument("--post-id", action="append", default=[], help="a post of --corpus; may be repeated")
+    predict.add_argument("--corpus", help="a corpus of params.yaml that has been ingested")
     predict.set_defaults(run=_predict)
 
     explain = commands.add_parser("explain", help="draw which words and parts of the picture an answer rests on")
@@ -111,8 +113,11 @@ def _predict(args: argparse.Namespace) -> None:
                 batch = []
         _score(predictor, batch, args.task)
         return
+    if args.post_id:
+        _score(predictor, _posts(args.corpus, args.post_id), args.task)
+        return
     if args.text is None and not args.image:
-        raise CorpusError("nothing to score: give --text, --image or --table")
+        raise CorpusError("nothing to score: give --text, --image, --table, or --post-id with --corpus")
     _score(predictor, [("", args.text or "", args.image)], args.task)
 
 
@@ -166,6 +171,28 @@ def _score(predictor: Any, posts: list[tuple[str, str, list[Path]]], task: str |
         if lost:
             row["reason"] = "; ".join([*lost, *([result.reason] if result.reason else [])])
         print(json.dumps(({"id": post_id} if post_id else {}) | row, ensure_ascii=False))
+
+
+def _posts(corpus: str | None, wanted: list[str]) -> list[tuple[str, str, list[Path]]]:
+    """Posts of an ingested corpus by their ids, in the order asked."""
+    from assay.corpora.where import images_root
+    from assay.posts import stream
+
+    params = config.load()
+    if corpus not in params.corpora:
+        raise SettingsError(f"--corpus {corpus}: name one of params.yaml: {', '.join(params.corpora)}")
+    root = images_root(params.corpora[corpus], params.demo)
+    folder = Path("data") / "corpora" / corpus / "posts"
+    there = {
+        row["post_id"]: (row["post_id"], row["text"], [root / path for path in row["images"]])
+        for batch in stream(folder, ["post_id", "text", "images"])
+        for row in batch
+        if row["post_id"] in set(wanted)
+    }
+    for one in wanted:
+        if one not in there:
+            raise CorpusError(f"--post-id {one}: {folder} has no such post")
+    return [there[one] for one in wanted]
 
 
 def _table(path: Path, root: Path) -> Iterator[tuple[str, str, list[Path]]]:

@@ -13,10 +13,14 @@ CheckImages = Literal["none", "header", "full"]
 
 
 class Brand(Section):
-    """How a brand is recognised in a post: by its hashtags and its handles, without # and @."""
+    """How a brand is recognised in a post: by its hashtags and its handles, without # and @, and by words.
+
+    A word counts whole and in any case; `=Gap` in this spelling alone, for brands that are common words.
+    """
 
     hashtags: list[str] = []
     handles: list[str] = []
+    words: list[str] = []
 
 
 class Corpus(Section):
@@ -27,6 +31,7 @@ class Corpus(Section):
     max_pixels: Positive = 50_000_000  # as images.MAX_PIXELS
     shard_posts: Positive = 10_000
     brands: dict[str, Brand] = {}
+    brand_file: str | None = None
 
 
 class DemoCorpus(Corpus):

@@ -45,7 +45,7 @@ class Rules:
     check_images: images.Check = "header"
     max_pixels: int = 50_000_000
     shard_posts: int = 10_000
-    brands: dict[str, tuple[list[str], list[str]]] = field(default_factory=dict)
+    brands: dict[str, tuple[list[str], list[str], list[str]]] = field(default_factory=dict)  # tags, handles, words
 
 
 @dataclass
@@ -323,7 +323,7 @@ class _Mapper:
         problems += [Problem(post_id, source, STAGE, code, "degraded", _printable(detail)) for code, detail in lost]
         tags = text.hashtags(clean)
         handles = list(dict.fromkeys(text.mentions(clean) + [_printable(h).lstrip("@").lower() for h in raw.handles]))
-        brands = sorted({*map(_printable, raw.brands), *self.brands.find(tags, handles)} - {""})
+        brands = sorted({*map(_printable, raw.brands), *self.brands.find(tags, handles, clean)} - {""})
         values: dict[str, Any] = {
             "post_id": post_id,
             "text": clean,

@@ -14,11 +14,12 @@ import numpy as np
 
 from assay.config import ClassesTarget, LabelsTarget, Target
 from assay.measure.labels import label_metrics
-from assay.measure.rank import auroc, spearman
+from assay.measure.rank import auroc, pearson, spearman
 
 Array = np.ndarray
 HIGHER_IS_BETTER = {
     "r2",
+    "pearson",
     "spearman",
     "within_0_5",
     "within_1",
@@ -62,7 +63,7 @@ def headline(target: Target) -> str:
 
 
 def score_metrics(y: Array, p: Array, w: Array) -> dict[str, Array]:
-    """MAE, RMSE, R2, Spearman and the share within 0.5, 1 and 2 of scores y [n] and predictions p [n]."""
+    """MAE, RMSE, R2, Pearson, Spearman and the share within 0.5, 1 and 2 of scores y [n] and predictions p [n]."""
     error, total = p - y, w.sum(1)
     squares = w @ error**2
     mean = w @ y / total
@@ -74,6 +75,7 @@ def score_metrics(y: Array, p: Array, w: Array) -> dict[str, Array]:
         "mae": w @ distance / total,
         "rmse": np.sqrt(squares / total),
         "r2": r2,
+        "pearson": pearson(y, p, w),
         "spearman": spearman(y, p, w),
         "within_0_5": w @ (distance <= 0.5 + 1e-9) / total,
         "within_1": w @ (distance <= 1 + 1e-9) / total,

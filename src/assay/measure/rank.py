@@ -10,7 +10,18 @@ Array = np.ndarray
 def spearman(y: Array, p: Array, w: Array) -> Array:
     """Weighted Spearman correlation: Pearson of weighted mid-ranks; nan where either is constant."""
     total = w.sum(1, keepdims=True)
-    a, b = _midranks(y, w) / total, _midranks(p, w) / total  # in [0, 1], whatever the weights
+    return _correlation(_midranks(y, w) / total, _midranks(p, w) / total, w)  # in [0, 1], whatever the weights
+
+
+def pearson(y: Array, p: Array, w: Array) -> Array:
+    """Weighted Pearson correlation; nan where either is constant."""
+    scale = max(float(np.abs(y).max(initial=0.0)), float(np.abs(p).max(initial=0.0)), 1e-300)
+    return _correlation(np.broadcast_to(y / scale, w.shape), np.broadcast_to(p / scale, w.shape), w)
+
+
+def _correlation(a: Array, b: Array, w: Array) -> Array:
+    """Of values [B, n] of at most 1, with weights [B, n]."""
+    total = w.sum(1, keepdims=True)
     a = a - (w * a).sum(1, keepdims=True) / total
     b = b - (w * b).sum(1, keepdims=True) / total
     both = (w * a * b).sum(1)

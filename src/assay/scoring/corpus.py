@@ -42,6 +42,9 @@ def prediction_schema(target: Target) -> pa.Schema:
             pa.field("probabilities", pa.list_(pa.float32())),  # in the order of the target's names
             pa.field("reason", pa.string()),
             pa.field("in_train", pa.bool_(), nullable=False),
+            pa.field("interval_low", pa.float64()),  # of a score: holds 90 % of the labels of posts like these
+            pa.field("interval_high", pa.float64()),
+            pa.field("prediction_set", pa.list_(pa.string())),  # of classes and labels: the same
         ]
     )
 
@@ -82,13 +85,16 @@ def infer(
     if resumed:
         say(f"infer: {resumed} of {len(sources)} shards were finished before and are kept")
     total = sum(pq.read_metadata(source).num_rows for source in sources)
+    started, now = time.perf_counter(), 0
     with progress(what="infer", total=total) as bar:
         for source, paths, is_done in zip(sources, finished, whole, strict=True):
             if not is_done:
                 for task, scored in _score_shard(predictor, source, root, learnt, batch_size).items():
                     write_table(scored, paths[task])
                     durable.sign(paths[task])
+                now += pq.read_metadata(source).num_rows
             bar.update(pq.read_metadata(source).num_rows)
+    took = time.perf_counter() - started
     status: Counter[str] = Counter()
     for task, out in outs.items():
         out.mkdir(parents=True, exist_ok=True)
@@ -104,6 +110,11 @@ def infer(
         "status": {name: status[name] for name in ("ok", "text_only", "image_only", "failed")},
         "in_train": len(learnt),
         "shards": len(sources),
+        "now": {
+            "posts": now,
+            "seconds": round(took, 2),
+            "posts_per_s": round(now / took, 2) if now and took > 0 else None,
+        },
     }
 
 
@@ -141,6 +152,9 @@ def _row(post_id: str, found: Prediction, unread: str, in_train: bool) -> dict[s
         "probabilities": list(found.probabilities.values()) if found.probabilities else None,
         "reason": reason,
         "in_train": in_train,
+        "interval_low": found.interval[0] if found.interval else None,
+        "interval_high": found.interval[1] if found.interval else None,
+        "prediction_set": found.prediction_set,
     }
 
 

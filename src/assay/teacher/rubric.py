@@ -11,6 +11,7 @@ from typing import Any
 
 from assay.config import ClassesTarget, LabelsTarget, ScoreTarget, Target
 from assay.errors import RowError, RubricError
+from assay.places import main_checkout
 
 FENCE = "caption"
 _HEADING = re.compile(r"^#{1,6}\s+(.*?)\s*#*\s*$", re.MULTILINE)
@@ -35,6 +36,11 @@ class Rubric:
         try:
             body = path.read_text(encoding="utf-8")
         except OSError as error:
+            here = main_checkout()
+            if here != Path.cwd() and (here / path).is_file():  # a temporary copy has what git knows
+                raise RubricError(
+                    f"{path}: not in this experiment's copy, for git does not know it; run `git add {path}` first"
+                ) from error
             raise RubricError(
                 f"{path}: {error.strerror}; write the rubric there, or set annotate.rubric to where it is"
             ) from error

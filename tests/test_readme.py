@@ -1,0 +1,79 @@
+"""What README and docs print is taken as it is printed: experiments by DVC's own parser, commands by ours."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import shlex
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from assay import config
+from assay.cli import _parser
+from assay.progress import progress
+from tests.conftest import ROOT
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def commands(start: str) -> Iterator[str]:
+    """The lines of code blocks, and the inline code, that begin with a command."""
+    for page in PAGES:
+        text = page.read_text()
+        blocks = re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+        lines = [part.strip() for block in blocks for line in block.splitlines() for part in line.split("&&")]
+        lines += re.findall(rf"`({start} [^`]*)`", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL))
+        for line in lines:
+            if line.startswith(f"{start} "):
+                yield line.split("   #")[0].strip()
+
+
+EXPERIMENTS = sorted({line for line in commands("dvc exp run") if "-S" in line or "--set-param" in line})
+OWN = sorted({line for line in commands("assay") if not re.search(r"[…<]|\.\.\.|ID|NAME", line)})
+
+
+@pytest.mark.parametrize("line", EXPERIMENTS)
+def test_experiments_of_the_documents_change_settings_that_are_there(line: str, tmp_path: Path) -> None:
+    from dvc.utils.hydra import apply_overrides
+
+    words = shlex.split(line)
+    settings = [words[i + 1] for i, word in enumerate(words) if word == "-S"]
+    shutil.copy(ROOT / "params.yaml", tmp_path / "params.yaml")
+    for setting in settings:
+        for one in [setting] if "--queue" not in words else [setting.split(",")[0]]:
+            apply_overrides(tmp_path / "params.yaml", [one])
+    config.load(tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize("line", OWN)
+def test_commands_of_the_documents_are_understood(line: str) -> None:
+    words = shlex.split(line)[1:]
+    with contextlib.redirect_stderr(io.StringIO()) as said:
+        try:
+            _parser().parse_args(words)
+        except SystemExit as end:
+            assert end.code == 0, said.getvalue()
+
+
+def test_there_are_commands_at_all() -> None:
+    assert len(EXPERIMENTS) >= 5
+    assert len(OWN) >= 10
+
+
+def test_a_log_gets_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    import time
+
+    monkeypatch.setattr("assay.progress.EVERY_S", 0.1)
+    for _ in progress(range(6), what="work", total=6):
+        time.sleep(0.06)
+    lines = capsys.readouterr().err.splitlines()
+    assert 1 <= len(lines) <= 4
+    assert re.search(r"work.*/6 .*post", lines[-1])
+    monkeypatch.setattr("assay.progress.EVERY_S", 30.0)
+    for _ in progress(range(6), what="quick", total=6):
+        pass
+    assert capsys.readouterr().err == ""
