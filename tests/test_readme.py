@@ -32,8 +32,9 @@ def commands(start: str) -> Iterator[str]:
                 yield line.split("   #")[0].strip()
 
 
-EXPERIMENTS = sorted({line for line in commands("dvc exp run") if "-S" in line or "--set-param" in line})
-OWN = sorted({line for line in commands("assay") if not re.search(r"[…<]|\.\.\.|ID|NAME", line)})
+EXPERIMENTS = sorted({line for line in commands("dvc exp run") if "-S" in line and "…" not in line})
+MENTIONED = {"assay explain", "assay pack", "assay export", "assay predict", "assay serve"}  # not as they are typed
+OWN = sorted({line for line in commands("assay") if not re.search(r"[…<]|ID|NAME|REASON", line)} - MENTIONED)
 
 
 @pytest.mark.parametrize("line", EXPERIMENTS)
@@ -52,11 +53,13 @@ def test_experiments_of_the_documents_change_settings_that_are_there(line: str, 
 @pytest.mark.parametrize("line", OWN)
 def test_commands_of_the_documents_are_understood(line: str) -> None:
     words = shlex.split(line)[1:]
-    with contextlib.redirect_stderr(io.StringIO()) as said:
+    said, code = io.StringIO(), 0
+    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
         try:
             _parser().parse_args(words)
         except SystemExit as end:
-            assert end.code == 0, said.getvalue()
+            code = int(end.code or 0)
+    assert code == 0, said.getvalue()
 
 
 def test_there_are_commands_at_all() -> None:
