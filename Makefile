@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+TOOLS := .venv-tools
 READY := $(VENV)/.ready
 export PATH := $(abspath $(BIN)):$(PATH)
 
@@ -35,18 +36,23 @@ check: $(READY)  ## lint and type check
 	mypy
 
 audit: $(READY)  ## look for known vulnerabilities in the installed packages (asks their data base)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check pip-audit
-	$(BIN)/python -m pip_audit --local --skip-editable
+	test -x $(TOOLS)/bin/python || $(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
+	$(TOOLS)/bin/python -m pip_audit --skip-editable --path $(wildcard $(VENV)/lib/python*/site-packages)
 
 clean:  ## remove the environment and caches of tools (no data, no answers)
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(TOOLS) .mypy_cache .ruff_cache .pytest_cache
 
 constraints: $(READY)  ## write the installed versions into constraints.txt, after an upgrade was tested
 	(head -n 1 constraints.txt; python -m pip freeze --exclude-editable | sort -f) > constraints.new
 	mv constraints.new constraints.txt
 
-hashes: $(READY)  ## write constraints-hashed.txt: constraints.txt with the hashes that the registry gives
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check pip-tools
-	$(BIN)/python -m piptools compile --quiet --generate-hashes --no-header --no-annotate --no-emit-index-url \
+hashes:  ## write constraints-hashed.txt: constraints.txt with the hashes that the registry gives
+	test -x $(TOOLS)/bin/python || $(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check pip-tools
+	$(TOOLS)/bin/python -m piptools compile --quiet --generate-hashes --no-header --no-annotate --no-emit-index-url \
 		--no-emit-trusted-host --no-emit-find-links --allow-unsafe --extra dev --constraint constraints.txt \
-		--output-file constraints-hashed.txt pyproject.toml
+		--output-file constraints-hashed.new pyproject.toml
+	(echo '# constraints.txt with the hashes that the registry gives; made by: make hashes'; \
+		grep -v -e '^assay\[' -e '^# ' constraints-hashed.new) > constraints-hashed.txt
+	rm constraints-hashed.new

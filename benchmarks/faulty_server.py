@@ -2,6 +2,8 @@
 
     python benchmarks/faulty_server.py --rate 50 --fail-429 0.05 --hang 0.01
 
+Beside these it has habits of real services: errors and breakdowns inside a 200, answers of nothing, thoughts before
+the answer, figures as text, refused fields (--modern). With --price it tells a cost, and sums up what it took.
 Prints its address as the first line. With --upstream it passes what it does not spoil on to another server.
 GET /stats tells how often each question came and was answered in full; POST /reset forgets it.
 """
@@ -19,6 +21,8 @@ from typing import Any
 
 import httpx2
 
+FAULTS = ("fail_429", "fail_500", "hang", "cut", "malformed", "error_200", "choice_error", "empty")
+
 
 class Server:
     """What came, what was answered, and how much more may be answered now."""
@@ -28,6 +32,7 @@ class Server:
         self.seen: Counter[str] = Counter()
         self.delivered: Counter[str] = Counter()
         self.outcomes: Counter[str] = Counter()
+        self.charged = 0.0
         self.level, self.updated = 1.0, time.monotonic()
         self.upstream = httpx2.AsyncClient(base_url=args.upstream, timeout=60) if args.upstream else None
 
@@ -56,8 +61,14 @@ class Server:
         request = json.loads(body)
         key = hashlib.sha256(json.dumps(request["messages"][:2]).encode()).hexdigest()
         self.seen[key] += 1
+        if self.args.modern and ("max_tokens" in request or request.get("temperature", 1) != 1):
+            field = "max_tokens" if "max_tokens" in request else "temperature"
+            self.outcomes["refused_field"] += 1
+            said = {"message": f"Unsupported parameter: {field!r}. Use 'max_completion_tokens' or the default."}
+            await self.write(writer, 400, json.dumps({"error": said | {"param": field}}).encode())
+            return True
         draw, share = self.random.random(), 0.0
-        for name in ("fail_429", "fail_500", "hang", "cut", "malformed"):
+        for name in FAULTS:
             share += getattr(self.args, name)
             if draw < share:
                 self.outcomes[name] += 1
@@ -78,17 +89,46 @@ class Server:
             await self.write(writer, passed.status_code, passed.content, kept)
             good = passed.status_code == 200
         else:
-            await self.write(writer, 200, json.dumps(completion(request)).encode())
+            self.charged += self.args.price
+            await self.write(writer, 200, json.dumps(self.dressed(completion(request))).encode())
             good = True
         if good:
             self.delivered[key] += 1
             self.outcomes["answered"] += 1
         return True
 
+    def dressed(self, found: dict[str, Any]) -> dict[str, Any]:
+        """An answer with its price, now and then with a thought before it or with figures as text."""
+        if self.args.price:
+            found["usage"]["cost"] = self.args.price
+        message = found["choices"][0]["message"]
+        dress = self.random.random() if self.args.habits else 1.0
+        if dress < 0.1:
+            message["content"] = f"so, {{maybe}} a five</think>\n{message['content']}"
+        elif dress < 0.2:
+            message["content"] = f"```json\n{message['content']}\n```\nA plain post."
+        elif dress < 0.3:
+            found["usage"] = {name: str(value) for name, value in found["usage"].items()}
+        return found
+
     async def spoil(self, writer: asyncio.StreamWriter, name: str, request: dict[str, Any]) -> bool:
         if name in ("fail_429", "fail_500"):
             headers = {"Retry-After": "0.2"} if name == "fail_429" else {}
             await self.write(writer, int(name[-3:]), b'{"error": {"message": "ordered"}}', headers)
+        elif name == "error_200":
+            error = {"error": {"code": 502, "message": "Provider returned error"}, "user_id": "u"}
+            await self.write(writer, 200, json.dumps(error).encode())
+        elif name in ("choice_error", "empty"):
+            found = completion(request)
+            choice = found["choices"][0]
+            choice["message"]["content"] = None
+            if name == "choice_error":  # a breakdown costs nothing
+                choice |= {"finish_reason": "error", "error": {"code": 503, "message": "Provider overloaded"}}
+                found["usage"]["cost"] = 0
+            else:  # nothing at all, and it is charged
+                self.charged += self.args.price
+                found["usage"]["cost"] = self.args.price
+            await self.write(writer, 200, json.dumps(found).encode())
         elif name == "hang":
             await asyncio.sleep(600)
         elif name == "cut":
@@ -123,7 +163,7 @@ class Server:
         await writer.drain()
 
     def stats(self) -> dict[str, Any]:
-        return {"seen": self.seen, "delivered": self.delivered, "outcomes": self.outcomes}
+        return {"seen": self.seen, "delivered": self.delivered, "outcomes": self.outcomes, "charged": self.charged}
 
 
 def completion(request: dict[str, Any]) -> dict[str, Any]:
@@ -153,8 +193,11 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=0.0, help="answers a second at most; more get 429. 0: no cap")
     parser.add_argument("--tell", action="store_true", help="say Retry-After with these")
     parser.add_argument("--delay", type=float, default=0.0, help="seconds before each answer")
-    for name in ("fail-429", "fail-500", "hang", "cut", "malformed"):
-        parser.add_argument(f"--{name}", type=float, default=0.0, help="share of the requests")
+    for name in FAULTS:
+        parser.add_argument(f"--{name.replace('_', '-')}", type=float, default=0.0, help="share of the requests")
+    parser.add_argument("--habits", action="store_true", help="thoughts, code blocks and figures as text")
+    parser.add_argument("--modern", action="store_true", help="refuse max_tokens and any temperature but 1")
+    parser.add_argument("--price", type=float, default=0.0, help="US dollars of an answer, told with it")
     parser.add_argument("--upstream", help="the address of the server that answers")
     parser.add_argument("--seed", type=int, default=1)
     asyncio.run(run(parser.parse_args()))

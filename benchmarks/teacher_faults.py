@@ -56,11 +56,9 @@ def write_posts(folder: Path, count: int) -> Path:
 
 
 def settings(url: str, **teacher: Any) -> Annotate:
-    known = {"base_url": url, "model": "m", "distribution": "none"} | teacher
-    known.pop("distribution")
-    return Annotate.model_validate(
-        {"from": "teacher", "max_failed_share": 1.0, "distribution": "none", "teacher": Teacher(**known)}
-    )
+    more = teacher.pop("annotate", {})
+    known = {"from": "teacher", "max_failed_share": 1.0, "distribution": "none"} | more
+    return Annotate.model_validate(known | {"teacher": Teacher(**({"base_url": url, "model": "m"} | teacher))})
 
 
 class Run:
@@ -186,6 +184,34 @@ def faults(work: Path, posts: int) -> dict[str, Any]:
     }
 
 
+def habits(work: Path, posts: int) -> dict[str, Any]:
+    """Habits of real services, a price on each answer and a budget: what is lost, paid twice, frozen or misbooked."""
+    price = 0.001
+    server = Server(
+        *("--error-200", "0.05", "--choice-error", "0.05", "--empty", "0.03", "--fail-429", "0.03"),
+        *("--habits", "--modern", "--price", str(price)),
+    )
+    sample, home = write_posts(work / f"posts-{posts}", posts), work / "home-habits"
+    asked = {"concurrency": 16, "retries": 8, "annotate": {"budget_usd": 2 * price * posts}}
+    first = Run(sample, home, f"{server.url}/v1", **asked).figures()
+    second = Run(sample, home, f"{server.url}/v1", **asked).figures()
+    stats = server.stats()
+    server.stop()
+    with sqlite3.connect(home / "answers.sqlite") as db:
+        booked = float(db.execute("SELECT COALESCE(SUM(usd), 0) FROM spent").fetchone()[0])
+        frozen = int(db.execute("SELECT COUNT(*) FROM answers WHERE status <> 'ok'").fetchone()[0])
+    return {
+        "habits_posts": posts,
+        "habits_answered": [first["answered"], second["answered"]],
+        "habits_lost": posts - second["answered"],
+        "habits_paid_twice": sum(count > 1 for count in stats["delivered"].values()),
+        "habits_frozen": frozen,
+        "habits_charged_usd": round(stats["charged"], 4),
+        "habits_misbooked_usd": round(booked - stats["charged"], 4),
+        "habits_injected": {k: v for k, v in sorted(stats["outcomes"].items()) if k != "answered"},
+    }
+
+
 def kills(work: Path, posts: int, count: int) -> dict[str, Any]:
     """kill -9 at random moments; what stood in the store then must never be asked again."""
     server = Server("--delay", "0.05")
@@ -253,7 +279,7 @@ def main() -> None:
         return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a tenth of the posts")
-    parser.add_argument("--only", help="parts to run, as a pattern: capped, faults, kills, two, cost")
+    parser.add_argument("--only", help="parts to run, as a pattern: capped, faults, habits, kills, two, cost")
     args = parser.parse_args()
     part = 10 if args.quick else 1
     found: dict[str, Any] = {}
@@ -273,6 +299,8 @@ def main() -> None:
             found |= {"rates": rates, "rate_ratio": min(one["rate_ratio"] for one in rates.values())}
         if wanted("faults"):
             found |= faults(work, 2000 // part)
+        if wanted("habits"):
+            found |= habits(work, 2000 // part)
         if wanted("kills"):
             found |= kills(work, 2000 // part, 10 // (3 if args.quick else 1))
         if wanted("two"):

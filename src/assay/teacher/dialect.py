@@ -41,7 +41,8 @@ class Dialect:
 
         `said` are its words, `field` the parameter that it names, "" where it names none.
         """
-        words = f"{field} {said}".lower()
+        named = field.lower() in ("temperature", *get_args(Limit))
+        words = (field if named else f"{field} {said}").lower()  # what it names counts before what it says
         if settings.token_limit == "auto" and own_limit(settings):
             if "max_completion_tokens" in words and self.limit == "max_tokens":
                 return replace(self, limit="max_completion_tokens")
