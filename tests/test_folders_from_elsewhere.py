@@ -133,20 +133,27 @@ def test_a_folder_from_elsewhere_asks_the_hub_for_nothing(
 
 def test_signed_files_are_checked_and_damaged_ones_put_aside(tmp_path: Path) -> None:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
     path = tmp_path / "a.parquet"
-    assert not durable.is_whole(path)
+    assert not durable.is_whole(path, pq.read_table)
     write_table(pa.table({"x": list(range(1000))}), path)
     durable.sign(path)
-    assert durable.is_whole(path)
+    assert durable.is_whole(path, pq.read_table)
     data = path.read_bytes()
     for damaged in (data[:-20], data[:100] + b"\0" * 50 + data[150:], b""):
         path.write_bytes(damaged)
-        assert not durable.is_whole(path)
+        assert not durable.is_whole(path, pq.read_table)
         assert not path.exists()
         assert (tmp_path / "a.parquet.damaged").read_bytes() == damaged
         path.write_bytes(data)
         durable.sign(path)
+    (tmp_path / "a.parquet.sha256").unlink()  # killed before it was signed: the file itself decides
+    assert durable.is_whole(path, pq.read_table)
+    path.write_bytes(data[:-20])
+    assert not durable.is_whole(path, pq.read_table)
+    path.write_bytes(data)
+    durable.sign(path)
     durable.remove(path)
     assert [p.name for p in tmp_path.iterdir()] == ["a.parquet.damaged"]
 

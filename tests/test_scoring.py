@@ -161,7 +161,9 @@ def test_every_post_gets_a_row_and_a_kill_costs_no_finished_shard(
         return real(predictor, source, *rest)
 
     monkeypatch.setattr(module, "_score_shard", counted)
-    assert score(model, corpus, drawn, tmp_path / "resumed") == whole
+    resumed = score(model, corpus, drawn, tmp_path / "resumed")
+    assert (resumed.pop("now")["posts"], whole.pop("now")["posts"]) == (176, 296)  # this run scored the rest alone
+    assert resumed == whole
     assert again == shards(corpus)[2:]
     assert [p.read_bytes() for p in shards(tmp_path / "resumed")] == [
         p.read_bytes() for p in shards(tmp_path / "whole")

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from assay.progress import say
@@ -15,7 +16,11 @@ _TEMPORARY = re.compile(r"\.(\d+)\.tmp$")
 
 
 def put_in_place(partial: Path, path: Path) -> None:
-    """Rename a finished file to its name, once its bytes and the name are on the disk."""
+    """Rename a finished file to its name, once its bytes and the name are on the disk.
+
+    The digest of an earlier file of this name goes before it: a kill in between leaves a file without one.
+    """
+    _seal(path).unlink(missing_ok=True)
     with open(partial, "rb") as file:
         os.fsync(file.fileno())
     os.replace(partial, path)
@@ -34,17 +39,29 @@ def sign(path: Path) -> None:
     put_in_place(partial, _seal(path))
 
 
-def is_whole(path: Path) -> bool:
-    """Whether a signed file is there as it was written; a damaged one is put aside, to be made again."""
+def is_whole(path: Path, read: Callable[[Path], object]) -> bool:
+    """Whether a signed file is there as it was written; a damaged one is put aside, to be made again.
+
+    `read` reads it whole, and raises where it cannot: this decides on a file whose process was killed before it
+    had signed it.
+    """
     if not path.exists():
         return False
     try:
-        if _seal(path).read_text() == _digest(path):
-            return True
+        seal = _seal(path).read_text()
     except OSError:
-        pass
-    put_aside(path)
-    return False
+        seal = None
+    if seal is not None:
+        whole = seal == _digest(path)
+    else:
+        try:
+            read(path)
+            whole = True
+        except Exception:  # of whatever library reads it
+            whole = False
+    if not whole:
+        put_aside(path)
+    return whole
 
 
 def put_aside(path: Path) -> None:

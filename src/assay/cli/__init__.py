@@ -117,7 +117,7 @@ def _predict(args: argparse.Namespace) -> None:
         _score(predictor, _posts(args.corpus, args.post_id), args.task)
         return
     if args.text is None and not args.image:
-        raise CorpusError("nothing to score: give --text, --image, --table, or --post-id with --corpus")
+        raise CorpusError("nothing to score: give --text, --image or --table, or --post-id with --corpus")
     _score(predictor, [("", args.text or "", args.image)], args.task)
 
 

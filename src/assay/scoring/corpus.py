@@ -80,7 +80,7 @@ def infer(
     _forget_old(waiting)
     finished = [{task: waiting / f"{_key(stem + task, source)}.parquet" for task in outs} for source in sources]
     durable.sweep(waiting)
-    whole = [all(durable.is_whole(path) for path in paths.values()) for paths in finished]
+    whole = [all(durable.is_whole(path, pq.read_table) for path in paths.values()) for paths in finished]
     resumed = sum(whole)
     if resumed:
         say(f"infer: {resumed} of {len(sources)} shards were finished before and are kept")

@@ -53,9 +53,9 @@ class Checkpoint:
             return None
         durable.sweep(self.path.parent)
         try:
-            if not durable.is_whole(self.path):
+            if not durable.is_whole(self.path, _loaded):
                 return None
-            kept = torch.load(self.path, weights_only=True, map_location="cpu")
+            kept = _loaded(self.path)
         except FileNotFoundError:  # a twin of this run has just ended
             return None
         for name, part in self.parts.items():
@@ -69,6 +69,11 @@ class Checkpoint:
         """The run has ended."""
         if self.path is not None and self.writes:
             durable.remove(self.path)
+
+
+def _loaded(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
+    return found
 
 
 def _plain(state: dict[str, Any]) -> dict[str, Any]:

@@ -166,6 +166,8 @@ class _Batches:
             )
 
     async def _submit(self, batch: Open, file: Path) -> None:
+        for key in batch.keys:
+            self.meter.note(key, "sent")
         self.meter.check()
         with open(file, "rb") as content:
             uploaded = await self.server.files.create(file=(f"{batch.digest}.jsonl", content), purpose="batch")

@@ -22,7 +22,15 @@ from assay.teacher.answers import AnswerStore
 from assay.teacher.faults import ACCOUNT, LastingFault, PassingFault, fault_of
 from assay.teacher.limits import Pace, Stopped, backoff
 from assay.teacher.money import Ledger, Reserved
-from assay.teacher.server import api_key, one_line, retry_after, said_by, secret_headers
+from assay.teacher.server import (
+    LeavesHost,
+    api_key,
+    http_client,
+    one_line,
+    retry_after,
+    said_by,
+    secret_headers,
+)
 
 MOST_BYTES = 64_000_000  # of an image that a server gives as a link
 LONGEST_WAIT_S = 3600.0
@@ -56,6 +64,7 @@ class Endpoint:
             timeout=settings.timeout_s,
             max_retries=0,
             default_headers=self._headers,
+            http_client=http_client(settings.base_url),
         )
         pace = Pace(most=settings.concurrency, per_minute=settings.requests_per_minute)
         stopped: list[BaseException] = []
@@ -170,6 +179,8 @@ class Endpoint:
         except (openai.APITimeoutError, TimeoutError) as error:
             raise PassingFault("timeout", f"no image within {timeout:g} s") from error
         except openai.APIConnectionError as error:
+            if isinstance(error.__cause__, LeavesHost):
+                raise AccountRefused(f"the images server at {self.settings.base_url}: {error.__cause__}") from error
             raise PassingFault("connection", type(error.__cause__ or error).__name__) from error
         except openai.APIStatusError as error:
             said = one_line(said_by(error), self._secrets)
