@@ -13,13 +13,17 @@ from functools import reduce
 from pathlib import Path
 from typing import Any, get_args
 
+import pyarrow as pa
 import pytest
 import yaml
 from pydantic import BaseModel
 
 from assay import config
+from assay.cli.check import stale_samples
 from assay.config.params import UNSEEN, Params
-from assay.errors import SettingsError
+from assay.errors import RubricError, SettingsError
+from assay.posts import write_table
+from assay.teacher.rubric import Rubric
 from tests.conftest import ROOT
 
 TASK = "sentiment"
@@ -159,3 +163,32 @@ def test_such_a_name_is_refused_wherever_it_stands(key: str, said: str, tmp_path
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
     with pytest.raises(SettingsError, match=rf"{key}: DVC does not notice .*; {said}"):
         config.load(tmp_path / "params.yaml")
+
+
+def test_check_says_where_a_sample_has_other_rows_than_its_settings_ask_for(tmp_path: Path) -> None:
+    """Whoever went from a pilot to thousands of labels with `sample.size` has the pilot."""
+    params = config.load(ROOT / "params.yaml")
+    rows = pa.table({"post_id": [str(i) for i in range(1500)]})
+    write_table(rows, tmp_path / "data/corpora/demo/posts/part-00000.parquet")
+    write_table(rows.slice(0, 300), tmp_path / "data/sample/sentiment/part-00000.parquet")
+    write_table(rows.slice(0, 900), tmp_path / "data/sample/hateful/part-00000.parquet")
+    (said,) = stale_samples(params, tmp_path)
+    assert "tasks.sentiment.sample" in said
+    assert "has 300 posts, the settings ask for 900 of 1500; `dvc repro` draws it anew" in said
+    known = {"params": {"params.yaml": {"tasks.sentiment.sample": {"size": 900}}}}
+    (tmp_path / "dvc.lock").write_text(yaml.safe_dump({"stages": {"sample@sentiment": known}}))
+    (said,) = stale_samples(params, tmp_path)
+    assert "run `dvc repro --force sample@sentiment`" in said
+
+
+def test_a_rubric_that_git_does_not_know_is_told_in_an_experiments_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied = tmp_path / ".dvc" / "tmp" / "exps" / "standalone" / "x"
+    copied.mkdir(parents=True)
+    (tmp_path / "rubrics").mkdir()
+    (tmp_path / "rubrics" / "mine.md").write_text("# mine")
+    monkeypatch.chdir(copied)
+    target = config.load(ROOT / "params.yaml").tasks[TASK].target
+    with pytest.raises(RubricError, match=r"run `git add rubrics/mine\.md` first"):
+        Rubric.load(Path("rubrics/mine.md"), target)

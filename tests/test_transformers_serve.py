@@ -64,7 +64,7 @@ def test_nonsense_is_recorded_and_never_guessed(served: tuple[str, str], posts: 
     with AnswerStore() as store:
         kept = store.rows("SELECT status, raw_answer, prompt_tokens FROM answers")
     assert len(kept) == 3
-    assert all(status == "ok" and raw is not None and tokens > 0 for status, raw, tokens in kept)
+    assert all(status == "invalid" and raw is not None and tokens > 0 for status, raw, tokens in kept)
 
 
 @pytest.mark.parametrize(
