@@ -35,6 +35,8 @@ def test_every_drawn_fault_ends_as_its_code(drawn: Path, tmp_path: Path) -> None
     found = ingest(Instagram(drawn), Rules("demo", b"k", "full"), posts=tmp_path / "p", problems=tmp_path / "q.parquet")
     posts, problems = read(tmp_path / "p").to_pylist(), pq.read_table(tmp_path / "q.parquet").to_pylist()
     assert found["source_rows"] == 300 == len(posts) + sum(p["severity"] == "dropped" for p in problems)
+    outside = found["degraded"]["outside_corpus"]  # rows that name another file than their picture
+    assert found["unread"] == {"total": 3 + outside, "unread_file": 3 + outside}  # and three files of what was planted
     truth = {row["post_id"]: row for row in csv.DictReader((drawn / "truth.csv").read_text().splitlines())}
     by_id = {p["post_id"]: p["code"] for p in problems if p["post_id"]}
     for post_id, row in truth.items():

@@ -107,7 +107,8 @@ class Instagram(Bookkeeping):
         if not self.table or self.index is None:
             return self._loader_post(*row.data)
         author, sponsored, note, names = self.parse_line(text.decode(row.data).rstrip("\r\n").split("\t"))
-        self.touched.append(f"{self.notes}/{note}")
+        places = {name: None if _is_path(name) else self.index.find(name) for name in names}
+        self.touched += [f"{self.notes}/{note}", *(place for place in places.values() if place)]
         found = nodes(_read_json(self.root, f"{self.notes}/{note}"))
         if len(found) != 1 or not isinstance(found[0], dict):
             raise RowError("cut_json", f"{self.notes}/{note}: {len(found) if found else 'no'} posts in it")
@@ -116,14 +117,11 @@ class Instagram(Bookkeeping):
         post.author = author or post.author
         post.sponsored = (post.sponsored or sponsored) if sponsored is not None else post.sponsored
         for name in names:
-            if "/" in name or "\\" in name or name.startswith(".."):
-                post.lost.append(("outside_corpus", name))
-                continue
-            there = self.index.find(name)
-            if there:
-                post.images.append(there)
+            place = places[name]
+            if place:
+                post.images.append(place)
             else:
-                post.lost.append(("missing_image", name))
+                post.lost.append(("outside_corpus" if _is_path(name) else "missing_image", name))
         return post
 
     def _loader_post(self, name: str, number: int, count: int) -> RawPost:
@@ -207,6 +205,11 @@ def _posts_in(root: Path, name: str) -> int:
     except (OSError, RowError):
         return 1  # parse will say what is wrong
     return len(found) if any(is_post(node) for node in found) else 1
+
+
+def _is_path(name: str) -> bool:
+    """Whether what should be a file's name leads elsewhere."""
+    return "/" in name or "\\" in name or name.startswith("..")
 
 
 def _info_line(cells: list[str]) -> tuple[str, bool | None, str, list[str]]:

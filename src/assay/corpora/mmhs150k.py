@@ -63,6 +63,7 @@ class Mmhs150k(Bookkeeping):
     def parse(self, row: Row) -> RawPost:
         """The post of an entry."""
         post_id, entry = row.data
+        self.touched.append(f"img_resized/{post_id}.jpg")
         if not isinstance(entry, dict) or not isinstance(entry.get("labels"), list):
             raise RowError("bad_line", "an entry without a list of labels")
         votes = [int(vote) for vote in entry["labels"]]

@@ -43,10 +43,10 @@ class Mvsa(Bookkeeping):
         """The post of a line, its label merged."""
         line = text.decode(row.data).strip()
         post_id, *labels = [cell.strip() for cell in line.split("," if self.table == TRAIN else "\t")]
+        self.touched += [f"data/{post_id}.jpg", f"data/{post_id}.txt"]
         if not labels:
             raise RowError("bad_line", "an id without labels")
         post = RawPost(post_id, images=[f"data/{post_id}.jpg"])
-        self.touched.append(f"data/{post_id}.txt")
         try:
             post.text = safe_path(self.root, f"data/{post_id}.txt").read_bytes()
         except ImageProblem as problem:

@@ -102,6 +102,8 @@ class Table:
         def get(column: str | None) -> Any:
             return data.get(column) if column else None
 
+        images = [self._relative(path) for path in cells.strings(get(c.image), "image", lost)]
+        self.touched += images
         post_id = cells.identifier(get(c.id), lost)
         if post_id is None:
             found = get(c.id)
@@ -111,7 +113,7 @@ class Table:
         return RawPost(
             post_id=post_id,
             text=body if isinstance(body, bytes) else cells.text(body, "text", lost),
-            images=[self._relative(path) for path in cells.strings(get(c.image), "image", lost)],
+            images=images,
             author=cells.text(cells.identifier(get(c.author), lost), "author", lost),
             created_at=cells.moment(get(c.created_at), "created_at", lost),
             brands=cells.strings(get(c.brands), "brands", lost, separator=","),
