@@ -476,7 +476,9 @@ def test_a_real_pipeline_makes_images_that_depend_on_prompt_and_seed_alone(sdxl:
     assert [row["image_id"] for row in again] == [row["image_id"] for row in rows]
     for a, b in zip(rows, again, strict=True):
         one, other = (np.asarray(Image.open(io.BytesIO(r["image"])), int) for r in (a, b))
-        assert np.abs(one - other).max() <= 8  # batches differ in rounding
+        apart = np.abs(one - other)  # batches differ in rounding, and processors in how much
+        assert apart.mean() < 1
+        assert apart.max() <= 32
 
 
 def test_pipelines_that_cannot_be_had_or_asked(sdxl: Path, tmp_path: Path) -> None:
