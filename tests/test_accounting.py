@@ -312,6 +312,16 @@ def test_ids_and_labels_that_pandas_made_floats_of(tmp_path: Path) -> None:
     assert [p["code"] for p in problems] == ["rounded_id"]
 
 
+def test_an_author_that_is_no_name_is_counted(tmp_path: Path) -> None:
+    (tmp_path / "t.jsonl").write_text(
+        '{"id": 1, "text": "a", "user": {"name": "x"}}\n{"id": 2, "text": "b", "user": 7}'
+    )
+    columns = Columns(image=None, author="user")
+    _, posts, problems = ingested(Table(tmp_path / "t.jsonl", None, columns), tmp_path / "out")
+    assert [post["author"] is None for post in posts] == [True, False]
+    assert [(p["post_id"], p["code"]) for p in problems] == [("1", "unreadable_author")]
+
+
 def test_hateful_memes_labels_in_every_dress(tmp_path: Path) -> None:
     values = [1, 1.0, True, "1", "1.0", "hateful", [1, 1], 0, 0.0, False, "not_hateful", None, [], 2, "maybe", [0, 1]]
     lines = [{"id": i, "text": "x", "label": value} for i, value in enumerate(values)]

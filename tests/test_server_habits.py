@@ -467,6 +467,10 @@ def test_claims_of_another_machine_wait_for_their_lease_and_can_be_given_back(po
             "a",
         ).startswith(f"{foreign}:{pid}, for at most")  # type: ignore[union-attr]
         assert store.release_owner("gone") == 0
+        with store.writing() as db:  # an earlier process of our own number: its claims alone are given back
+            db.execute("INSERT INTO claims VALUES ('old', ?, ?, 'before', ?)", (host, pid, time.time() + 60))
+        assert store.release_owner("gone") == 1
+        assert not store.renew(["b", "c"], 60)
         assert store.release_owner(f"{foreign}:{pid}") == 1
         assert store.claim("a")
         assert store.renew(["a", "nothing"], 60) == {"nothing"}

@@ -122,31 +122,35 @@ class Store:
 
     def claims(self) -> list[dict[str, Any]]:
         """The claims there are, counted by their owners: who, how many, until when at most, and whether it lives."""
-        rows = self._run(
-            "SELECT host, pid, started, COUNT(*), MAX(expires) FROM claims GROUP BY 1, 2, 3 ORDER BY 1, 2", ()
-        )
-        found = []
-        for host, pid, started, count, expires in rows:
-            gone = expires < time.time() or self.is_gone(host, pid, started)
-            state = "gone" if gone else "lives" if host == self._host else "elsewhere"
-            until = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(expires))
-            found.append({"owner": owner_name(host, pid), "claims": count, "until": until, "state": state})
-        return found
+        return [
+            {
+                "owner": owner_name(host, pid),
+                "claims": count,
+                "until": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(expires)),
+                "state": self._state(host, pid, started, expires),
+            }
+            for host, pid, started, count, expires in self._owners()
+        ]
 
     def release_owner(self, owner: str) -> int:
-        """Give back all claims of an owner as `claims` names it, of a state such as `gone`, or of `all`."""
-        chosen = [
-            row
-            for row in self.claims()
-            if owner in ("all", row["owner"]) or (owner == "gone" and row["state"] == "gone")
-        ]
-        names = {row["owner"] for row in chosen}
+        """Give back all claims of an owner as `claims` names it, of those in a state such as `gone`, or of `all`."""
         count = 0
-        with self.writing() as db:
-            for host, pid in db.execute("SELECT DISTINCT host, pid FROM claims").fetchall():
-                if owner_name(host, pid) in names:
-                    count += db.execute("DELETE FROM claims WHERE host = ? AND pid = ?", (host, pid)).rowcount
+        for host, pid, started, held, expires in self._owners():
+            if owner in ("all", owner_name(host, pid), self._state(host, pid, started, expires)):
+                self._run("DELETE FROM claims WHERE host = ? AND pid = ? AND started = ?", (host, pid, started))
+                count += held
         return count
+
+    def _owners(self) -> list[Any]:
+        """Host, process number and start of each owner of claims, how many it has, and until when at most."""
+        return self._run(
+            "SELECT host, pid, started, COUNT(*), MAX(expires) FROM claims GROUP BY 1, 2, 3 ORDER BY 1, 2", ()
+        )
+
+    def _state(self, host: str, pid: int, started: str, expires: float) -> str:
+        if expires < time.time() or self.is_gone(host, pid, started):
+            return "gone"
+        return "lives" if host == self._host else "elsewhere"
 
     @property
     def owner(self) -> tuple[str, int, str]:

@@ -65,9 +65,12 @@ def text(value: Any, name: str, lost: Lost) -> str | None:
     return str(value)
 
 
-def identifier(value: Any, lost: Lost) -> str | None:
+def identifier(value: Any, lost: Lost, name: str = "id") -> str | None:
     """An id: whole numbers without a point, also where pandas made floats of them."""
-    if is_missing(value) or isinstance(value, Nested | list | bytes):
+    if is_missing(value):
+        return None
+    if isinstance(value, Nested | list | bytes):
+        _unread(name, value, lost)
         return None
     if isinstance(value, float):
         if value.is_integer() and abs(value) < 2**53:

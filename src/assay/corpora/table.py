@@ -114,7 +114,7 @@ class Table:
             post_id=post_id,
             text=body if isinstance(body, bytes) else cells.text(body, "text", lost),
             images=images,
-            author=cells.text(cells.identifier(get(c.author), lost), "author", lost),
+            author=cells.identifier(get(c.author), lost, "author"),
             created_at=cells.moment(get(c.created_at), "created_at", lost),
             brands=cells.strings(get(c.brands), "brands", lost, separator=","),
             sponsored=cells.flag(get(c.sponsored), "sponsored", lost),

@@ -84,16 +84,17 @@ def infer(
     resumed = sum(whole)
     if resumed:
         say(f"infer: {resumed} of {len(sources)} shards were finished before and are kept")
-    total = sum(pq.read_metadata(source).num_rows for source in sources)
+    rows = [pq.read_metadata(source).num_rows for source in sources]
+    total = sum(rows)
     started, now = time.perf_counter(), 0
     with progress(what="infer", total=total) as bar:
-        for source, paths, is_done in zip(sources, finished, whole, strict=True):
+        for source, paths, is_done, count in zip(sources, finished, whole, rows, strict=True):
             if not is_done:
                 for task, scored in _score_shard(predictor, source, root, learnt, batch_size).items():
                     write_table(scored, paths[task])
                     durable.sign(paths[task])
-                now += pq.read_metadata(source).num_rows
-            bar.update(pq.read_metadata(source).num_rows)
+                now += count
+            bar.update(count)
     took = time.perf_counter() - started
     status: Counter[str] = Counter()
     for task, out in outs.items():

@@ -102,7 +102,12 @@ class _Asking:
         """Renew the claims on the questions in hand, for as long as this process lives."""
         while True:
             await asyncio.sleep(LEASE_S / 4)
-            self.lost |= self.store.renew(list(self.claimed), LEASE_S)
+            try:
+                self.lost |= self.store.renew(list(self.claimed), LEASE_S)
+            except AssayError as error:  # without claims another process would ask the same
+                self.stop = self.stop or error
+                self.client.pace.end()
+                return
 
     async def run(self) -> None:
         self.bar = progress(what="annotate", total=self.count)

@@ -43,12 +43,10 @@ class Dialect:
         """
         named = field.lower() in ("temperature", *get_args(Limit))
         words = (field if named else f"{field} {said}").lower()  # what it names counts before what it says
-        if settings.token_limit == "auto" and own_limit(settings):
-            if "max_completion_tokens" in words and self.limit == "max_tokens":
-                return replace(self, limit="max_completion_tokens")
-            if "max_completion_tokens" in words or ("max_tokens" in words and self.limit == "max_tokens"):
-                other: Limit = "max_tokens" if self.limit == "max_completion_tokens" else "max_completion_tokens"
-                return replace(self, limit=other)
+        of_limit = self.limit in words or "max_completion_tokens" in words
+        if of_limit and settings.token_limit == "auto" and own_limit(settings):
+            other: Limit = "max_tokens" if self.limit == "max_completion_tokens" else "max_completion_tokens"
+            return replace(self, limit=other)
         if self.temperature and settings.temperature is not None and "temperature" in words:
             return replace(self, temperature=False)
         if settings.system_role == "auto" and self.speaker != "user" and _ROLE.search(words):
