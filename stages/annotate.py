@@ -4,9 +4,10 @@ import argparse
 from pathlib import Path
 
 from assay import config
+from assay.corpora.brand_file import brand_index
 from assay.errors import run_main
 from assay.posts import write_json
-from assay.teacher.annotate import annotate, handles
+from assay.teacher.annotate import annotate, asker_of, handles
 
 
 def main() -> None:
@@ -30,6 +31,11 @@ def main() -> None:
         task=args.task,
         keep_handles=handles(params.corpora[task.corpus]),
         humans=args.humans / f"{args.task}.csv",
+        company={
+            name: asker_of(name, params.tasks[name], params.corpora[task.corpus], args.rubrics)
+            for name in task.annotate.ask_with
+        },
+        dictionary=brand_index(params.corpora[task.corpus]) if task.annotate.brands else None,
     )
     write_json(found, args.metrics)
 

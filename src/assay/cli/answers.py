@@ -90,17 +90,14 @@ def _claims(args: argparse.Namespace) -> None:
 
 
 def _asker(params: Params, name: str) -> Any:
-    from assay.teacher.annotate import handles
-    from assay.teacher.questions import Asker
-    from assay.teacher.rubric import Rubric
+    from assay.teacher.annotate import asker_of
 
     if name not in params.tasks:
         raise SettingsError(f"--task {name}: no such task; allowed: {', '.join(params.tasks)}")
     task = params.tasks[name]
     if task.annotate.source != "teacher":
         raise SettingsError(f"--task {name}: its labels come from a column; there is no teacher to ask")
-    rubric = Rubric.load(Path("rubrics") / f"{task.annotate.rubric or name}.md", task.target)
-    return Asker(rubric, task.annotate, handles(params.corpora[task.corpus]))
+    return asker_of(name, task, params.corpora[task.corpus], Path("rubrics"))
 
 
 def _sample(name: str) -> Path:

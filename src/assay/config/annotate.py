@@ -79,6 +79,8 @@ class Annotate(Section):
     votes: Annotated[int, Field(ge=1, le=99)] = 1
     repeat: Share = 0.0
     anchors: Annotated[int, Field(ge=0, le=1000)] = 20
+    ask_with: list[str] = []
+    brands: bool = False
     budget_usd: Annotated[float, Field(gt=0)] | None = None
     image_px: Annotated[int, Field(ge=32, le=4096)] | None = None
     mask: list[Masked] = ALL_MASKED
@@ -101,6 +103,13 @@ class Annotate(Section):
             raise ValueError("second_teacher is the same model and settings; repeat alone asks a teacher twice")
         if self.mode == "batch" and (self.teacher.base_url == "demo" or self.distribution == "typed"):
             raise ValueError("mode: batch needs a server with the Batch API; neither demo nor typed answers have it")
+        for name, wished in (("ask_with", bool(self.ask_with)), ("brands", self.brands)):
+            if wished and self.source == "column":
+                raise ValueError(f"{name} is for a teacher; with from: column nobody is asked")
+            if wished and self.distribution == "typed":
+                raise ValueError(f"{name} excludes distribution: typed, which answers one question without any text")
+        if self.ask_with and self.mode == "batch":
+            raise ValueError("ask_with excludes mode: batch, whose lines have one answer each")
         if self.phone_regions != [one.upper() for one in self.phone_regions]:
             raise ValueError("phone_regions are two-letter country codes in capitals, such as US or GB")
         return self

@@ -201,6 +201,9 @@ class Perceived(Section):
             raise ValueError(f"population shares sum to {sum(self.population.values()):g}, must be 1")
         if self.annotate.source != "teacher":
             raise ValueError("annotate.from must be teacher: there is no column to read")
+        for name in ("ask_with", "brands"):
+            if getattr(self.annotate, name):
+                raise ValueError(f"annotate.{name} is for tasks on posts; leave it out")
         return self
 
 

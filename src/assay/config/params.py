@@ -14,9 +14,14 @@ from assay.config.base import Section, check_known
 from assay.config.corpora import AnyCorpus, Demo
 from assay.config.messages import one_line
 from assay.config.students import Student
-from assay.config.tasks import Task
+from assay.config.tasks import DESIGNS_WITH_FEATURES, Task
 from assay.errors import SettingsError
 
+ASKED_ALIKE = (
+    ("", "corpus"),
+    ("", "sample"),
+    *(("annotate", n) for n in ("teacher", "image_px", "mask", "phone_regions")),
+)
 UNSEEN = ("size", "nfiles")
 RENAMED = {r"tasks\.[^.]+\.sample\.size": "posts", r"generators\.[^.]+\.size": "image_size"}
 
@@ -45,6 +50,7 @@ class Params(Section):
             check_known(f"tasks.{name}.corpus", task.corpus, self.corpora)
             check_known(f"tasks.{name}.student", task.student, self.students)
             self._check_learning(name, task)
+            self._check_company(name, task)
         for name, corpus in self.corpora.items():
             if corpus.kind == "demo" and name != "demo":
                 raise ValueError(f"corpora.{name}: kind demo is only for the corpus named demo")
@@ -72,6 +78,24 @@ class Params(Section):
             raise ValueError(
                 f"tasks.{name}.train.grad_checkpointing: student {task.student} is frozen; set it to false"
             )
+
+    def _check_company(self, name: str, task: Task) -> None:
+        """Tasks that are asked about in one call must ask the same teacher about the same posts."""
+        key = f"tasks.{name}.annotate.ask_with"
+        for other in task.annotate.ask_with:
+            check_known(key, other, self.tasks)
+            theirs = self.tasks[other]
+            if other == name or task.annotate.ask_with.count(other) > 1:
+                raise ValueError(f"{key}: {other} is asked once; name other tasks, each once")
+            if theirs.annotate.source != "teacher" or theirs.annotate.distribution == "typed":
+                raise ValueError(f"{key}: {other} has no teacher that answers by text; leave it out")
+            if task.sample.design in DESIGNS_WITH_FEATURES:
+                raise ValueError(f"{key}: with design {task.sample.design} each task chooses posts of its own")
+            for where, field in ASKED_ALIKE:
+                mine, its = (getattr(getattr(one, where) if where else one, field) for one in (task, theirs))
+                if mine != its:
+                    dotted = f"{where}.{field}" if where else field
+                    raise ValueError(f"{key}: {other} and {name} must have the same {dotted}")
 
     def _check_audit(self, name: str, audit: Audit) -> None:
         key = f"audits.{name}"

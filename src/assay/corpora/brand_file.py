@@ -7,9 +7,11 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from assay.config import Brand
+from assay.config import AnyCorpus, Brand
 from assay.corpora.encodings import find, lines_of
 from assay.errors import CorpusError
+from assay.places import corpus_root
+from assay.text import BrandIndex
 
 COLUMNS = ("name", "words", "hashtags", "handles")
 Rules = dict[str, tuple[list[str], list[str], list[str]]]  # hashtags, handles, words
@@ -22,6 +24,11 @@ def brand_rules(named: Mapping[str, Brand], file: Path | None) -> Rules:
         known = found.get(name, ([], [], []))
         found[name] = (known[0] + rules[0], known[1] + rules[1], known[2] + rules[2])
     return found
+
+
+def brand_index(corpus: AnyCorpus) -> BrandIndex:
+    """What finds the brands of a corpus in hashtags, handles and words."""
+    return BrandIndex.build(brand_rules(corpus.brands, corpus_root(corpus.brand_file) if corpus.brand_file else None))
 
 
 def _read(path: Path) -> Rules:

@@ -7,24 +7,26 @@ now and what came from the store is in the returned figures.
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 
-from assay.config import Annotate, AnyCorpus, Target, Teacher
+from assay.config import Annotate, AnyCorpus, Target, Task, Teacher
 from assay.errors import DataError, RowError, TooManyFailures
 from assay.posts import gold_names, shards, stream
 from assay.progress import say
 from assay.teacher.answers import COLUMNS, Answer, AnswerStore
 from assay.teacher.asking import Round, ask
+from assay.teacher.brands import brand_figures
 from assay.teacher.dry_run import write_requests
 from assay.teacher.faults import counted
 from assay.teacher.labels import LabelsFile, labelled, row_of
 from assay.teacher.quality import Humans, agreement_figures, ask_anchors, drift_figures, read_humans
-from assay.teacher.questions import Asker, Keys, all_keys, each, questions, rows
+from assay.teacher.questions import Asker, Company, Keys, all_keys, each, questions, rows
 from assay.teacher.rubric import Rubric, gold_value
+from assay.text import BrandIndex
 
 LABEL_ROWS = 1000  # of the table that are in memory at once
 
@@ -40,12 +42,15 @@ def annotate(
     keep_handles: Sequence[str] = (),
     humans: Path | None = None,
     committed: Path | None = None,
+    company: Mapping[str, Asker] | None = None,
+    dictionary: BrandIndex | None = None,
 ) -> dict[str, Any]:
     """Label the sample and write the labels table to `out`; returns the figures of annotate.json.
 
     `task` names what a budget is for, `keep_handles` are handles of brands, which stay in texts, and
     `humans` is the table of human labels, where there is one; `committed` is the labels table whose version
-    at HEAD can fill the store (default: `out`). TeacherError, after everything that was
+    at HEAD can fill the store (default: `out`); `company` are the tasks of `ask_with`, whose answers are kept for
+    them; the brands that a teacher names are compared with `dictionary`. TeacherError, after everything that was
     answered is kept and without writing `out`, when the account was refused, the budget is spent or
     more than `max_failed_share` failed for passing reasons.
     """
@@ -53,15 +58,17 @@ def annotate(
         with LabelsFile(out, target) as file:
             file.add(_from_column(sample, str(settings.column), target))
             return file.finish() | {"asked": 0, "from_store": 0}
-    asker = Asker(Rubric.load(rubric, target), settings, keep_handles)
+    asker = Asker(Rubric.load(rubric, target, brands=settings.brands), settings, keep_handles)
     keys, digests = all_keys(sample, asker)
     with AnswerStore() as store:
         if settings.dry_run:
-            write_requests(sample, asker, keys, store, Path(settings.dry_run))
-        done = _ask_missing(sample, asker, keys, digests, store, seed=str(committed or out), task=task or out.stem)
-        drift = ask_anchors(sample, asker, keys, digests, store, done, task or out.stem)
+            write_requests(sample, asker, keys, digests, store, Path(settings.dry_run), company)
+        done = _ask_missing(
+            sample, asker, keys, digests, store, seed=str(committed or out), task=task or out.stem, company=company
+        )
+        drift = ask_anchors(sample, asker, keys, digests, store, done, task or out.stem, company)
         with LabelsFile(out, target) as file:
-            compared = _write(sample, asker, keys, store, done, file, people := read_humans(humans, target))
+            compared, named = _write(sample, asker, keys, store, done, file, people := read_humans(humans, target))
             if file.posts and file.passing / file.posts > settings.max_failed_share:
                 raise TooManyFailures(
                     f"{file.passing} of {file.posts} posts failed for passing reasons "
@@ -72,6 +79,8 @@ def annotate(
                 say(f"annotate: {file.lacking()}; `assay answers --ask-again REASON` has them asked again")
             figures = file.finish()
     figures |= {"asked": done.asked, "from_store": done.from_store}
+    if dictionary is not None and settings.brands:
+        figures["brands"] = brand_figures(named, dictionary)
     return figures | agreement_figures(compared, target, people) | drift_figures(drift, target)
 
 
@@ -83,11 +92,15 @@ def _write(
     done: Round,
     file: LabelsFile,
     people: Humans,
-) -> list[dict[str, Any]]:
-    """Write the table from the store, some rows at a time; returns the rows that agreement is measured on."""
-    compared = []
+) -> tuple[list[dict[str, Any]], list[tuple[list[str], list[str]]]]:
+    """Write the table from the store, some rows at a time.
+
+    Returns the rows that agreement is measured on, and the brands of the teacher and of the dictionary a post.
+    """
+    compared, named = [], []
     spoilt: dict[str, str] = {}
-    for batch in stream(sample, ["post_id", "text", "inclusion_p"], LABEL_ROWS):
+    columns = ["post_id", "text", "inclusion_p", *(["brands"] if asker.rubric.brands else [])]
+    for batch in stream(sample, columns, LABEL_ROWS):
         answers = store.get(each(keys[row["post_id"]] for row in batch))
         found = [labelled(row, keys[row["post_id"]], answers, done.passing, asker.rubric, spoilt) for row in batch]
         file.add(found, {post for post in (row["post_id"] for row in batch) if _is_open(keys[post], answers)})
@@ -96,8 +109,13 @@ def _write(
             for row in found
             if row["status"] == "ok" and _is_compared(row, people)
         ]
+        named += [
+            (row["brands"], post["brands"])
+            for row, post in zip(found, batch, strict=True)
+            if row["status"] == "ok" and row["brands"] is not None
+        ]
     store.mark_invalid(spoilt)
-    return compared
+    return compared, named
 
 
 def _is_open(own: Keys | None, answers: dict[str, Answer]) -> bool:
@@ -107,6 +125,12 @@ def _is_open(own: Keys | None, answers: dict[str, Answer]) -> bool:
 
 def _is_compared(row: dict[str, Any], people: Humans) -> bool:
     return row["repeat"] is not None or row["second"] is not None or row["post_id"] in people
+
+
+def asker_of(name: str, task: Task, corpus: AnyCorpus, rubrics: Path) -> Asker:
+    """The asker of a task of params, whose rubric lies in `rubrics`."""
+    rubric = Rubric.load(rubrics / f"{task.annotate.rubric or name}.md", task.target, brands=task.annotate.brands)
+    return Asker(rubric, task.annotate, handles(corpus))
 
 
 def handles(corpus: AnyCorpus) -> list[str]:
@@ -123,6 +147,7 @@ def _ask_missing(
     *,
     seed: str,
     task: str,
+    company: Mapping[str, Asker] | None = None,
 ) -> Round:
     wanted = set(each(keys.values()))
     missing = wanted - store.known(wanted)
@@ -131,12 +156,16 @@ def _ask_missing(
     done = Round(from_store=len(wanted) - len(missing))
     settings = asker.settings
     second = {one.second for one in keys.values() if one and one.second}
+    others = Company(task, company, store.known) if company else None
     askers: list[tuple[Teacher, set[str]]] = [(settings.teacher, missing - second)]
     if settings.second_teacher:
         askers.append((settings.second_teacher, missing & second))
     for teacher, todo in askers:
         if todo:
-            ask(questions(sample, asker, keys, digests, todo), len(todo), teacher, asker, store, done, task)
+            asked = questions(sample, asker, keys, digests, todo, others)
+            ask(asked, len(todo), teacher, asker, store, done, task)
+    for name, count in (others.asked if others else {}).items():
+        say(f"annotate: {count} of these posts were asked for {name} too, in the same calls")
     say(f"annotate: {len(wanted)} questions, {done.from_store} from the store, {done.asked} asked now")
     return done
 

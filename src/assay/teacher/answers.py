@@ -34,6 +34,7 @@ class Answer:
     cost_usd: float | None
     evidence: str | None = None  # tokens of the value with their alternatives, see distribution.evidence
     question: str | None = None  # a digest of the question whoever is asked
+    asked_with: str | None = None  # the tasks whose questions were asked in the same call
 
 
 COLUMNS = [field.name for field in fields(Answer)]

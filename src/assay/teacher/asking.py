@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from assay.config import Teacher
 from assay.errors import AccountRefused, AssayError
@@ -19,6 +19,7 @@ from assay.teacher.money import AuditLog, Meter
 from assay.teacher.questions import Asker
 from assay.teacher.reading import Reply
 from assay.teacher.structure import Question, Way
+from assay.teacher.together import Together, among
 
 SAME_FAULT_LIMIT = 10  # so many refusals in a row: the set-up is wrong, not the posts
 PASSING_LIMIT = 30  # so many questions in a row that no try brought an answer to: the server is not well
@@ -155,34 +156,58 @@ class _Asking:
                 self.waiting = True
             return
         self.done.asked += 1
-        self.claimed.add(key)
+        question = self._with_claimed(key, question)
+        mine = [part.key for part in question.parts] or [key]
+        self.claimed.update(mine)
         try:
             reply = await self.client.ask(question, key)
         except PassingFault as fault:
             self.done.passing[key] = fault
-            self.store.release(key)
+            self._give_back(mine)
             self._stop_if_hopeless(fault)
         except LastingFault as fault:
             if fault.code != "content_filter":
                 self._stop_if_hopeless(fault)
             self.store.put([refusal(key, digest, self.teacher, fault)])
+            self._give_back(mine[1:])  # the other questions may be taken where they are asked alone
         except Taken:
+            self._give_back(mine[1:])
             self.done.asked -= 1
             self.later.append((key, digest, question))
             return
         except AssayError:
-            self.store.release(key)
+            self._give_back(mine)
             raise
         except Exception as error:  # whatever a server can think of: this post fails, the run goes on
             self.done.passing[key] = PassingFault("internal", f"{type(error).__name__}: {error}"[:160])
-            self.store.release(key)
+            self._give_back(mine)
         else:
             self.hopeless = 0
-            self.store.put([answer_of(key, digest, reply)])
+            self.store.put(self._answers(key, digest, question, reply))
+            self._give_back(mine[1:])
         finally:
-            self.claimed.discard(key)
-            self.lost.discard(key)
+            self.claimed.difference_update(mine)
+            self.lost.difference_update(mine)
         self.bar.update()
+
+    def _with_claimed(self, key: str, question: Question) -> Question:
+        """The question with those of other tasks that nobody else is asking now."""
+        others = {part.key for part in question.parts[1:] if self.store.claim(part.key, LEASE_S)}
+        return among(question, {key} | others)
+
+    def _give_back(self, keys: Iterable[str]) -> None:
+        for key in keys:
+            self.store.release(key)
+
+    def _answers(self, key: str, digest: str, question: Question, reply: Reply) -> list[Answer]:
+        if not question.parts:
+            return [answer_of(key, digest, reply)]
+        replies, names = self.client.split(question, reply), Together(question.parts).tasks
+        return [
+            replace(answer_of(part.key, part.digest, replies[part.task]), asked_with=names)
+            for number, part in enumerate(question.parts)
+            if number == 0 or replies[part.task].problem is None  # the others: where their own task asks alone
+        ]
 
     def _stop_if_hopeless(self, fault: PassingFault | LastingFault) -> None:
         self.hopeless += 1

@@ -24,6 +24,7 @@ from assay.teacher.reading import Reader, Reply, Told, is_spent
 from assay.teacher.rubric import Rubric
 from assay.teacher.server import LeavesHost, api_key, body_of, http_client, retry_after, said_by, secret_headers
 from assay.teacher.structure import ORDER, Question, Way, body, path, remembered, ways, with_repair
+from assay.teacher.together import Together
 
 LONGEST_WAIT_S = 3600.0
 MOST_REFUSALS = 3  # so many posts refused in every way: it is not the posts
@@ -97,18 +98,18 @@ class Client:
                 if self._way is None:
                     return await self._probe(question, key, deadline)
         reply, request = await self._asked(question, self._way, key, deadline)
-        return await self._checked(reply, request, self._way, key, deadline)
+        return await self._checked(question, reply, request, self._way, key, deadline)
 
     async def _asked(
         self, question: Question, way: Way, key: str, deadline: float, *, probing: bool = False
     ) -> tuple[Reply, dict[str, Any]]:
         """The reply to a question, and the request that brought it: fields that the model refuses are changed."""
-        tried = [self.dialect]
+        tried, settings = [self.dialect], self._settings(question)
         while True:
             now = tried[-1]
-            request = body(question, way, self.settings, now)
+            request = body(question, way, settings, now)
             try:
-                reply = await self._try(request, way, key, deadline, probing=probing)
+                reply = await self._try(question, request, way, key, deadline, probing=probing)
             except LastingFault as fault:
                 other = now.after(fault.detail, fault.field, self.settings) if fault.status in NOT_THIS_WAY else None
                 if other is None:
@@ -123,17 +124,26 @@ class Client:
                     self._on_way(self._way, now)
             return reply, request
 
-    async def _checked(self, reply: Reply, request: dict[str, Any], way: Way, key: str, deadline: float) -> Reply:
+    def _settings(self, question: Question) -> Teacher:
+        """The settings of a call: as many answers may have as many times the tokens of one."""
+        if not question.parts:
+            return self.settings
+        return self.settings.model_copy(update={"max_tokens": self.settings.max_tokens * len(question.parts)})
+
+    async def _checked(
+        self, question: Question, reply: Reply, request: dict[str, Any], way: Way, key: str, deadline: float
+    ) -> Reply:
         """The reply, or what came when it was asked for again; PassingFault where the server gives nothing at all."""
-        problem = self._problem(reply)
+        problem = self._problem(reply, question)
         if problem is None or reply.cut or way.structure == "typed":
             return replace(reply, problem=problem)
-        again = request if reply.why_empty else with_repair(request, reply.raw, self.rubric.again(problem))
+        asked = Together(question.parts) if question.parts else self.rubric
+        again = request if reply.why_empty else with_repair(request, reply.raw, asked.again(problem))
         try:
-            second = (await self._try(again, way, key, deadline)).plus(reply)
+            second = (await self._try(question, again, way, key, deadline)).plus(reply)
         except (PassingFault, LastingFault, TeacherError, Taken):
             second = reply  # paid for; where the run has to stop, the next question tells
-        problem = self._problem(second)
+        problem = self._problem(second, question)
         if problem is not None and second.why_empty and not second.cut:
             raise PassingFault(problem.code, problem.detail)  # of the server, not of the post
         return replace(second, problem=problem)
@@ -142,11 +152,20 @@ class Client:
         """The reply with what is wrong with it."""
         return replace(reply, problem=self._problem(reply))
 
-    def _problem(self, reply: Reply) -> RowError | None:
+    def split(self, question: Question, reply: Reply) -> dict[str, Reply]:
+        """The reply to each of several questions, by task."""
+        return Together(question.parts).split(reply, self.reader.cut_answer)
+
+    def _problem(self, reply: Reply, question: Question | None = None) -> RowError | None:
         if reply.why_empty:
             return self.reader.cut_answer(reply) if reply.cut else RowError("empty_answer", reply.why_empty)
         try:
-            from_typed(reply.raw, self.rubric.target) if reply.how == "typed" else self.rubric.parse(reply.raw)
+            if question is not None and question.parts:
+                Together(question.parts).check(reply.raw)
+            elif reply.how == "typed":
+                from_typed(reply.raw, self.rubric.target)
+            else:
+                self.rubric.parse(reply.raw)
         except RowError as error:
             return self.reader.cut_answer(reply) if reply.cut else error
         return None
@@ -175,7 +194,7 @@ class Client:
                 refused[str(way)] = fault
                 continue
             reply = reply.plus(earlier) if earlier is not None else reply
-            problem = self._problem(reply)
+            problem = self._problem(reply, question)
             if problem is None:
                 return self._found(way if reply.evidence else way._replace(logprobs=False), reply)
             if reply.cut:  # so it would be in every form
@@ -195,7 +214,7 @@ class Client:
         if not earlier.why_empty:
             self._way = way  # nothing fitted yet: go on in plain words, and look again next time
         reply, request = await self._asked(question, way, key, deadline)
-        return await self._checked(reply.plus(earlier), request, way, key, deadline)
+        return await self._checked(question, reply.plus(earlier), request, way, key, deadline)
 
     def _found(self, way: Way, reply: Reply) -> Reply:
         self._way = way
@@ -206,23 +225,23 @@ class Client:
     # ------------------------------------------------------------------------------------- one try
 
     async def _try(
-        self, request: dict[str, Any], way: Way, key: str, deadline: float, *, probing: bool = False
+        self, question: Question, request: dict[str, Any], way: Way, key: str, deadline: float, *, probing: bool = False
     ) -> Reply:
         """Tries until an answer, a lasting fault, too many passing ones or the deadline."""
-        expected = tokens_of(request)
+        expected, settings = tokens_of(request), self._settings(question)
         for attempt in range(self.settings.retries + 1):
-            await self.pace.enter(expected + dialect.longest(self.settings))
+            await self.pace.enter(expected + dialect.longest(settings))
             fault: PassingFault | None = None
             headers: Mapping[str, str] | None = None
             try:
                 if self._before_send:
                     self._before_send(key)
-                reserved = self.meter.reserve(key, request, self.settings)
+                reserved = self.meter.reserve(key, request, settings)
             except BaseException:
                 self.pace.leave(None)
                 raise
             try:
-                reply, headers = await self._send(request, way, probing=probing)
+                reply, headers = await self._send(question, request, way, probing=probing)
                 self.meter.settle(reserved, reply.cost_usd, "answered", reply.prompt_tokens)
                 return reply
             except PassingFault as passing:
@@ -252,11 +271,14 @@ class Client:
             await self.pace.sleep(pause)
         raise AssertionError("unreachable")
 
-    async def _send(self, request: dict[str, Any], way: Way, *, probing: bool) -> tuple[Reply, Mapping[str, str]]:
+    async def _send(
+        self, question: Question, request: dict[str, Any], way: Way, *, probing: bool
+    ) -> tuple[Reply, Mapping[str, str]]:
+        tokens_behind = Together(question.parts).evidence if question.parts else None
         try:
             call: Awaitable[httpx2.Response] = self.server.post(path(way), cast_to=httpx2.Response, body=request)
             response = await asyncio.wait_for(call, self.settings.timeout_s)  # also of a body that trickles
-            return self.reader.read(self.reader.loads(response.content), way), response.headers
+            return self.reader.read(self.reader.loads(response.content), way, tokens_behind), response.headers
         except Told as told:
             raise self._fault(
                 told.status, told.said, told.wait_s, field=told.field, probing=probing, cost_usd=told.usd

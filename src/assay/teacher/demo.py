@@ -45,30 +45,12 @@ def complete(request: dict[str, Any]) -> dict[str, Any]:
     """A chat completion for a request; ValueError for a question that it does not know."""
     text, around, pictures = _post(request["messages"][-1]["content"])
     properties = request["response_format"]["json_schema"]["schema"]["properties"]
-    answer: dict[str, Any]
-    if request["model"] == GULLIBLE and _OWN_WORDS.sub("", around).strip():
-        answer = {"reason": "As I was told."} | {
-            name: _obey(schema) for name, schema in properties.items() if name != "reason"
-        }
-    elif "score" in properties:
-        value = reading.score(text, pictures)
-        low, high = properties["score"]["minimum"], properties["score"]["maximum"]
-        answer = {"reason": "Read from caption and picture.", "score": low + value * (high - low) / 10}
-    elif "labels" in properties:
-        known = properties["labels"]["items"]["enum"]
-        names = reading.insults(text, pictures)
-        if not names <= set(known):
-            raise ValueError(f"it only knows the insults of drawn posts, and {sorted(names)} are not among the labels")
-        answer = {"reason": "Read from caption and picture.", "labels": [name for name in known if name in names]}
-    else:
-        known = properties["label"]["enum"]
-        label = reading.mood(text, pictures)
-        if label not in known:
-            label = reading.apparent(known, pictures) or label
-        if label not in known:
-            raise ValueError(f"it only knows the mood of drawn posts, and {label!r} is not among the labels")
-        answer = {"reason": "Read from caption and picture.", "label": label}
-    raw = json.dumps(answer)
+    told = request["model"] == GULLIBLE and bool(_OWN_WORDS.sub("", around).strip())
+    if "reason" in properties:
+        raw = json.dumps(_answer(properties, text, pictures, told))
+    else:  # several questions in one
+        asked = {name: schema["properties"] for name, schema in properties.items()}
+        raw = json.dumps({name: _answer(inner, text, pictures, told) for name, inner in asked.items()})
     prompt = sum(len(str(m["content"])) for m in request["messages"]) if not pictures else len(text) + 400
     return {
         "id": "demo",
@@ -82,6 +64,34 @@ def complete(request: dict[str, Any]) -> dict[str, Any]:
             "total_tokens": prompt // 4 + len(raw) // 4,
         },
     }
+
+
+def _answer(properties: dict[str, Any], text: str, pictures: list[bytes], told: bool) -> dict[str, Any]:
+    """The answer to one question; `told`: somebody outside of the marks says what to answer."""
+    if told:
+        return {"reason": "As I was told."} | {
+            name: [] if name == "brands" else _obey(schema) for name, schema in properties.items() if name != "reason"
+        }
+    answer: dict[str, Any] = {"reason": "Read from caption and picture."}
+    if "brands" in properties:
+        answer["brands"] = reading.brands(text, pictures)
+    if "score" in properties:
+        value = reading.score(text, pictures)
+        low, high = properties["score"]["minimum"], properties["score"]["maximum"]
+        return answer | {"score": low + value * (high - low) / 10}
+    if "labels" in properties:
+        known = properties["labels"]["items"]["enum"]
+        names = reading.insults(text, pictures)
+        if not names <= set(known):
+            raise ValueError(f"it only knows the insults of drawn posts, and {sorted(names)} are not among the labels")
+        return answer | {"labels": [name for name in known if name in names]}
+    known = properties["label"]["enum"]
+    label = reading.mood(text, pictures)
+    if label not in known:
+        label = reading.apparent(known, pictures) or label
+    if label not in known:
+        raise ValueError(f"it only knows the mood of drawn posts, and {label!r} is not among the labels")
+    return answer | {"label": label}
 
 
 def _obey(schema: dict[str, Any]) -> Any:

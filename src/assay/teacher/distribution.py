@@ -43,17 +43,22 @@ class Label:
 # ------------------------------------------------------------------------------ log-probabilities
 
 
-def evidence(raw: str, content: Sequence[Mapping[str, Any]], target: Target) -> str | None:
-    """The tokens from the answer's value on, as JSON to keep; None where they are not those of the answer."""
+def evidence(
+    raw: str, content: Sequence[Mapping[str, Any]], target: Target, span: tuple[int, int] | None = None
+) -> str | None:
+    """The tokens from the answer's value on, as JSON to keep; None where they are not those of the answer.
+
+    `span`: where the answer stands in `raw`, when other answers stand beside it.
+    """
     try:
-        return _evidence(raw, content, target)
+        return _evidence(raw, content, target, *(span or (0, len(raw))))
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
         return None  # the answer itself is none the worse
 
 
-def _evidence(raw: str, content: Sequence[Mapping[str, Any]], target: Target) -> str | None:
+def _evidence(raw: str, content: Sequence[Mapping[str, Any]], target: Target, begin: int, end: int) -> str | None:
     texts = [str(token["token"]) for token in content]
-    colon = raw.index(":", raw.rindex(f'"{ANSWER[target.kind]}"')) + 1
+    colon = raw.index(":", raw.rindex(f'"{ANSWER[target.kind]}"', begin, end)) + 1
     offset = "".join(texts).find(raw)
     if offset < 0:
         return None
@@ -61,6 +66,8 @@ def _evidence(raw: str, content: Sequence[Mapping[str, Any]], target: Target) ->
     at = 0
     for token, text in zip(content, texts, strict=True):
         before, at = at, at + len(text)
+        if before >= offset + end:
+            break
         if before < offset + colon < at:  # the value begins inside of this token: only its own end counts
             own = text[offset + colon - before :]
             kept.append([own, {own: _probability(token)}])

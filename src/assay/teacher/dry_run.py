@@ -3,34 +3,39 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
 
 from assay.errors import TeacherError
 from assay.teacher import dialect
 from assay.teacher.answers import AnswerStore
-from assay.teacher.questions import Asker, Keys, each, rows
+from assay.teacher.questions import Asker, Company, Keys, questions
 from assay.teacher.structure import body, path, remembered, ways
 
 
 def write_requests(
-    sample: Path, asker: Asker, keys: dict[str, Keys | None], store: AnswerStore, folder: Path
+    sample: Path,
+    asker: Asker,
+    keys: dict[str, Keys | None],
+    digests: dict[str, str],
+    store: AnswerStore,
+    folder: Path,
+    company: Mapping[str, Asker] | None = None,
 ) -> NoReturn:
     """One file a question without an answer, its pictures beside it; ends with TeacherError: nothing is labelled."""
     settings = asker.settings.teacher
     allowed = ways(settings, asker.settings)
     way = remembered(store.way(settings.base_url, settings.model), allowed) or allowed[0]
     spoken = dialect.remembered(store.dialect(settings.base_url, settings.model), settings)
-    missing = set(each(keys.values())) - store.known(each(keys.values()))
+    first = {own.votes[0] for own in keys.values() if own}
+    missing = first - store.known(first)
+    others = Company("this task", company, store.known) if company else None
     folder.mkdir(parents=True, exist_ok=True)
     count = 0
-    for row in rows(sample, ["post_id", "text", "images"]):
-        own = keys[row["post_id"]]
-        if own is None or own.votes[0] not in missing:
-            continue
-        question = asker.question(row)
+    for key, _, question in questions(sample, asker, keys, digests, missing, others):
         request = {"path": path(way), "body": body(question, way, settings, spoken)}
-        name = own.votes[0][:16]
+        name = key[:16]
         (folder / f"{name}.json").write_text(json.dumps(request, indent=1, ensure_ascii=False) + "\n")
         for number, image in enumerate(question.images, 1):
             (folder / f"{name}-{number}.jpg").write_bytes(image)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import Counter
 from collections.abc import Container, Mapping
@@ -28,7 +29,7 @@ ANSWER = [
     *(pa.field(name, pa.string()) for name in ("key", "status", "reason", "raw_answer", "model", "how")),
     *(pa.field(name, pa.int64()) for name in ("prompt_tokens", "completion_tokens")),
     pa.field("cost_usd", pa.float64()),
-    *(pa.field(name, pa.string()) for name in ("evidence", "question")),
+    *(pa.field(name, pa.string()) for name in ("evidence", "question", "asked_with")),
 ]
 
 
@@ -52,6 +53,7 @@ def label_schema(target: Target) -> pa.Schema:
             pa.field("how", pa.string()),  # plain | logprobs | typed | votes | column
             pa.field("repeat", value),
             pa.field("second", value),
+            pa.field("brands", pa.list_(pa.string())),  # that the teacher names, where it is asked for them
             pa.field("suspicions", pa.list_(pa.string())),
             pa.field("raw_answer", pa.string()),
             pa.field("model", pa.string()),
@@ -110,6 +112,7 @@ def labelled(
         "spread": label.spread,
         "votes": len(found),
         "how": label.how,
+        "brands": _brands(given, rubric) if rubric.brands else None,
         "repeat": _value(keys.repeat, answers, rubric),
         "second": _value(keys.second, answers, rubric),
     }
@@ -138,6 +141,18 @@ def _votes(
                 reasons.append(str(error))
                 spoilt[key] = str(error)
     return found, reasons
+
+
+def _brands(given: list[Answer], rubric: Rubric) -> list[str]:
+    """What at least half of the usable answers name."""
+    named = []
+    for answer in given:
+        if answer.status == "ok" and answer.raw_answer is not None:
+            with contextlib.suppress(RowError, ValueError, AttributeError):
+                named.append(rubric.brands_of(answer.raw_answer))
+    spelt = {name.casefold(): name for names in reversed(named) for name in reversed(names)}
+    votes = Counter(name.casefold() for names in named for name in names)
+    return [spelt[name] for name in reversed(spelt) if 2 * votes[name] >= len(named)]
 
 
 def value_of(answer: Answer | None, rubric: Rubric) -> Value | None:
@@ -175,6 +190,7 @@ class LabelsFile:
         self._failed: Counter[str] = Counter()
         self._example: dict[str, str] = {}
         self._how: Counter[str] = Counter()
+        self._asked_with: Counter[str] = Counter()
         self._paid: set[str] = set()
         self._tokens = {"prompt": 0, "completion": 0}
         self._cost: float | None = None
@@ -186,6 +202,7 @@ class LabelsFile:
         for row in rows:
             self.posts += 1
             self.suspected += bool(row["suspicions"])
+            self._asked_with.update({one["asked_with"] for one in row["answers"] or () if one["asked_with"]})
             if row["status"] == "ok":
                 self.answered += 1
                 self._how[row["how"]] += 1
@@ -227,6 +244,7 @@ class LabelsFile:
             "answered": self.answered,
             "failed": {"total": sum(self._failed.values()), **dict(sorted(self._failed.items()))},
             "how": dict(sorted(self._how.items())),
+            **({"asked_with": dict(sorted(self._asked_with.items()))} if self._asked_with else {}),
             "suspected_injections": self.suspected,
             "tokens": self._tokens,
             "cost_usd": None if self._cost is None else round(self._cost, 6),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,9 @@ from assay.progress import say
 from assay.teacher.answers import COLUMNS, Answer, AnswerStore
 from assay.teacher.asking import Round, ask
 from assay.teacher.labels import value_of
-from assay.teacher.questions import Asker, Keys, questions
+from assay.teacher.questions import Asker, Company, Keys, questions
 from assay.teacher.rubric import Value, gold_value
+from assay.teacher.together import keyed
 
 HUMAN_COLUMNS = ("post_id", "coder", "value")
 Humans = dict[str, dict[str, Value]]  # post -> coder -> value
@@ -108,11 +109,12 @@ def ask_anchors(
     store: AnswerStore,
     done: Round,
     task: str,
+    company: Mapping[str, Asker] | None = None,
 ) -> list[Drift]:
     """Answers of two versions to the same questions, where the version that the server reports has changed.
 
-    A fixed set of the posts that the older version answered is then asked again. Answers of another
-    model of params to the same questions are compared too; they cost nothing.
+    A fixed set of the posts that the older version answered is then asked again, in the company that they were
+    asked in. Answers of another model of params to the same questions are compared too; they cost nothing.
     """
     settings = asker.settings
     if not settings.anchors or settings.teacher.base_url == "demo":
@@ -124,13 +126,15 @@ def ask_anchors(
         found = store.get(own)
         newest = versions[-1]
         old = sorted(key for key, one in found.items() if one.status == "ok" and one.model != newest)
-        chosen = {asker.key(digests[key], settings.teacher, f"anchor {newest}"): key for key in old[: settings.anchors]}
+        turn = f"anchor {newest}"
+        chosen = {asker.key(digests[key], settings.teacher, turn): key for key in old[: settings.anchors]}
         missing = chosen.keys() - store.known(chosen)
         if missing:
             say(f"annotate: {settings.teacher.model} now answers as {newest}; {len(missing)} anchors are asked again")
             todo = {chosen[key]: key for key in missing}
-            once_more = questions(sample, asker, keys, digests, set(todo))
-            anchors = ((todo[key], digest, question) for key, digest, question in once_more)
+            others = Company(task, company, store.known, turn) if company else None
+            once_more = questions(sample, asker, keys, digests, set(todo), others)
+            anchors = ((todo[key], digest, keyed(question, todo[key])) for key, digest, question in once_more)
             ask(anchors, len(todo), settings.teacher, asker, store, done, task)
         again = store.get(chosen)
         for version in versions[:-1]:

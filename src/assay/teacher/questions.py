@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -15,9 +16,11 @@ from assay.posts import stream
 from assay.teacher.client import sampling
 from assay.teacher.privacy import clean_image, mask
 from assay.teacher.rubric import Rubric
-from assay.teacher.structure import Question
+from assay.teacher.structure import Part, Question
+from assay.teacher.together import as_asked
 
 BATCH = 128
+REPEAT = "repeat"
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,11 @@ class Keys:
     votes: tuple[str, ...]
     repeat: str | None = None
     second: str | None = None
+
+    def turns(self) -> dict[str, str]:
+        """The keys of the own teacher by the turn that each stands for, see Asker.key."""
+        turns = {_vote(number): key for number, key in enumerate(self.votes)}
+        return turns | ({REPEAT: self.repeat} if self.repeat else {})
 
     def all(self) -> list[str]:
         """Every key of the post, those of votes first."""
@@ -79,8 +87,8 @@ class Asker:
         settings = self.settings
         repeated = settings.repeat > 0 and _share(row["post_id"]) < settings.repeat
         return Keys(
-            tuple(self.key(digest, settings.teacher, f"vote {i}" if i else "") for i in range(settings.votes)),
-            self.key(digest, settings.teacher, "repeat") if repeated else None,
+            tuple(self.key(digest, settings.teacher, _vote(i)) for i in range(settings.votes)),
+            self.key(digest, settings.teacher, REPEAT) if repeated else None,
             self.key(digest, settings.second_teacher, "") if repeated and settings.second_teacher else None,
         )
 
@@ -114,17 +122,67 @@ def all_keys(sample: Path, asker: Asker) -> tuple[dict[str, Keys | None], dict[s
     return found, digests
 
 
+class Company:
+    """The tasks that are asked about the same posts in the same call (annotate.ask_with).
+
+    Each answer stands under the key that its own task looks for, so that the task finds it in the store.
+    """
+
+    def __init__(
+        self,
+        task: str,
+        askers: Mapping[str, Asker],
+        known: Callable[[Iterable[str]], set[str]],
+        turn: str | None = None,
+    ) -> None:
+        """`task` asks, `askers` are those of the others by name; `known`: which of some keys the store has.
+
+        `turn`: the turn that the others' answers stand for (see Asker.key); default: that of each question.
+        """
+        self.task, self.askers, self._known, self._turn = task, askers, known, turn
+        self._taken: set[str] = set()
+        self.asked: Counter[str] = Counter()
+
+    def with_others(
+        self, asker: Asker, question: Question, row: dict[str, Any], key: str, digest: str, turn: str
+    ) -> Question:
+        """The question with those of the other tasks that have no answer yet; itself where there is none."""
+        parts = [Part(self.task, key, digest, asker.rubric)]
+        for name, other in self.askers.items():
+            own = other.digest(row)
+            wanted = self._key(other, row, own, turn) if own else None
+            if own and wanted and wanted not in self._taken and not self._known([wanted]):
+                self._taken.add(wanted)
+                self.asked[name] += 1
+                parts.append(Part(name, wanted, own, other.rubric))
+        return as_asked(question, parts) if len(parts) > 1 else question
+
+    def _key(self, other: Asker, row: dict[str, Any], digest: str, turn: str) -> str | None:
+        if self._turn is not None:
+            return other.key(digest, other.settings.teacher, self._turn)
+        return other.keys(row, digest).turns().get(turn)
+
+
 def questions(
-    sample: Path, asker: Asker, keys: dict[str, Keys | None], digests: dict[str, str], missing: set[str]
+    sample: Path,
+    asker: Asker,
+    keys: dict[str, Keys | None],
+    digests: dict[str, str],
+    missing: set[str],
+    company: Company | None = None,
 ) -> Iterator[tuple[str, str, Question]]:
-    """The missing questions, one a key, read from the sample as they are needed."""
+    """The missing questions, one a key, read from the sample as they are needed; those of `company` with them."""
     todo = set(missing)
     for row in rows(sample, ["post_id", "text", "images"]):
         own = keys[row["post_id"]]
+        turns = {key: turn for turn, key in own.turns().items()} if own else {}
         for key in each([own]):
             if key in todo:
                 todo.discard(key)
-                yield key, digests[key], asker.question(row)
+                question = asker.question(row)
+                if company is not None and key in turns:
+                    question = company.with_others(asker, question, row, key, digests[key], turns[key])
+                yield key, digests[key], question
 
 
 def each(keys: Iterable[Keys | None]) -> Iterator[str]:
@@ -132,6 +190,10 @@ def each(keys: Iterable[Keys | None]) -> Iterator[str]:
     for one in keys:
         if one:
             yield from one.all()
+
+
+def _vote(number: int) -> str:
+    return f"vote {number}" if number else ""
 
 
 def _share(post_id: str) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -28,6 +28,7 @@ STATUS_OF = {  # of errors that name themselves instead of a status
     503: ("overloaded", "unavailable", "server_error", "internal", "timeout", "bad_gateway"),
     400: ("invalid_request", "invalid_argument", "bad_request", "unsupported"),
 }
+TokensBehind = Callable[[str, Sequence[Mapping[str, Any]]], str | None]
 SPENT = ("insufficient_quota", "billing_hard_limit_reached", "insufficient_credits")  # come with 429, and do not pass
 
 
@@ -87,8 +88,11 @@ class Reader:
             raise PassingFault("bad_response", "the body is not a JSON object")
         return found
 
-    def read(self, answer: dict[str, Any], way: Way) -> Reply:
-        """The reply in a body; Told, PassingFault or LastingFault where there is none to be read."""
+    def read(self, answer: dict[str, Any], way: Way, tokens_behind: TokensBehind | None = None) -> Reply:
+        """The reply in a body; Told, PassingFault or LastingFault where there is none to be read.
+
+        `tokens_behind` finds those of the value in an answer's log-probabilities; default: of the one target.
+        """
         told = answer.get("usage")
         usage: dict[str, Any] = told if isinstance(told, dict) else {}
         if way.structure == "typed":
@@ -122,10 +126,13 @@ class Reader:
             self._model(answer),
             *tokens,
             cost,
-            evidence=evidence(raw, listed, self.target) if isinstance(listed, list) and listed else None,
+            evidence=(tokens_behind or self._tokens_behind)(raw, listed) if isinstance(listed, list) else None,
             cut=cut,
             why_empty="" if raw.strip() else self._why_empty(message, reason),
         )
+
+    def _tokens_behind(self, raw: str, listed: Sequence[Mapping[str, Any]]) -> str | None:
+        return evidence(raw, listed, self.target)
 
     def cut_answer(self, reply: Reply) -> RowError:
         """What is wrong with an answer that broke off."""

@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple
 from assay.config import Annotate, ClassesTarget, ScoreTarget, Target, Teacher
 from assay.teacher.dialect import Dialect, first
 from assay.teacher.faults import PassingFault
+from assay.teacher.rubric import Rubric
 
 Structure = Literal["json_schema", "tool", "plain", "typed"]
 ORDER: tuple[Structure, ...] = ("json_schema", "tool", "plain")
@@ -35,6 +36,16 @@ class Way(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Part:
+    """One of several questions in a call: the task, the key of its answer, and the question's digest if asked alone."""
+
+    task: str
+    key: str
+    digest: str
+    rubric: Rubric
+
+
+@dataclass(frozen=True)
 class Question:
     """One post as it goes to the server."""
 
@@ -43,6 +54,7 @@ class Question:
     images: tuple[bytes, ...]
     schema: dict[str, Any]
     target: Target
+    parts: tuple[Part, ...] = ()  # several questions about the post in one; the first is that of the own task
 
 
 def ways(settings: Teacher, annotate: Annotate) -> list[Way]:

@@ -11,8 +11,8 @@ import io
 import numpy as np
 from PIL import Image
 
-from assay.corpora.demo.captions import BIAS, MOOD, SLIGHTS
-from assay.corpora.demo.draw import INK, SIGN
+from assay.corpora.demo.captions import BIAS, BRANDS, MOOD, SLIGHTS
+from assay.corpora.demo.draw import BADGE, INK, SIDE, SIGN
 from assay.corpora.demo.figure import read_look
 
 TOLERANCE = 42
@@ -95,6 +95,21 @@ def insults(text: str, pictures: list[bytes]) -> set[str]:
     said = {name for name, phrases in SLIGHTS.items() for phrase in phrases if phrase in text}
     opened = [_open(picture) for picture in pictures]
     return said | {name for name, tone in SIGN.items() for picture in opened if _share(picture, tone) > 0.003}
+
+
+def brands(text: str, pictures: list[bytes]) -> list[str]:
+    """The brands of a post: by hashtag, handle or name in the caption, or by the badge in a lower corner."""
+    low = text.lower()
+    said = {name for name, (tags, handles) in BRANDS.items() for one in (*tags, *handles, name.lower()) if one in low}
+    opened = [_open(picture) for picture in pictures]
+    return sorted(said | {name for name, (_, tone) in BADGE.items() for one in opened if _has_badge(one, tone)})
+
+
+def _has_badge(picture: Image.Image, tone: tuple[int, int, int]) -> bool:
+    width, height = picture.size
+    side = min(width, height) * 40 // SIDE
+    corners = [picture.crop((x, height - side, x + side, height)) for x in (0, width - side)]
+    return any(_share(corner, tone) > 0.3 for corner in corners)
 
 
 def _open(data: bytes) -> Image.Image:
