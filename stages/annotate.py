@@ -6,7 +6,9 @@ from pathlib import Path
 from assay import config
 from assay.corpora.brand_file import brand_index
 from assay.errors import run_main
+from assay.machine import write_figures
 from assay.posts import write_json
+from assay.progress import report_to
 from assay.teacher.annotate import annotate, asker_of, handles
 
 
@@ -18,7 +20,10 @@ def main() -> None:
     parser.add_argument("--humans", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--metrics", type=Path, required=True)
+    parser.add_argument("--progress", type=Path, help="a file that says how far it is, while it runs")
+    parser.add_argument("--machine", type=Path, help="for figures of this machine")
     args = parser.parse_args()
+    report_to(args.progress, "annotate")
     params = config.load()
     task = params.tasks[args.task]
     rubric = args.rubrics / f"{task.annotate.rubric or args.task}.md"
@@ -37,6 +42,7 @@ def main() -> None:
         },
         dictionary=brand_index(params.corpora[task.corpus]) if task.annotate.brands else None,
     )
+    write_figures(args.machine, "annotate", found.pop("speed", {}))
     write_json(found, args.metrics)
 
 

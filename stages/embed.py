@@ -5,6 +5,7 @@ from pathlib import Path
 
 from assay import config
 from assay.errors import run_main
+from assay.progress import report_to
 from assay.student.features import embed
 
 
@@ -13,7 +14,9 @@ def main() -> None:
     parser.add_argument("--task", required=True)
     parser.add_argument("--sample", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--progress", type=Path, help="a file that says how far it is, while it runs")
     args = parser.parse_args()
+    report_to(args.progress, "embed")
     params = config.load()
     task = params.tasks[args.task]
     embed(

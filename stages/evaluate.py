@@ -5,11 +5,13 @@ from pathlib import Path
 
 from assay import config
 from assay.errors import run_main
+from assay.machine import write_figures
 from assay.measure.csvfile import write_csv
 from assay.measure.evaluate import evaluate
 from assay.measure.tables import plot_tables
 from assay.posts import write_json
 from assay.scoring.judge import asked_again, judge, per_post, speed_and_size
+from assay.scoring.run_log import beside_teacher
 from assay.student.model import folder_digest
 
 
@@ -24,6 +26,7 @@ def main() -> None:
     parser.add_argument("--metrics", type=Path, required=True)
     parser.add_argument("--plots", type=Path, required=True)
     parser.add_argument("--errors", type=Path, required=True)
+    parser.add_argument("--machine", type=Path, help="for figures of this machine")
     args = parser.parse_args()
     task = config.load().tasks[args.task]
     ids, test = judge(
@@ -38,7 +41,9 @@ def main() -> None:
     found = evaluate(test, task.target, min_slice=task.evaluate.min_slice)
     ceiling = asked_again(args.labels, task.target)
     found |= {"noise_ceiling": ceiling} if ceiling else {}
-    found |= {"speed": speed_and_size(args.model, args.sample), "model": folder_digest(args.model)[:16]}
+    speed, size = speed_and_size(args.model, args.sample)
+    write_figures(args.machine, "evaluate", speed | beside_teacher(args.machine, speed["posts_per_s"]))
+    found |= {"size": size, "model": folder_digest(args.model)[:16]}
     write_json(found, args.metrics)
     for name, rows in plot_tables(test, task.target).items():
         write_csv(rows, args.plots / f"{name}.csv")

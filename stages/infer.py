@@ -6,7 +6,9 @@ from pathlib import Path
 from assay import config
 from assay.corpora.where import images_root
 from assay.errors import run_main
+from assay.machine import watched
 from assay.posts import write_json
+from assay.progress import report_to
 from assay.scoring.corpus import infer
 
 
@@ -19,20 +21,26 @@ def main() -> None:
     parser.add_argument("--split", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--metrics", type=Path, required=True)
+    parser.add_argument("--progress", type=Path, help="a file that says how far it is, while it runs")
+    parser.add_argument("--machine", type=Path, help="for figures of this machine")
+    parser.add_argument("--curves", type=Path, help="for curves of this machine")
     args = parser.parse_args()
+    report_to(args.progress, "infer")
     params = config.load()
     task = params.tasks[args.task]
     corpus = params.corpora[task.corpus]
-    found = infer(
-        args.model,
-        args.posts,
-        images_root(corpus, params.demo),
-        args.split,
-        {args.task: args.out},
-        batch_size=task.infer.batch_size,
-        max_pixels=corpus.max_pixels,
-        manifest=args.manifest,
-    )
+    with watched(args.curves) as taken:
+        found, log = infer(
+            args.model,
+            args.posts,
+            images_root(corpus, params.demo),
+            args.split,
+            {args.task: args.out},
+            batch_size=task.infer.batch_size,
+            max_pixels=corpus.max_pixels,
+            manifest=args.manifest,
+        )
+    log.write(args.machine, args.curves, taken)
     write_json(found, args.metrics)
 
 

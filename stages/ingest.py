@@ -11,6 +11,7 @@ from assay.corpora.layouts import open_corpus
 from assay.errors import run_main
 from assay.places import corpus_root
 from assay.posts import write_json
+from assay.progress import report_to
 
 
 def main() -> None:
@@ -19,7 +20,9 @@ def main() -> None:
     parser.add_argument("--posts", type=Path, required=True)
     parser.add_argument("--problems", type=Path, required=True)
     parser.add_argument("--metrics", type=Path, required=True)
+    parser.add_argument("--progress", type=Path, help="a file that says how far it is, while it runs")
     args = parser.parse_args()
+    report_to(args.progress, "ingest")
     params = config.load()
     settings = params.corpora[args.corpus]
     rules = Rules(

@@ -5,9 +5,11 @@ from pathlib import Path
 
 from assay import config
 from assay.errors import run_main
+from assay.machine import write_figures
 from assay.measure.evaluate import evaluate
 from assay.posts import write_json
 from assay.scoring.judge import judge, speed_and_size
+from assay.scoring.run_log import beside_teacher
 from assay.student.model import folder_digest
 
 
@@ -18,6 +20,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="what join wrote")
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--metrics", type=Path, required=True)
+    parser.add_argument("--machine", type=Path, help="for figures of this machine")
     args = parser.parse_args()
     found = {}
     for name, task in config.load().members(args.joint).items():
@@ -33,7 +36,9 @@ def main() -> None:
         found[name] = evaluate(test, task.target, min_slice=task.evaluate.min_slice)
         sample = args.samples / name
     version = {"model": folder_digest(args.model)[:16]}
-    write_json(found | {"speed": speed_and_size(args.model, sample)} | version, args.metrics)
+    speed, size = speed_and_size(args.model, sample)
+    write_figures(args.machine, "evaluate", speed | beside_teacher(args.machine, speed["posts_per_s"]))
+    write_json(found | {"size": size} | version, args.metrics)
 
 
 if __name__ == "__main__":

@@ -19,12 +19,14 @@ def main() -> None:
     parser.add_argument("--split", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True, help="one folder a task below it")
     parser.add_argument("--metrics", type=Path, required=True)
+    parser.add_argument("--machine", type=Path, help="for figures of this machine")
+    parser.add_argument("--curves", type=Path, help="for curves of this machine")
     args = parser.parse_args()
     params = config.load()
     tasks = params.members(args.joint)
     first = next(iter(tasks.values()))
     corpus = params.corpora[first.corpus]
-    found = infer(
+    found, log = infer(
         args.model,
         args.corpora / first.corpus / "posts",
         images_root(corpus, params.demo),
@@ -34,6 +36,7 @@ def main() -> None:
         max_pixels=corpus.max_pixels,
         manifest=args.manifests / f"{first.corpus}.json",
     )
+    log.write(args.machine, args.curves, {})
     write_json(found, args.metrics)
 
 

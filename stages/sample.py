@@ -7,7 +7,7 @@ from assay import config
 from assay.corpora.where import images_root
 from assay.errors import run_main
 from assay.posts import count
-from assay.progress import say
+from assay.progress import report_to, say
 from assay.sampling import read_choice, write_sample
 
 
@@ -17,7 +17,9 @@ def main() -> None:
     parser.add_argument("--posts", type=Path, required=True)
     parser.add_argument("--chosen", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--progress", type=Path, help="a file that says how far it is, while it runs")
     args = parser.parse_args()
+    report_to(args.progress, "sample")
     params = config.load()
     task = params.tasks[args.task]
     corpus = params.corpora[task.corpus]

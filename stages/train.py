@@ -5,6 +5,8 @@ from pathlib import Path
 
 from assay import config
 from assay.errors import run_main
+from assay.machine import watched, write_figures
+from assay.progress import report_to
 from assay.student.card import write_card
 from assay.student.learn import Lesson, joint_settings, learn
 from assay.student.log import curve_log
@@ -19,7 +21,11 @@ def main() -> None:
     parser.add_argument("--split", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--live", type=Path, required=True)
+    parser.add_argument("--progress", type=Path, help="a file that says how far it is, while it runs")
+    parser.add_argument("--machine", type=Path, help="for figures of this machine")
+    parser.add_argument("--curves", type=Path, help="for curves of this machine")
     args = parser.parse_args()
+    report_to(args.progress, "train")
     params = config.load()
     tasks = params.members(args.task)
     first = next(iter(tasks.values()))
@@ -33,8 +39,9 @@ def main() -> None:
         split=args.split,
         sample=args.sample,
     )
-    with curve_log(args.live, tensorboard=first.train.tensorboard) as on_epoch:
+    with watched(args.curves) as taken, curve_log(args.live, tensorboard=first.train.tensorboard) as on_epoch:
         learn(lesson, args.out, lambda trained: write_card(trained, tasks), on_epoch)
+    write_figures(args.machine, "train", taken)
 
 
 if __name__ == "__main__":

@@ -81,13 +81,22 @@ def test_figures_stand_beside_their_baselines_and_intervals(repository: Reposito
         assert {"value", "low", "high", "against"} == set(found["gap"]) == set(found["gap_probe"])
         assert set(found["gaps"]) == set(found["baselines"])
         assert found["slices"]["figure"] in names
-        assert found["speed"]["posts_per_s"] > 0
+        assert repository.json(f"metrics/machine/{task}/evaluate.json")["posts_per_s"] > 0
     assert repository.json("metrics/hateful/split.json")["leaking_groups"] == 0
 
 
 def test_dvc_answers_metrics_and_plots(repository: Repository) -> None:
     shown = json.loads(repository.run("dvc", "metrics", "show", "--json").stdout)
     assert "metrics/gender_bias/evaluate.json" in shown[""]["data"]
+    for stage in ("annotate", "train", "evaluate", "infer"):
+        assert f"metrics/machine/gender_bias/{stage}.json" in shown[""]["data"], "figures of the machine, untracked"
+    rates = repository.json("metrics/machine/gender_bias/infer.json") | repository.json(
+        "metrics/machine/gender_bias/evaluate.json"
+    )
+    assert rates["student_to_teacher"] > 0
+    assert rates["success_rate"] == 1
+    assert not list((repository.folder / "metrics").glob("*/progress.json"))
+    assert "infer/log.tsv" in repository.run("dvc", "plots", "show", "metrics/curves", "--json").stdout
     repository.run("dvc", "plots", "diff", "HEAD~1", "HEAD", "-o", "plots")
     page = (repository.folder / "plots" / "index.html").read_text()
     for name in ("predicted.csv", "confusion.csv", "calibration.csv", "errors.csv", "val_loss.tsv"):

@@ -19,6 +19,7 @@ from assay.config import ScoreTarget
 from assay.corpora.ingest import Rules, ingest
 from assay.corpora.instagram import Instagram
 from assay.images import MAX_PIXELS
+from assay.machine import read_figures
 from assay.posts import read, shards, write_table
 from assay.scoring.corpus import infer
 from assay.scoring.predict import Predictor
@@ -114,7 +115,7 @@ def corpus(drawn: Path, tmp_path: Path) -> Path:
 
 
 def score(model: Path, corpus: Path, drawn: Path, out: Path) -> dict[str, Any]:
-    return infer(
+    found, log = infer(
         model,
         corpus,
         drawn,
@@ -124,6 +125,8 @@ def score(model: Path, corpus: Path, drawn: Path, out: Path) -> dict[str, Any]:
         max_pixels=MAX_PIXELS,
         manifest=corpus.parent / "split.parquet",
     )
+    log.write(out.parent / "machine", None, {})
+    return found
 
 
 def test_every_post_gets_a_row_and_a_kill_costs_no_finished_shard(
@@ -162,7 +165,7 @@ def test_every_post_gets_a_row_and_a_kill_costs_no_finished_shard(
 
     monkeypatch.setattr(module, "_score_shard", counted)
     resumed = score(model, corpus, drawn, tmp_path / "resumed")
-    assert (resumed.pop("now")["posts"], whole.pop("now")["posts"]) == (176, 296)  # this run scored the rest alone
+    assert read_figures(tmp_path / "machine", "infer")["posts"] == 176 == 296 - 120  # this run scored the rest alone
     assert resumed == whole
     assert again == shards(corpus)[2:]
     assert [p.read_bytes() for p in shards(tmp_path / "resumed")] == [

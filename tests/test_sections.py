@@ -143,9 +143,9 @@ def test_every_shipped_student_trains_and_answers(name: str, tasks: dict[str, Ta
     predictor = Predictor.load(model)
     both = predictor.predict(text="good day", image=picture())
     assert both.status == ("ok" if student.image and student.text else "image_only" if student.image else "text_only")
-    speed = speed_and_size(model, task.sample)
+    speed, size = speed_and_size(model, task.sample)
     assert speed["posts_per_s"] > 0
-    assert speed["parameters"] > speed["parameters_trained"]
+    assert size["parameters"] > size["parameters_trained"]
 
 
 # ---------------------------------------------------------------------------------- fine-tuning

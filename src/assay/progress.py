@@ -1,16 +1,90 @@
-"""Progress with rate and time left: bars on a terminal, now and then a line in a log."""
+"""Progress with rate and time left: bars on a terminal, now and then a line in a log, and a file beside a stage."""
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import io
+import json
 import os
 import sys
-from collections.abc import Iterable
-from typing import Any
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Self
 
 from tqdm import tqdm
 
 EVERY_S = 30.0  # between two lines of log
+FILE_S = 1.0  # between two states of the file
+_file: Path | None = None
+_stage = ""
+
+
+def report_to(path: Path | None, stage: str) -> None:
+    """Keep a JSON file of how far this process is, until it ends; a killed one leaves it behind.
+
+    It has `stage`, `what`, `done`, `total` (null: not known), `unit`, `per_s` (mean), `seconds` so far,
+    `seconds_left` (null: not known), `pid` and `at` (UTC).
+    """
+    global _file, _stage
+    _file, _stage = path, stage
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        atexit.register(_forget, path, os.getpid())
+
+
+def _forget(path: Path, pid: int) -> None:
+    if os.getpid() == pid:  # not a forked worker
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+
+
+class _Bar(tqdm):  # type: ignore[type-arg]
+    """A bar that also keeps the file."""
+
+    _written = 0.0
+
+    def __enter__(self) -> Self:
+        self._write()
+        return self
+
+    def __iter__(self) -> Iterator[Any]:
+        self._write()
+        with contextlib.closing(self):
+            for item in self.iterable:
+                yield item
+                self.update()
+
+    def update(self, n: float | None = 1) -> bool | None:
+        shown = super().update(n)
+        if time.monotonic() - self._written >= FILE_S:
+            self._write()
+        return shown
+
+    def _write(self) -> None:
+        if _file is None:
+            return
+        self._written = time.monotonic()
+        state = self.format_dict
+        elapsed, done, total = float(state["elapsed"]), self.n, self.total
+        rate = done / elapsed if elapsed > 0 and done else None
+        found = {
+            "stage": _stage,
+            "what": self.desc.removesuffix(": "),
+            "done": done,
+            "total": total,
+            "unit": self.unit,
+            "per_s": round(rate, 3) if rate else None,
+            "seconds": round(elapsed, 1),
+            "seconds_left": round((total - done) / rate, 1) if rate and total is not None else None,
+            "pid": os.getpid(),
+            "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        }
+        partial = _file.with_name(f".{_file.name}.{os.getpid()}.tmp")
+        with contextlib.suppress(OSError):  # a full disk stops what writes results, not this
+            partial.write_text(json.dumps(found) + "\n")
+            partial.replace(_file)
 
 
 def progress(
@@ -21,8 +95,8 @@ def progress(
     What is done within 30 s says nothing there.
     """
     if sys.stderr.isatty():
-        return tqdm(items, desc=what, total=total, unit=unit, leave=False, dynamic_ncols=True)
-    return tqdm(
+        return _Bar(items, desc=what, total=total, unit=unit, leave=False, dynamic_ncols=True)
+    return _Bar(
         items,
         desc=what,
         total=total,

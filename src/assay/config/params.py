@@ -22,6 +22,7 @@ ASKED_ALIKE = (
     ("", "sample"),
     *(("annotate", n) for n in ("teacher", "image_px", "mask", "phone_regions")),
 )
+FOLDERS = ("corpora", "joint", "machine", "curves")  # of metrics/
 UNSEEN = ("size", "nfiles")
 RENAMED = {r"tasks\.[^.]+\.sample\.size": "posts", r"generators\.[^.]+\.size": "image_size"}
 
@@ -44,7 +45,7 @@ class Params(Section):
             if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
                 raise ValueError(f"name {name!r} must be made of letters, digits, _ and -")
         for name in self.tasks:
-            if name in ("corpora", "joint"):
+            if name in FOLDERS:
                 raise ValueError(f"tasks.{name}: this name is taken by a folder of metrics/; choose another")
         for name, task in self.tasks.items():
             check_known(f"tasks.{name}.corpus", task.corpus, self.corpora)
@@ -99,7 +100,7 @@ class Params(Section):
 
     def _check_audit(self, name: str, audit: Audit) -> None:
         key = f"audits.{name}"
-        if name in {"corpora", "joint", *self.tasks, *self.joint}:
+        if name in {*FOLDERS, *self.tasks, *self.joint}:
             raise ValueError(f"{key}: this name is taken by a folder of metrics/; choose another")
         check_known(f"{key}.generator", audit.generator, self.generators)
         source = self.generators[audit.generator]

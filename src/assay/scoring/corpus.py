@@ -25,6 +25,7 @@ from assay.places import home
 from assay.posts import shards, write_table
 from assay.progress import progress, say
 from assay.scoring.predict import Prediction, Predictor
+from assay.scoring.run_log import RunLog
 from assay.student.features import PostInputs, code_digest
 from assay.student.model import folder_digest
 
@@ -59,8 +60,8 @@ def infer(
     batch_size: int,
     max_pixels: int,
     manifest: Path,
-) -> dict[str, Any]:
-    """Score every post of `posts`, images read below `root`; returns the figures of infer.json.
+) -> tuple[dict[str, Any], RunLog]:
+    """Score every post of `posts`, images read below `root`; returns the figures of infer.json and the run's log.
 
     `outs` names the folder of each task's predictions; a joint student answers all in one pass.
     `manifest` says which state the raw corpus is in: shards finished before an image changed are not
@@ -86,16 +87,16 @@ def infer(
         say(f"infer: {resumed} of {len(sources)} shards were finished before and are kept")
     rows = [pq.read_metadata(source).num_rows for source in sources]
     total = sum(rows)
-    started, now = time.perf_counter(), 0
+    log = RunLog()
     with progress(what="infer", total=total) as bar:
         for source, paths, is_done, count in zip(sources, finished, whole, rows, strict=True):
             if not is_done:
                 for task, scored in _score_shard(predictor, source, root, learnt, batch_size).items():
                     write_table(scored, paths[task])
                     durable.sign(paths[task])
-                now += count
+                log.add(scored["status"].to_pylist())
             bar.update(count)
-    took = time.perf_counter() - started
+    log.end()
     status: Counter[str] = Counter()
     for task, out in outs.items():
         out.mkdir(parents=True, exist_ok=True)
@@ -105,18 +106,14 @@ def infer(
             shutil.copyfile(paths[task], out / f"part-{number:05d}.parquet")
         if sum(status.values()) != total:
             raise DataError(f"{total} posts but {sum(status.values())} predictions; please report this")
-    return {
+    figures = {
         "posts": total,
         "scored": total - status["failed"],
         "status": {name: status[name] for name in ("ok", "text_only", "image_only", "failed")},
         "in_train": len(learnt),
         "shards": len(sources),
-        "now": {
-            "posts": now,
-            "seconds": round(took, 2),
-            "posts_per_s": round(now / took, 2) if now and took > 0 else None,
-        },
     }
+    return figures, log
 
 
 def _score_shard(

@@ -145,8 +145,8 @@ def slice_columns(sample: Path, ids: list[str], wanted: list[str]) -> dict[str, 
     return found
 
 
-def speed_and_size(model: Path, sample: Path) -> dict[str, Any]:
-    """How fast a student scores posts of the sample end to end (decode, encoders, head; nothing cached), its size.
+def speed_and_size(model: Path, sample: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """How fast a student scores posts of the sample end to end (decode, encoders, head; nothing cached); its size.
 
     The best of three rounds over the same posts; the first also loads the encoders.
     """
@@ -157,9 +157,7 @@ def speed_and_size(model: Path, sample: Path) -> dict[str, Any]:
         start = time.perf_counter()
         predictor.score(posts)
         times.append(time.perf_counter() - start)
-    return {
-        "posts_per_s": float(f"{len(posts) / min(times):.2g}"),
-        "device": default_device().type,
+    return {"posts_per_s": float(f"{len(posts) / min(times):.3g}"), "device": default_device().type}, {
         "parameters": predictor.parameters(),
         "parameters_trained": sum(p.numel() for p in predictor.trained.model.parameters()),
         "folder_bytes": sum(path.stat().st_size for path in sorted(model.glob("*")) if path.is_file()),

@@ -7,6 +7,7 @@ now and what came from the store is in the returned figures.
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ def annotate(
     company: Mapping[str, Asker] | None = None,
     dictionary: BrandIndex | None = None,
 ) -> dict[str, Any]:
-    """Label the sample and write the labels table to `out`; returns the figures of annotate.json.
+    """Label the sample and write the labels table to `out`; returns the figures of annotate.json, and `speed`.
 
     `task` names what a budget is for, `keep_handles` are handles of brands, which stay in texts, and
     `humans` is the table of human labels, where there is one; `committed` is the labels table whose version
@@ -78,7 +79,7 @@ def annotate(
             if file.lacking():
                 say(f"annotate: {file.lacking()}; `assay answers --ask-again REASON` has them asked again")
             figures = file.finish()
-    figures |= {"asked": done.asked, "from_store": done.from_store}
+    figures |= {"asked": done.asked, "from_store": done.from_store, "speed": done.speed(settings.teacher.model)}
     if dictionary is not None and settings.brands:
         figures["brands"] = brand_figures(named, dictionary)
     return figures | agreement_figures(compared, target, people) | drift_figures(drift, target)
@@ -163,7 +164,10 @@ def _ask_missing(
     for teacher, todo in askers:
         if todo:
             asked = questions(sample, asker, keys, digests, todo, others)
+            started = time.perf_counter()
             ask(asked, len(todo), teacher, asker, store, done, task)
+            done.seconds += time.perf_counter() - started
+    done.earlier_per_s = store.rate(settings.teacher.model)
     for name, count in (others.asked if others else {}).items():
         say(f"annotate: {count} of these posts were asked for {name} too, in the same calls")
     say(f"annotate: {len(wanted)} questions, {done.from_store} from the store, {done.asked} asked now")
@@ -189,7 +193,7 @@ def _seed(store: AnswerStore, missing: set[str], path: str) -> set[str]:
         if one["key"] in missing and one["status"] == "ok"
     ]
     answers = {one["key"]: Answer(**{name: one.get(name) for name in COLUMNS}) for one in kept}
-    store.put(list(answers.values()))
+    store.put(list(answers.values()), from_elsewhere=True)
     say(f"annotate: {len(answers)} answers taken over from the labels committed at HEAD")
     return set(answers)
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+import statistics
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ from assay.errors import TeacherError
 from assay.places import home
 from assay.store import Store
 
+PAUSE_S = 30.0  # a longer gap between two answers is not asking
 WAY_S = 30 * 86400.0  # servers change: how they take questions is found out anew after so long
 
 
@@ -86,10 +90,13 @@ class AnswerStore(Store):
         statement = f"SELECT {', '.join(COLUMNS)} FROM answers WHERE key IN (...)"
         return {row[0]: Answer(*row) for row in self.rows_among(statement, keys)}
 
-    def put(self, answers: Sequence[Answer]) -> None:
-        """Keep answers and free their claims, in one transaction; one that is there already stays."""
+    def put(self, answers: Sequence[Answer], *, from_elsewhere: bool = False) -> None:
+        """Keep answers and free their claims, in one transaction; one that is there already stays.
+
+        `from_elsewhere`: they came some other time, in another store.
+        """
         names = [*COLUMNS, "answered_at"]
-        marks, now = ",".join("?" * len(names)), time.time()
+        marks, now = ",".join("?" * len(names)), None if from_elsewhere else time.time()
         with self.writing() as db:
             db.executemany(
                 f"INSERT OR IGNORE INTO answers({', '.join(names)}) VALUES ({marks})",
@@ -126,6 +133,21 @@ class AnswerStore(Store):
     def keep_dialect(self, base_url: str, model: str, fields: str) -> None:
         """Remember which fields a model takes."""
         self._run("INSERT OR REPLACE INTO dialects VALUES (?, ?, ?, ?)", (base_url, model, fields, time.time()))
+
+    def rate(self, model: str, last: int = 500) -> float | None:
+        """Answers a second of a model (also under a dated name), by when its last ones came; None where few did.
+
+        A gap of more than half a minute is not asking.
+        """
+        own = re.compile(rf"{re.escape(model)}(?:[-@:]\d.*|@.*)?")
+        rows = self._run(
+            "SELECT answered_at, model FROM answers WHERE status = 'ok' AND answered_at IS NOT NULL "
+            "AND substr(model, 1, ?) = ? ORDER BY answered_at DESC LIMIT ?",
+            (len(model), model, last),
+        )
+        times = sorted(row[0] for row in rows if own.fullmatch(row[1]))
+        gaps = [b - a for a, b in pairwise(times) if b - a < PAUSE_S]
+        return 1 / statistics.fmean(gaps) if len(gaps) >= 5 and sum(gaps) > 0 else None
 
     def mark_invalid(self, reasons: Mapping[str, str]) -> None:
         """Answers kept as `ok` by earlier versions that cannot be used: say so, with the reason, by key."""

@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from assay.config import Teacher
 from assay.errors import AccountRefused, AssayError
@@ -22,6 +23,7 @@ from assay.teacher.structure import Question, Way
 from assay.teacher.together import Together, among
 
 SAME_FAULT_LIMIT = 10  # so many refusals in a row: the set-up is wrong, not the posts
+FEWEST_ASKED = 20  # fewer say nothing of a rate
 PASSING_LIMIT = 30  # so many questions in a row that no try brought an answer to: the server is not well
 Asked = tuple[str, str, Question]  # key, question digest, question
 
@@ -33,6 +35,20 @@ class Round:
     asked: int = 0
     from_store: int = 0
     passing: dict[str, PassingFault] = field(default_factory=dict)  # by key
+    seconds: float = 0.0  # spent asking
+    earlier_per_s: float | None = None  # the rate of the last answers in the store
+
+    def speed(self, model: str) -> dict[str, Any]:
+        """Posts a second of a teacher: in this run where it asked enough, else by when the last answers came."""
+        now = self.asked / self.seconds if self.asked >= FEWEST_ASKED and self.seconds > 0 else None
+        rate = now or self.earlier_per_s
+        return {
+            "model": model,
+            "posts_per_s": None if rate is None else float(f"{rate:.3g}"),
+            "measured": "in this run" if now else "by the last answers in the store" if rate else None,
+            "asked": self.asked,
+            "seconds": round(self.seconds, 2),
+        }
 
 
 def ask(

@@ -6,7 +6,7 @@ import math
 import re
 import statistics
 from collections.abc import Sequence
-from itertools import islice, pairwise
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,6 @@ from assay.teacher.structure import Way, body, ways
 
 SEEN = 500  # the last answers of a teacher that tokens, cost and rate are taken from
 LOOKED_AT = 200  # new posts whose requests are made to estimate tokens where no answer is there
-PAUSE_S = 30.0  # a longer gap between two answers is not asking
 
 
 def plan(sample: Path, asker: Asker, store: AnswerStore, task: str, *, pilot: int = 0) -> dict[str, Any]:
@@ -74,12 +73,12 @@ def _of_teacher(
     store: AnswerStore,
 ) -> dict[str, Any]:
     seen = store.rows(
-        "SELECT prompt_tokens, completion_tokens, cost_usd, answered_at, model FROM answers WHERE status = 'ok' "
+        "SELECT prompt_tokens, completion_tokens, cost_usd, model FROM answers WHERE status = 'ok' "
         "AND substr(model, 1, ?) = ? ORDER BY answered_at DESC LIMIT ?",
         (len(teacher.model), teacher.model, SEEN),
     )
     own = re.compile(rf"{re.escape(teacher.model)}(?:[-@:]\d.*|@.*)?")  # its name, maybe with a dated version
-    seen = [row for row in seen if own.fullmatch(row[4])]
+    seen = [row for row in seen if own.fullmatch(row[3])]
     prompts = [row[0] for row in seen if row[0] is not None]
     answers = [row[1] for row in seen if row[1] is not None]
     if prompts and answers:
@@ -92,9 +91,7 @@ def _of_teacher(
         share = teacher.batch_price if asker.settings.mode == "batch" else 1.0
         mean_answer = round(statistics.fmean(answers))
         costs = [share * (price(teacher, int(prompt), mean_answer) or 0.0) for prompt in prompts]
-    times = sorted(row[3] for row in seen)
-    gaps = [b - a for a, b in pairwise(times) if b - a < PAUSE_S]
-    rate = 1 / statistics.fmean(gaps) if len(gaps) >= 5 and sum(gaps) > 0 else None
+    rate = store.rate(teacher.model, SEEN)
     return {
         "new_questions": count,
         "based_on": based,

@@ -150,7 +150,9 @@ def ask_anchors(
 def _versions(store: AnswerStore, keys: list[str]) -> list[str]:
     """The models that some answers report, oldest first."""
     first: dict[str, float] = {}
-    statement = "SELECT model, MIN(answered_at) FROM answers WHERE key IN (...) AND status = 'ok' GROUP BY 1"
+    statement = (
+        "SELECT model, COALESCE(MIN(answered_at), 0) FROM answers WHERE key IN (...) AND status = 'ok' GROUP BY 1"
+    )
     for model, at in store.rows_among(statement, keys):
         first[str(model)] = min(at, first.get(str(model), at))
     return sorted(first, key=lambda name: first[name])

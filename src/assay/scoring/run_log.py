@@ -1,0 +1,71 @@
+"""How scoring went over time on this machine: rate, success, and the student beside its teacher."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from assay.machine import read_figures, write_curve, write_figures
+from assay.scoring.predict import STATUSES
+
+
+def beside_teacher(machine: Path | None, posts_per_s: float | None) -> dict[str, Any]:
+    """The teacher's rate on this machine, and how many times as fast a student of this rate is; null: not known."""
+    teacher = read_figures(machine, "annotate").get("posts_per_s")
+    ratio = round(posts_per_s / teacher, 2) if posts_per_s and teacher else None
+    return {"teacher_posts_per_s": teacher, "student_to_teacher": ratio}
+
+
+class RunLog:
+    """What one run scored; posts of shards that an earlier run finished do not count."""
+
+    def __init__(self) -> None:
+        self._started = self._last = time.perf_counter()
+        self._seconds = 0.0
+        self._status: Counter[str] = Counter()
+        self._rows: list[dict[str, Any]] = []
+
+    def add(self, status: Sequence[str]) -> None:
+        """Take the status of each post of a shard that was just scored."""
+        now = time.perf_counter()
+        shard = Counter(status)
+        self._status.update(shard)
+        took, self._last = now - self._last, now
+        self._rows.append(
+            {
+                "seconds": round(now - self._started, 2),
+                "posts": sum(self._status.values()),
+                "posts_per_s": round(len(status) / took, 2) if took > 0 else 0.0,
+                "success_rate": round(1 - shard["failed"] / max(1, len(status)), 4),
+                **{name: shard[name] for name in STATUSES},
+            }
+        )
+
+    def end(self) -> None:
+        """Scoring is over; what comes then is copying."""
+        self._seconds = time.perf_counter() - self._started
+
+    def write(self, machine: Path | None, curves: Path | None, taken: Mapping[str, Any]) -> None:
+        """Write `infer.json` below `machine` and `log.tsv` below `curves`; `taken`: what machine.watched measured.
+
+        The teacher's rate comes from annotate's figures of this machine, and the student's with nothing kept from
+        earlier runs from evaluate's; without these there is no ratio.
+        """
+        if curves is not None:
+            write_curve(curves / "log.tsv", self._rows)
+        posts = sum(self._status.values())
+        fresh = read_figures(machine, "evaluate").get("posts_per_s")
+        found = {
+            "posts": posts,
+            "seconds": round(self._seconds, 2),
+            "posts_per_s": round(posts / self._seconds, 2) if posts and self._seconds > 0 else None,
+            "success_rate": round(1 - self._status["failed"] / posts, 6) if posts else None,
+            "end_to_end_posts_per_s": fresh,
+            **beside_teacher(machine, fresh),
+            "resources": taken.get("resources"),
+            "cpu_seconds": taken.get("cpu_seconds"),
+        }
+        write_figures(machine, "infer", found)
