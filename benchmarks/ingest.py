@@ -25,8 +25,9 @@ import numpy as np
 import psutil
 
 from assay.corpora.demo import captions
-from assay.corpora.ingest import Rules, ingest
+from assay.corpora.ingest import ingest
 from assay.corpora.instagram import Instagram
+from assay.corpora.mapper import Rules
 
 
 class PeakMemory:

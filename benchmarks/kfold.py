@@ -26,8 +26,9 @@ import yaml
 
 from assay import config
 from assay.config import Params, Task
-from assay.corpora.ingest import Rules, ingest
+from assay.corpora.ingest import ingest
 from assay.corpora.layouts import open_corpus
+from assay.corpora.mapper import Rules
 from assay.corpora.where import images_root
 from assay.errors import RowError, run_main
 from assay.measure import metrics

@@ -6,8 +6,9 @@ from pathlib import Path
 from assay import config
 from assay.authors import DEMO_AUTHOR_KEY, author_key
 from assay.corpora.brand_file import brand_rules
-from assay.corpora.ingest import Rules, ingest
+from assay.corpora.ingest import ingest
 from assay.corpora.layouts import open_corpus
+from assay.corpora.mapper import Rules
 from assay.errors import run_main
 from assay.places import corpus_root
 from assay.posts import write_json

@@ -26,8 +26,9 @@ from assay.corpora.brand_file import brand_rules
 from assay.corpora.delimited import Counts, look, records
 from assay.corpora.encodings import find
 from assay.corpora.hateful_memes import HatefulMemes
-from assay.corpora.ingest import Rules, ingest
+from assay.corpora.ingest import ingest
 from assay.corpora.instagram import Instagram
+from assay.corpora.mapper import Rules
 from assay.corpora.table import Table
 from assay.errors import CorpusError
 from assay.posts import read

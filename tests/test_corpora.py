@@ -14,8 +14,9 @@ import pytest
 
 from assay.config import Columns
 from assay.corpora.base import Layout, RawPost
-from assay.corpora.ingest import Rules, ingest
+from assay.corpora.ingest import ingest
 from assay.corpora.instagram import Instagram
+from assay.corpora.mapper import Rules
 from assay.corpora.mvsa import Mvsa, merge
 from assay.corpora.table import Table
 from assay.errors import CorpusError, RowError

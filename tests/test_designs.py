@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from assay.config import Annotate, Params, Sample, ScoreTarget, load
-from assay.corpora.ingest import Rules, ingest
+from assay.corpora.ingest import ingest
 from assay.corpora.layouts import open_corpus
+from assay.corpora.mapper import Rules
 from assay.sampling import read_choice
 from assay.scoring.choose import choose
 from assay.scoring.designs import active, capped, compress, diverse, k_centre, systematic, uncertainty

@@ -12,9 +12,10 @@ import pytest
 from assay.config import Columns
 from assay.corpora.demo import ensure_drawn
 from assay.corpora.demo.write import BROKEN
-from assay.corpora.ingest import Rules, ingest
+from assay.corpora.ingest import ingest
 from assay.corpora.instagram import Instagram
 from assay.corpora.manifest import scan
+from assay.corpora.mapper import Rules
 from assay.corpora.table import Table
 from assay.errors import CorpusError
 from assay.posts import read, shards

@@ -13,8 +13,9 @@ from PIL import Image
 from assay.config import Columns, Demo, HubCorpus
 from assay.corpora.hateful_memes import HatefulMemes
 from assay.corpora.hub import export_folder
-from assay.corpora.ingest import Rules, ingest
+from assay.corpora.ingest import ingest
 from assay.corpora.layouts import open_corpus
+from assay.corpora.mapper import Rules
 from assay.corpora.mmhs150k import Mmhs150k, hateful, majority, open_mmhs150k
 from assay.corpora.table import FILE, Table
 from assay.errors import CorpusError, RowError

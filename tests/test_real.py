@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from assay.config import Columns, LabelsTarget, Sample, Split
-from assay.corpora.ingest import Rules, ingest
+from assay.corpora.ingest import ingest
+from assay.corpora.mapper import Rules
 from assay.corpora.mvsa import Mvsa
 from assay.corpora.table import FILE, Table
 from assay.errors import RowError

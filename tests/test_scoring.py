@@ -16,8 +16,9 @@ from PIL import Image
 
 from assay import cli
 from assay.config import ScoreTarget
-from assay.corpora.ingest import Rules, ingest
+from assay.corpora.ingest import ingest
 from assay.corpora.instagram import Instagram
+from assay.corpora.mapper import Rules
 from assay.images import MAX_PIXELS
 from assay.machine import read_figures
 from assay.posts import read, shards, write_table

@@ -17,8 +17,9 @@ from safetensors.torch import load_file
 
 from assay import config
 from assay.config import ImageBranch, Lora, Student, TextBranch, Train
-from assay.corpora.ingest import Rules, ingest
+from assay.corpora.ingest import ingest
 from assay.corpora.instagram import Instagram
+from assay.corpora.mapper import Rules
 from assay.errors import DataError, EncoderError, ModelError, SettingsError
 from assay.images import MAX_PIXELS
 from assay.measure.evaluate import evaluate

@@ -20,8 +20,9 @@ import pyarrow.parquet as pq
 
 from assay.authors import author_key
 from assay.config import Demo, Split, Student, TableCorpus, Task
-from assay.corpora.ingest import Rules, ingest
+from assay.corpora.ingest import ingest
 from assay.corpora.layouts import open_corpus
+from assay.corpora.mapper import Rules
 from assay.errors import DataError, run_main
 from assay.measure.evaluate import evaluate
 from assay.posts import read, write_json, write_table
