@@ -32,6 +32,7 @@ def main() -> None:
         check_images=settings.check_images,
         max_pixels=settings.max_pixels,
         shard_posts=settings.shard_posts,
+        detect_language=settings.detect_language,
         brands=brand_rules(settings.brands, corpus_root(settings.brand_file) if settings.brand_file else None),
     )
     found = ingest(open_corpus(settings, params.demo), rules, posts=args.posts, problems=args.problems)

@@ -21,12 +21,15 @@ def main() -> None:
     parser.add_argument("--metrics", type=Path, required=True, help="the folder of the task's other metrics")
     parser.add_argument("--findings", type=Path, required=True)
     parser.add_argument("--brands", type=Path, required=True)
+    parser.add_argument("--colours", type=Path, required=True)
     parser.add_argument("--page", type=Path, required=True)
     args = parser.parse_args()
+    posts = read(args.posts, ["brands", "colours"])
     report(
         args.task,
         config.load().tasks[args.task],
-        brands_of_posts=read(args.posts, ["brands"])["brands"].to_pylist(),
+        brands_of_posts=posts["brands"].to_pylist(),
+        colours_of_posts=posts["colours"].to_pylist(),
         predictions=read(args.predictions, ["post_id", "status", "value", "reason", "in_train"]),
         problems=args.problems,
         labels=args.labels,
@@ -35,6 +38,7 @@ def main() -> None:
         metrics=args.metrics,
         out_findings=args.findings,
         out_brands=args.brands,
+        out_colours=args.colours,
         out_page=args.page,
     )
 

@@ -25,6 +25,8 @@ LEVEL = {
     "posts": 2,
     "store": 2,
     "durable": 2,
+    "machine": 2,
+    "colours": 2,
     "measure": 2,
     "corpora": 3,
     "sampling": 3,
@@ -36,8 +38,9 @@ LEVEL = {
     "cli": 5,
     "serve": 5,
 }
-# config: its effect arrives through params. The others say things or where things are; they decide no result.
-EXEMPT = {"errors", "config", "progress", "places", "__init__"}
+# config: its effect arrives through params. The others say things, measure the machine or tell where things are; they
+# decide no result.
+EXEMPT = {"errors", "config", "progress", "places", "machine", "__init__"}
 STAGES = sorted(path.stem for path in (ROOT / "stages").glob("*.py"))
 
 

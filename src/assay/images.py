@@ -189,7 +189,10 @@ def _has_metadata(image: Image.Image) -> bool:
         "gamma",
         "srgb",
     }
-    return bool(set(image.info) - harmless) or bool(image.getexif())
+    try:
+        return bool(set(image.info) - harmless) or bool(image.getexif())  # of a PNG this decodes the picture
+    except Exception as error:
+        raise ImageProblem("undecodable_image", _short(error)) from error
 
 
 class Loaded(NamedTuple):
@@ -223,15 +226,23 @@ def signature(image: Image.Image) -> str:
 Check = Literal["none", "header", "full"]
 
 
-def check(root: Path, relative: str, level: Check, max_pixels: int) -> tuple[str, str] | None:
+class Seen(NamedTuple):
+    """An image that was decoded: content hash, perceptual signature, and the RGB picture."""
+
+    hash: str
+    signature: str
+    picture: Image.Image
+
+
+def check(root: Path, relative: str, level: Check, max_pixels: int) -> Seen | None:
     """Check one image of a corpus as far as `level` says; ImageProblem when it cannot be used.
 
-    Under `full` the result is (content hash, perceptual signature), else None. Under `none` only
-    its existence is checked.
+    Only under `full` is it decoded and returned. Under `none` only its existence is checked.
     """
     if level == "full":
         data = read_bytes(root, relative)
-        return content_hash(data), signature(decode(data, max_pixels))
+        picture = decode(data, max_pixels)
+        return Seen(content_hash(data), signature(picture), picture)
     path = safe_path(root, relative)
     if level == "header":
         try:

@@ -16,6 +16,7 @@ from typing import Any, Literal, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from assay import colours
 from assay.durable import put_in_place
 from assay.errors import DataError
 
@@ -34,11 +35,13 @@ POST_FIELDS = [
     pa.field("sponsored", pa.bool_()),
     pa.field("likes", pa.int64()),
     pa.field("comments", pa.int64()),
-    pa.field("language", pa.string()),
+    pa.field("language", pa.string()),  # as the corpus says, else detected: `und` where the text is too short to tell
+    pa.field("language_from", pa.string()),  # corpus | detected
     pa.field("split", pa.string()),  # the official split, where the corpus brings one
     pa.field("duplicate_of", pa.string()),  # the first post with the very same text and images
     pa.field("text_sig", pa.binary()),  # MinHash, see assay.text.signature
     pa.field("image_sig", _STRINGS, nullable=False),  # a perceptual hash an image, where decoded
+    pa.field("colours", colours.TYPE),  # means over the post's images, where decoded
 ]
 
 PROBLEM_SCHEMA = pa.schema(

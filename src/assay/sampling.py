@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from assay import images
+from assay import colours, images
 from assay.config import Sample
 from assay.errors import DataError, ImageProblem, SettingsError
 from assay.posts import ShardWriter, gold_names, shards, stream, write_table
@@ -157,6 +157,7 @@ def sample_schema(gold: Sequence[str]) -> pa.Schema:
             pa.field("images", pa.list_(pa.binary()), nullable=False),  # packed, see images.pack
             pa.field("image_hashes", pa.list_(pa.string()), nullable=False),  # of the files they come from
             pa.field("image_sig", pa.list_(pa.string()), nullable=False),
+            pa.field("colours", colours.TYPE),  # means over these images
             pa.field("lost", pa.list_(pa.string()), nullable=False),  # "code: detail" of unusable images
             pa.field("inclusion_p", pa.float64(), nullable=False),
             pa.field("stratum", pa.string(), nullable=False),
@@ -204,11 +205,12 @@ def write_sample(
 def _pack(row: dict[str, Any], root: Path, settings: Sample, max_pixels: int) -> dict[str, Any]:
     loaded = images.load(root, row["images"], limit=settings.max_images)
     lost = list(loaded.lost)
-    packed, hashes, sigs = [], [], []
+    packed, hashes, sigs, seen = [], [], [], []
     for data in loaded.data:
         try:
             small = images.pack(data, longest=settings.image_px, max_pixels=max_pixels)
             sigs.append(images.signature(small.image))
+            seen.append(colours.of_picture(small.image))
         except ImageProblem as problem:
             lost.append((problem.code, problem.detail))
             continue
@@ -218,6 +220,7 @@ def _pack(row: dict[str, Any], root: Path, settings: Sample, max_pixels: int) ->
         "images": packed,
         "image_hashes": hashes,
         "image_sig": sigs,
+        "colours": mean._asdict() if (mean := colours.of_post(seen)) else None,
         "lost": [f"{code}: {detail}" for code, detail in lost],
     }
 

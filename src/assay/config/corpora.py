@@ -30,6 +30,7 @@ class Corpus(Section):
     check_images: CheckImages = "header"
     max_pixels: Positive = 50_000_000  # as images.MAX_PIXELS
     shard_posts: Positive = 10_000
+    detect_language: bool = True
     brands: dict[str, Brand] = {}
     brand_file: str | None = None
 

@@ -7,12 +7,13 @@ import re
 from dataclasses import dataclass, field
 from datetime import datetime
 from os.path import normpath
-from typing import Any
+from typing import Any, NamedTuple
 
-from assay import images, text
+from assay import colours, images, text
 from assay.authors import hash_author
 from assay.corpora.base import Layout, RawPost, Row
 from assay.corpora.cells import moment
+from assay.corpora.language import detect
 from assay.corpora.leftovers import key
 from assay.errors import ImageProblem, RowError
 from assay.posts import Problem, schema
@@ -30,6 +31,7 @@ class Rules:
     check_images: images.Check = "header"
     max_pixels: int = 50_000_000
     shard_posts: int = 10_000
+    detect_language: bool = True
     brands: dict[str, tuple[list[str], list[str], list[str]]] = field(default_factory=dict)  # tags, handles, words
 
 
@@ -108,7 +110,7 @@ class Mapper:
         if not post_id:
             raise RowError("no_id", "the row has no post id")
         clean = self._text(raw, lost)
-        kept, hashes, sigs = self._images(raw, lost)
+        kept, seen = self._images(raw, lost)
         if not clean and not kept:
             code = lost[0][0] if lost else "no_text_no_image"
             raise RowError(code, "; ".join(f"{c} {d}".strip() for c, d in lost) or "neither text nor image")
@@ -129,14 +131,15 @@ class Mapper:
             "sponsored": raw.sponsored,
             "likes": raw.likes,
             "comments": raw.comments,
-            "language": _printable(raw.language or "") or None,
+            **self._language(raw, clean),
             "split": _printable(raw.split or "") or None,
             "duplicate_of": None,
             "text_sig": text.signature(clean) if clean else None,
-            "image_sig": sigs,
+            "image_sig": [one.signature for one in seen],
+            "colours": mean._asdict() if (mean := colours.of_post([one.colours for one in seen])) else None,
         }
         values |= {f"gold_{name}": _printable(raw.gold.get(name) or "") or None for name in self.layout.gold}
-        content = "\0".join([clean, *(hashes or kept)])
+        content = "\0".join([clean, *([one.hash for one in seen] or kept)])
         return values, hashlib.blake2b(content.encode(), digest_size=16).digest()
 
     def _text(self, raw: RawPost, lost: list[tuple[str, str]]) -> str:
@@ -148,10 +151,16 @@ class Mapper:
             lost.append((error.code, error.detail))
             return ""
 
-    def _images(self, raw: RawPost, lost: list[tuple[str, str]]) -> tuple[list[str], list[str], list[str]]:
+    def _language(self, raw: RawPost, clean: str) -> dict[str, str | None]:
+        told = _printable(raw.language or "") or None
+        found = detect(clean) if told is None and self.rules.detect_language else None
+        origin = "corpus" if told else "detected" if found else None
+        return {"language": told or found, "language_from": origin}
+
+    def _images(self, raw: RawPost, lost: list[tuple[str, str]]) -> tuple[list[str], list[_Picture]]:
         if self.rules.check_images == "none" and self.layout.images_are_known:
-            return raw.images, [], []
-        kept, hashes, sigs = [], [], []
+            return raw.images, []
+        kept, seen = [], []
         for path in raw.images:
             if _UNFIT.search(path):
                 lost.append(("missing_image", path))
@@ -163,9 +172,14 @@ class Mapper:
                 continue
             kept.append(path)
             if known:
-                hashes.append(known[0])
-                sigs.append(known[1])
-        return kept, hashes, sigs
+                seen.append(_Picture(known.hash, known.signature, colours.of_picture(known.picture)))
+        return kept, seen
+
+
+class _Picture(NamedTuple):
+    hash: str
+    signature: str
+    colours: colours.Colours
 
 
 def _printable(value: str) -> str:

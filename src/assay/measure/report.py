@@ -18,6 +18,7 @@ from assay.measure.corrected import LEAST_GROUPS, Corrected, align
 from assay.measure.csvfile import read_csv, write_csv
 from assay.measure.findings import BINS, brand_table, findings, histogram
 from assay.measure.metrics import HIGHER_IS_BETTER, headline
+from assay.measure.palette import colours_of_task
 
 AGAIN = "teacher asked again"  # how well its second answers predict the first
 UNKNOWN = {"value": None, "low": None, "high": None}
@@ -28,6 +29,7 @@ def report(
     task: Task,
     *,
     brands_of_posts: list[list[str]],
+    colours_of_posts: list[dict[str, Any] | None],
     predictions: pa.Table,
     problems: Path,
     labels: Path,
@@ -36,11 +38,12 @@ def report(
     metrics: Path,
     out_findings: Path,
     out_brands: Path,
+    out_colours: Path,
     out_page: Path,
 ) -> None:
-    """Write findings.json, brands.csv and report.html of a task.
+    """Write findings.json, brands.csv, colours.csv and report.html of a task.
 
-    `brands_of_posts` stands row by row beside `predictions`; `metrics` is the folder that
+    `brands_of_posts` and `colours_of_posts` stand row by row beside `predictions`; `metrics` is the folder that
     holds evaluate.json, errors.parquet, train/ and plots/.
     """
     values = predictions["value"].to_pylist()
@@ -51,6 +54,16 @@ def report(
     out_findings.parent.mkdir(parents=True, exist_ok=True)
     out_findings.write_text(json.dumps(found, indent=1) + "\n")
     write_csv(brands or [{"brand": None, "posts": None}], out_brands)
+    colours = colours_of_task(
+        predictions["post_id"].to_pylist(),
+        values,
+        brands_of_posts,
+        colours_of_posts,
+        sample,
+        task.target,
+        min_posts=least,
+    )
+    write_csv(colours, out_colours)
     evaluated = json.loads((metrics / "evaluate.json").read_text())
     page = _template().render(
         name=name,
@@ -58,8 +71,9 @@ def report(
         found=found,
         least_groups=LEAST_GROUPS,
         brands=brands,
+        colours=colours,
+        rates=success_rates(labels, predictions),
         evaluated=evaluated,
-        labelled=pq.read_table(labels, columns=["status"])["status"].to_pylist(),
         headline=headline(task.target),
         figures=_figures(evaluated),
         pictures=_pictures(task, values, evaluated, metrics),
@@ -67,6 +81,16 @@ def report(
         failures=_failures(problems, labels, predictions),
     )
     out_page.write_text(page, encoding="utf-8")
+
+
+def success_rates(labels: Path, predictions: pa.Table) -> dict[str, tuple[int, int]]:
+    """(succeeded, asked) of labelling and of inference."""
+    labelled = pq.read_table(labels, columns=["status"])["status"].to_pylist()
+    scored = predictions["status"].to_pylist()
+    return {
+        "labelled": (labelled.count("ok"), len(labelled)),
+        "scored": (len(scored) - scored.count("failed"), len(scored)),
+    }
 
 
 def correct(predictions: pa.Table, labels: Path, split: Path, target: Target) -> Corrected:

@@ -46,6 +46,8 @@ def prediction_schema(target: Target) -> pa.Schema:
             pa.field("interval_low", pa.float64()),  # of a score: holds 90 % of the labels of posts like these
             pa.field("interval_high", pa.float64()),
             pa.field("prediction_set", pa.list_(pa.string())),  # of classes and labels: the same
+            pa.field("familiarity", pa.float64()),  # 0 to 1: p-value of "like the posts that were learnt from"
+            pa.field("unlike", pa.bool_()),  # too unlike these: the prediction rests on nothing that was measured
         ]
     )
 
@@ -153,6 +155,8 @@ def _row(post_id: str, found: Prediction, unread: str, in_train: bool) -> dict[s
         "interval_low": found.interval[0] if found.interval else None,
         "interval_high": found.interval[1] if found.interval else None,
         "prediction_set": found.prediction_set,
+        "familiarity": found.familiarity,
+        "unlike": found.unlike,
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
 from typing import Any, Literal, get_args
@@ -30,6 +30,8 @@ class Prediction:
     modality is missing. `interval` of a score, and `prediction_set` of classes or labels (those that are not ruled
     out), hold the label of 90 % of posts like those of the calibration split: split-conformal prediction (Lei et al.,
     2018; Sadinle, Lei and Wasserman, 2019), of each label by itself. None where calibration had too few posts.
+    `familiarity` (0 to 1) is the p-value of "drawn like the posts that were learnt from" (see student.familiar), and
+    `unlike` says that it is so low that the prediction rests on nothing that was measured; None: not known.
     """
 
     status: Status
@@ -38,6 +40,8 @@ class Prediction:
     reason: str | None = None
     interval: tuple[float, float] | None = None
     prediction_set: list[str] | None = None
+    familiarity: float | None = None
+    unlike: bool | None = None
 
 
 class Predictor:
@@ -115,7 +119,9 @@ class Predictor:
     def _score(self, posts: Sequence[PostInputs]) -> dict[str, list[Prediction]]:
         features, lost = self.features(posts)
         usable = np.flatnonzero(features.has_image | features.has_text)
-        found = self.trained.model.predict(features.take(usable)) if len(usable) else {}
+        seen = features.take(usable)
+        found = self.trained.model.predict(seen) if len(usable) else {}
+        known = self._familiarity(seen)
         place = {int(i): row for row, i in enumerate(usable)}
         result: dict[str, list[Prediction]] = {task: [] for task in self.targets}
         for i, problems in enumerate(lost):
@@ -126,8 +132,20 @@ class Predictor:
                 if i not in place:
                     result[task].append(Prediction("failed", None, reason=reason or self._nothing()))
                 else:
-                    result[task].append(self._prediction(task, status, found[task][place[i]], reason))
+                    made = self._prediction(task, status, found[task][place[i]], reason)
+                    result[task].append(replace(made, **known[place[i]]))
         return result
+
+    def _familiarity(self, seen: Features) -> list[dict[str, Any]]:
+        familiar = self.trained.familiar
+        if familiar is None or not len(seen):
+            return [{}] * len(seen)
+        by = {"image": (seen.image, seen.has_image), "text": (seen.text, seen.has_text)}
+        shares = familiar({n: x for n, (x, _) in by.items()}, {n: has for n, (_, has) in by.items()})
+        return [
+            {"familiarity": round(float(p), 6), "unlike": bool(p <= familiar.level)} if np.isfinite(p) else {}
+            for p in shares
+        ]
 
     def features(self, posts: Sequence[PostInputs]) -> tuple[Features, list[list[tuple[str, str]]]]:
         """What the trained part sees of posts, and the problems of their images."""

@@ -34,12 +34,18 @@ class Error(BaseModel):
 
 
 class TaskOut(BaseModel):
-    """What the student says of a post for one task; the interval or set holds the label of 90 % of posts."""
+    """What the student says of a post for one task; the interval or set holds the label of 90 % of posts.
+
+    `unlike`: the post is so unlike those that the student learnt from (`familiarity`, a p-value from 0 to 1) that the
+    answer rests on nothing that was measured.
+    """
 
     value: float | str | list[str] | None
     probabilities: dict[str, float] | None
     interval: tuple[float, float] | None
     prediction_set: list[str] | None
+    familiarity: float | None
+    unlike: bool | None
 
 
 class PredictionOut(BaseModel):

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from assay.config import LabelsTarget, ScoreTarget, Student, Target, Train
 from assay.errors import DataError
 from assay.splits import grouped_folds
-from assay.student.fit import Fitted, device_of, fit, raw_outputs
+from assay.student.fit import EVAL_ROWS, Fitted, device_of, fit, raw_outputs
 from assay.student.model import Inputs
 from assay.student.parts import Part
 from assay.student.resume import Curve
@@ -145,6 +146,24 @@ def predict_part(fitted: Fitted, part: Part, settings: Train) -> dict[str, np.nd
     found = model.answers(raw)
     model.to("cpu")
     return found
+
+
+def vectors_of(fitted: Fitted, part: Part, settings: Train) -> dict[str, np.ndarray]:
+    """The features of the posts that have a modality, by modality, as a trained student sees them, [n, d]."""
+    features = part.features
+    image, text = features.image, features.text
+    if fitted.towers is not None:
+        device = device_of(settings)
+        fitted.towers.eval().to(device)
+        inputs = Inputs(features, fitted.model)
+        with torch.inference_mode():
+            filled = [
+                fitted.towers.fill(inputs.rows(rows).to(device), [part.posts[i] for i in rows.tolist()])
+                for rows in torch.split(torch.arange(len(part)), EVAL_ROWS)
+            ]
+        image, text = (torch.cat([getattr(one, name) for one in filled]).cpu().numpy() for name in ("image", "text"))
+    found = {"image": image[features.has_image], "text": text[features.has_text]}
+    return {name: rows for name, rows in found.items() if rows.shape[1]}
 
 
 def _mean_val(curves: list[list[Curve]], epoch: int) -> Curve:

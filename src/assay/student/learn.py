@@ -22,9 +22,10 @@ from assay.places import home
 from assay.progress import say
 from assay.student import features as feature_files
 from assay.student.encoders import digest
+from assay.student.familiar import Familiar
 from assay.student.features import EncoderFacts, Made
 from assay.student.fit import Fitted, fit
-from assay.student.folds import fit_with_folds, predict_part
+from assay.student.folds import fit_with_folds, predict_part, vectors_of
 from assay.student.heads import ClassOutput, LabelsOutput
 from assay.student.model import Trained
 from assay.student.parts import Part, parts_by_split
@@ -122,6 +123,7 @@ def train_one(
         held = parts.get("calibration", held)
         guesses = predict_part(fitted, held, settings)
     calibration = calibrate_student(fitted, held, guesses, lesson.targets)
+    familiar = _familiar(fitted, parts, settings)
     learnt = fitted.towers.learnt() if fitted.towers is not None else {}
     return Trained(
         fitted.model,
@@ -134,7 +136,18 @@ def train_one(
         versions=_versions(),
         training=_training(settings, fitted, parts),
         learnt=learnt,
+        familiar=familiar,
     )
+
+
+def _familiar(fitted: Fitted, parts: dict[str, Part], settings: Train) -> Familiar | None:
+    """What tells posts that are unlike those learnt from, by posts that nothing was learnt from."""
+    learnt = ["train", "val"] if settings.inner_folds else ["train"]
+    held = [part for name, part in sorted(parts.items()) if name in ("calibration", "val") and name not in learnt]
+    if not held:
+        return None
+    both = [Part.join([parts[name] for name in learnt if name in parts]), Part.join(held)]
+    return Familiar.fit(*(vectors_of(fitted, part, settings) for part in both))
 
 
 def _facts(encoders: dict[str, EncoderFacts], learnt: dict[str, Any]) -> dict[str, EncoderFacts]:

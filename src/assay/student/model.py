@@ -1,6 +1,7 @@
 """A student's trained part, and its folder: safetensors and JSON, no pickle.
 
 `model.safetensors`  weights of standardisation, fusion, heads and n-grams
+`familiar.safetensors`  what tells posts that are unlike those learnt from
 `image.safetensors`, `text.safetensors`  what an encoder learnt, where it was not frozen
 `config.json`        settings, targets, encoders (name and identity), preprocessing, calibration, versions
 `README.md`          the model card
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 
 from assay.config import Student, Target
 from assay.errors import ModelError
+from assay.student.familiar import Familiar
 from assay.student.features import EncoderFacts, Features
 from assay.student.folder import FORMAT, check_shapes, read_config
 from assay.student.fusion import Standardise, build_fusion
@@ -138,6 +140,7 @@ class Trained:
     training: dict[str, Any]
     learnt: dict[str, dict[str, Tensor]] = field(default_factory=dict)  # by branch, weights of a tuned encoder
     folder: Path | None = None
+    familiar: Familiar | None = None  # tells posts that are unlike those learnt from
 
     @property
     def task(self) -> str:
@@ -164,6 +167,8 @@ class Trained:
             "versions": self.versions,
             "training": self.training,
         }
+        if self.familiar is not None:
+            self.familiar.save(folder)
         (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
         (folder / "README.md").write_text(card)
         self.folder = folder
@@ -202,6 +207,7 @@ def load_trained(folder: Path) -> Trained:
         config.versions,
         config.training,
         folder=folder,
+        familiar=Familiar.load(folder, {name: one["dim"] for name, one in facts.items()}),
     )
 
 

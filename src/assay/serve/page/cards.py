@@ -49,6 +49,7 @@ def answer(served: Served, by_task: dict[str, Prediction]) -> str:
 
 def _answer(task: str, target: Target, one: Prediction, served: Served) -> SimpleNamespace:
     found = SimpleNamespace(task=task, status=one.status, seen=SEEN[one.status], reason=one.reason, kind=target.kind)
+    found.unlike = one.unlike
     if isinstance(target, ScoreTarget):
         found.value, found.interval, found.edges = one.value, one.interval, target.bands
         found.min, found.max = target.min, target.max

@@ -1,0 +1,135 @@
+"""Whether a post is like those that a student learnt from: conformal p-values of Mahalanobis distances.
+
+For each modality the features of the training posts, brought to unit length, are described by probabilistic PCA
+(Tipping and Bishop, 1999): the main directions with their variances, and one variance for all others. The distance of
+a post under it (Lee et al., 2018) is compared with those of held-out posts: the share of these that lie at least as
+far is a valid p-value for "drawn like them" (Bates et al., 2023). A score of a post that is unlike them rests on
+nothing that was measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from assay.errors import ModelError
+
+FILE = "familiar.safetensors"
+DIRECTIONS = 64
+FEWEST = 20  # training or held-out posts; with fewer nothing is said of a modality
+LEVEL = 0.01  # of ordinary posts so many are called unlike, where there are 200 held-out ones or more
+NAMES = ("mean", "basis", "variance", "rest", "held")
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What is kept of one modality."""
+
+    mean: np.ndarray  # [d]
+    basis: np.ndarray  # [d, k], orthonormal
+    variance: np.ndarray  # [k], along these directions
+    rest: np.ndarray  # [1], along each other one
+    held: np.ndarray  # [m], squared distances of held-out posts, rising
+
+    @classmethod
+    def fit(cls, train: np.ndarray, held: np.ndarray) -> Seen | None:
+        """From features of training and held-out posts, [n, d] and [m, d]; None where there are too few."""
+        if min(len(train), len(held)) < FEWEST:
+            return None
+        unit = _unit(train)
+        mean = unit.mean(0)
+        _, sizes, directions = np.linalg.svd(unit - mean, full_matrices=False)
+        variance = sizes**2 / (len(train) - 1)
+        k = max(1, min(DIRECTIONS, len(train) // 4, train.shape[1] - 1))
+        rest = variance[k:].sum() / max(1, train.shape[1] - k)
+        floor = max(float(variance.sum()) / train.shape[1] * 1e-3, 1e-9)
+        seen = cls(mean, directions[:k].T, np.maximum(variance[:k], floor), np.array([max(rest, floor)]), np.zeros(0))
+        return replace(seen.as_float32(), held=np.sort(seen.distances(held)).astype(np.float32))
+
+    def as_float32(self) -> Seen:
+        """As it is kept."""
+        return Seen(*(np.ascontiguousarray(getattr(self, name), dtype=np.float32) for name in NAMES))
+
+    def distances(self, features: np.ndarray) -> np.ndarray:
+        """The squared distance of each post, [n]."""
+        off = _unit(features) - self.mean
+        along = off @ self.basis
+        beside = np.maximum((off**2).sum(1) - (along**2).sum(1), 0)
+        return np.asarray((along**2 / self.variance).sum(1) + beside / self.rest[0])
+
+    def p_values(self, features: np.ndarray) -> np.ndarray:
+        """The share of held-out posts that lie at least as far, the post itself counted, [n]."""
+        farther = len(self.held) - np.searchsorted(self.held, self.distances(features).astype(np.float32), side="left")
+        return np.asarray((farther + 1) / (len(self.held) + 1))
+
+
+@dataclass(frozen=True)
+class Familiar:
+    """What a student knows of the posts that it learnt from, by modality."""
+
+    seen: dict[str, Seen]
+
+    @classmethod
+    def fit(cls, train: Mapping[str, np.ndarray], held: Mapping[str, np.ndarray]) -> Familiar | None:
+        """From the features of posts that have a modality, by modality; None where nothing can be said."""
+        found = {name: seen for name in train if (seen := Seen.fit(train[name], held[name])) is not None}
+        return cls(found) if found else None
+
+    def __call__(self, features: Mapping[str, np.ndarray], has: Mapping[str, np.ndarray]) -> np.ndarray:
+        """How familiar posts are, 0 to 1: p-values, those of two modalities joined by Bonferroni; nan: not known.
+
+        `features` [n, d] and `has` (bool [n]) by modality.
+        """
+        count = len(next(iter(has.values())))
+        smallest, told = np.full(count, np.nan), np.zeros(count, int)
+        for name, seen in self.seen.items():
+            rows = np.flatnonzero(has[name])
+            if len(rows):
+                smallest[rows] = np.fmin(smallest[rows], seen.p_values(features[name][rows]))
+                told[rows] += 1
+        return np.asarray(np.minimum(smallest * np.maximum(told, 1), 1.0))
+
+    @property
+    def level(self) -> float:
+        """From which familiarity down a post is unlike: 1 %, or with few held-out posts only what none of them was."""
+        least = max(len(self.seen) / (len(seen.held) + 1) for seen in self.seen.values())
+        return max(LEVEL, least)
+
+    def save(self, folder: Path) -> None:
+        """Write it into a model folder."""
+        tensors = {f"{b}.{n}": np.ascontiguousarray(getattr(seen, n)) for b, seen in self.seen.items() for n in NAMES}
+        save_file(tensors, folder / FILE)
+
+    @classmethod
+    def load(cls, folder: Path, dims: Mapping[str, int]) -> Familiar | None:
+        """Read it from a model folder, None where it has none; ModelError unless it fits encoders of these sizes."""
+        path = folder / FILE
+        if not path.exists():
+            return None
+        try:
+            tensors = load_file(path)
+        except (OSError, ValueError, SafetensorError, RuntimeError) as error:
+            raise ModelError(f"{path}: {' '.join(str(error).split())[:160]}; train again") from error
+        branches = {name.split(".")[0] for name in tensors}
+        if not branches <= set(dims) or set(tensors) != {f"{b}.{n}" for b in branches for n in NAMES}:
+            raise ModelError(f"{path}: its tensors are not those of this student; train again")
+        found = {b: Seen(*(tensors[f"{b}.{n}"] for n in NAMES)) for b in sorted(branches)}
+        for branch, seen in found.items():
+            d, k = dims[branch], seen.basis.shape[-1]
+            arrays = [getattr(seen, name) for name in NAMES]
+            wanted = [(d,), (d, k), (k,), (1,), (len(seen.held),)]
+            fits = [array.shape for array in arrays] == wanted and len(seen.held) > 0 and k > 0
+            sound = all(array.dtype == np.float32 and np.isfinite(array).all() for array in arrays)
+            if not fits or not sound or min(seen.variance.min(), seen.rest[0]) <= 0:
+                raise ModelError(f"{path}: {branch} has other sizes than config.json, or no numbers; train again")
+        return cls(found) if found else None
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    found = rows.astype(np.float64)
+    return np.asarray(found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-8))
