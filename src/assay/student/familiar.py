@@ -48,8 +48,9 @@ class Seen:
         k = max(1, min(DIRECTIONS, len(train) // 4, train.shape[1] - 1))
         rest = variance[k:].sum() / max(1, train.shape[1] - k)
         floor = max(float(variance.sum()) / train.shape[1] * 1e-3, 1e-9)
-        seen = cls(mean, directions[:k].T, np.maximum(variance[:k], floor), np.array([max(rest, floor)]), np.zeros(0))
-        return replace(seen.as_float32(), held=np.sort(seen.distances(held)).astype(np.float32))
+        kept = np.maximum(variance[:k], floor), np.array([max(rest, floor)])
+        seen = cls(mean, directions[:k].T, *kept, np.zeros(0)).as_float32()
+        return replace(seen, held=np.sort(seen.distances(held)).astype(np.float32))
 
     def as_float32(self) -> Seen:
         """As it is kept."""
