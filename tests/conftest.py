@@ -31,7 +31,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Answers, features and resume files of this test alone."""
     folder = tmp_path / "assay-home"
     monkeypatch.setenv("ASSAY_HOME", str(folder))
-    for name in ("ASSAY_AUTHOR_KEY", "ASSAY_WORKERS"):
+    for name in ("ASSAY_AUTHOR_KEY", "ASSAY_WORKERS", "ASSAY_STORE_KEY"):
         monkeypatch.delenv(name, raising=False)
     return folder
 

@@ -26,6 +26,7 @@ LEVEL = {
     "store": 2,
     "durable": 2,
     "machine": 2,
+    "reads": 2,
     "colours": 2,
     "measure": 2,
     "corpora": 3,
@@ -40,7 +41,7 @@ LEVEL = {
 }
 # config: its effect arrives through params. The others say things, measure the machine or tell where things are; they
 # decide no result.
-EXEMPT = {"errors", "config", "progress", "places", "machine", "__init__"}
+EXEMPT = {"errors", "config", "progress", "places", "machine", "reads", "__init__"}
 STAGES = sorted(path.stem for path in (ROOT / "stages").glob("*.py"))
 
 

@@ -177,6 +177,7 @@ def _posts(corpus: str | None, wanted: list[str]) -> list[tuple[str, str, list[P
     """Posts of an ingested corpus by their ids, in the order asked."""
     from assay.corpora.where import images_root
     from assay.posts import stream
+    from assay.reads import note_read
 
     params = config.load()
     if corpus not in params.corpora:
@@ -192,6 +193,7 @@ def _posts(corpus: str | None, wanted: list[str]) -> list[tuple[str, str, list[P
     for one in wanted:
         if one not in there:
             raise CorpusError(f"--post-id {one}: {folder} has no such post")
+    note_read("predict", corpus, len(wanted))
     return [there[one] for one in wanted]
 
 

@@ -37,6 +37,15 @@ def add_answers(commands: Any) -> None:
     )
     claims.set_defaults(run=_claims)
 
+    rotate = below.add_parser(
+        "rotate-key", help="encrypt all answers anew with the first key of ASSAY_STORE_KEY=NEW,OLD"
+    )
+    rotate.add_argument("--open", action="store_true", help="take the encryption away instead")
+    rotate.set_defaults(run=_rotate)
+
+    fresh = below.add_parser("new-key", help="print a fresh key for ASSAY_STORE_KEY")
+    fresh.set_defaults(run=_new_key)
+
     plan = below.add_parser("plan", help="what annotate would ask, cost and take; nothing is sent")
     plan.add_argument("--task", required=True)
     plan.add_argument(
@@ -87,6 +96,24 @@ def _claims(args: argparse.Namespace) -> None:
             say(f"{store.release_owner(args.release)} claims given back")
         for row in store.claims():
             print(json.dumps(row))
+
+
+def _rotate(args: argparse.Namespace) -> None:
+    from assay.teacher.answers import AnswerStore
+    from assay.teacher.sealed import VARIABLE, Seal
+
+    seal = Seal.from_environment()
+    if not seal.has_key:
+        raise SettingsError(f"{VARIABLE} is not set; `assay answers new-key` makes a key")
+    with AnswerStore() as store:
+        count = store.reseal(Seal() if args.open else seal)
+    say(f"{count} answers kept anew, {'not encrypted' if args.open else 'encrypted with the first key'}")
+
+
+def _new_key(args: argparse.Namespace) -> None:
+    from assay.teacher.sealed import new_key
+
+    print(new_key())
 
 
 def _asker(params: Params, name: str) -> Any:

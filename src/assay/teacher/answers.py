@@ -13,7 +13,9 @@ from typing import Any
 
 from assay.errors import TeacherError
 from assay.places import home
+from assay.progress import say
 from assay.store import Store
+from assay.teacher.sealed import FIELDS, Seal
 
 PAUSE_S = 30.0  # a longer gap between two answers is not asking
 WAY_S = 30 * 86400.0  # servers change: how they take questions is found out anew after so long
@@ -52,6 +54,7 @@ CREATE TABLE IF NOT EXISTS ways(
 CREATE TABLE IF NOT EXISTS dialects(
     base_url TEXT, model TEXT, fields TEXT, found_at REAL, PRIMARY KEY(base_url, model)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS seal(one INTEGER PRIMARY KEY CHECK (one = 1), probe TEXT);
 CREATE TABLE IF NOT EXISTS spent(scope TEXT, key TEXT, usd REAL, outcome TEXT, at REAL);
 CREATE INDEX IF NOT EXISTS spent_scope ON spent(scope);
 CREATE TABLE IF NOT EXISTS reserved(scope TEXT, key TEXT, usd REAL, host TEXT, pid INTEGER, started TEXT);
@@ -74,11 +77,48 @@ class AnswerStore(Store):
         super().__init__(path or home() / "answers.sqlite")
 
     def _prepare(self) -> None:
+        self._seal = Seal.from_environment()
+        self._look_at_the_seal()
         if self._lacking():  # another process may be at it too
             with self.writing() as db:
                 for name in self._lacking():
                     db.execute(f"ALTER TABLE answers ADD COLUMN {name}")
         self._db.execute("CREATE INDEX IF NOT EXISTS answers_question ON answers(question)")
+
+    def _look_at_the_seal(self) -> None:
+        """TeacherError unless the key is that of the store; a store that had none is sealed from now on."""
+        found = self._db.execute("SELECT probe FROM seal").fetchone()
+        if found is not None:
+            self._seal.check(found[0])
+        elif self._seal.has_key:
+            with self.writing() as db:
+                db.execute("INSERT OR IGNORE INTO seal VALUES (1, ?)", (self._seal.probe(),))
+                open_ones = db.execute("SELECT COUNT(*) FROM answers WHERE raw_answer <> ''").fetchone()[0]
+            if open_ones:
+                say(f"answers: {open_ones} answers of before are not encrypted; `assay answers rotate-key` does it")
+
+    def reseal(self, seal: Seal) -> int:
+        """Keep everything under another seal (the first key of several, or none), and no trace of what was before."""
+        names = ", ".join(FIELDS)
+        with self.writing() as db:
+            rows = db.execute(f"SELECT key, {names} FROM answers").fetchall()
+            changed = [
+                (*(seal.close(f, self._seal.open(f, text)) for f, text in zip(FIELDS, texts, strict=True)), key)
+                for key, *texts in rows
+            ]
+            db.executemany(f"UPDATE answers SET {', '.join(f'{f} = ?' for f in FIELDS)} WHERE key = ?", changed)
+            db.execute("DELETE FROM seal")
+            if seal.has_key:
+                db.execute("INSERT INTO seal VALUES (1, ?)", (seal.probe(),))
+        self._seal = seal
+        self._run("VACUUM", ())
+        self._run("PRAGMA wal_checkpoint(TRUNCATE)", ())
+        return len(changed)
+
+    def answer(self, fields: Sequence[Any]) -> Answer:
+        """The answer of a row of COLUMNS."""
+        opened: list[Any] = [self._seal.open(name, value) for name, value in zip(COLUMNS, fields, strict=True)]
+        return Answer(*opened)
 
     def _lacking(self) -> list[str]:
         """The columns that the table of answers does not have yet."""
@@ -88,7 +128,7 @@ class AnswerStore(Store):
     def get(self, keys: Iterable[str]) -> dict[str, Answer]:
         """The answers that are there, by key."""
         statement = f"SELECT {', '.join(COLUMNS)} FROM answers WHERE key IN (...)"
-        return {row[0]: Answer(*row) for row in self.rows_among(statement, keys)}
+        return {row[0]: self.answer(row) for row in self.rows_among(statement, keys)}
 
     def put(self, answers: Sequence[Answer], *, from_elsewhere: bool = False) -> None:
         """Keep answers and free their claims, in one transaction; one that is there already stays.
@@ -100,7 +140,7 @@ class AnswerStore(Store):
         with self.writing() as db:
             db.executemany(
                 f"INSERT OR IGNORE INTO answers({', '.join(names)}) VALUES ({marks})",
-                [(*(getattr(answer, name) for name in COLUMNS), now) for answer in answers],
+                [(*(self._seal.close(name, getattr(answer, name)) for name in COLUMNS), now) for answer in answers],
             )
             db.executemany("DELETE FROM claims WHERE key = ?", [(answer.key,) for answer in answers])
 
@@ -154,7 +194,7 @@ class AnswerStore(Store):
         if reasons:
             with self.writing() as db:
                 statement = "UPDATE answers SET status = 'invalid', reason = ? WHERE key = ? AND status = 'ok'"
-                db.executemany(statement, [(reason, key) for key, reason in reasons.items()])
+                db.executemany(statement, [(self._seal.close("reason", why), key) for key, why in reasons.items()])
 
     def forget_failed(self) -> int:
         """Delete lasting failures and answers that cannot be used, so that they are asked again; returns how many."""
@@ -181,7 +221,8 @@ class AnswerStore(Store):
         )
         found: dict[tuple[str, str], list[str]] = {}
         for status, reason in rows:
-            found.setdefault((status, str(reason).split(":")[0]), []).append(str(reason))
+            told = str(self._seal.open("reason", str(reason)))
+            found.setdefault((status, told.split(":")[0]), []).append(told)
         return [
             {"status": status, "reason": code, "answers": len(seen), "example": seen[0][:200]}
             for (status, code), seen in sorted(found.items())

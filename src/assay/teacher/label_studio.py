@@ -8,6 +8,7 @@ from typing import Any
 from xml.sax.saxutils import escape, quoteattr
 
 from assay.config import ClassesTarget, ScoreTarget, Target
+from assay.reads import note_read
 from assay.teacher.label_export import POST, RATING
 from assay.teacher.privacy import clean_image
 from assay.teacher.questions import Asker, rows
@@ -32,6 +33,7 @@ def export(sample: Path, asker: Asker, out: Path, *, count: int, chosen: set[str
             most = max(most, len(images))
             pictures = {f"image{i}": url for i, url in enumerate(images, 1)}
             tasks.append({"data": {POST: row["post_id"], "text": asker.text(row), **pictures}})
+    note_read("answers export", sample.name, len(tasks))
     blank = {f"image{i}": "" for i in range(1, most + 1)}
     for task in tasks:
         task["data"] = blank | task["data"]

@@ -169,7 +169,7 @@ def _other_models(asker: Asker, mine: dict[str, str], models: list[str], store: 
         f"AND model NOT IN ({marks}) ORDER BY answered_at"
     )
     for fields in store.rows_among(statement, mine, known):
-        answer = Answer(*fields)
+        answer = store.answer(fields)
         others.setdefault(str(answer.model), {})[str(answer.question)] = answer
     if not others or not models:
         return []

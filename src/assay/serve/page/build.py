@@ -13,6 +13,7 @@ from gradio.processing_utils import save_file_to_cache
 from assay.config import ScoreTarget
 from assay.errors import AssayError
 from assay.progress import say
+from assay.reads import note_read
 from assay.serve.page import cards
 from assay.serve.page.corpus import ORDERS, Corpus, Query
 from assay.serve.refusal import Refusal
@@ -137,7 +138,9 @@ def _examples(backend: Backend, corpora: dict[str, Corpus]) -> list[list[str | N
         for corpus in list(corpora.values())[:1]:
             folder = Path(tempfile.mkdtemp(dir=os.environ["GRADIO_TEMP_DIR"]))
             try:
-                for number, (text, data) in enumerate(corpus.examples(4)):
+                examples = corpus.examples(4)
+                note_read("page examples", corpus.task, len(examples))
+                for number, (text, data) in enumerate(examples):
                     kind = "png" if data.startswith(b"\x89PNG") else "jpg"
                     path = folder / f"example-{number}.{kind}"
                     path.write_bytes(data)
@@ -207,7 +210,17 @@ def _posts(blocks: gr.Blocks, corpora: dict[str, Corpus], names: list[str], chos
     with gr.Row():
         back, on = gr.Button("Back", size="sm"), gr.Button("More", size="sm", elem_id="more")
 
-    def search(chosen: str, words: str, brand: str, name: str, order: str, low: float, high: float, page: int) -> str:
+    def search(
+        chosen: str,
+        words: str,
+        brand: str,
+        name: str,
+        order: str,
+        low: float,
+        high: float,
+        page: int,
+        request: gr.Request,
+    ) -> str:
         corpus = corpora[chosen]
         known = cards.choices(corpus.target)
         query = Query(
@@ -221,7 +234,10 @@ def _posts(blocks: gr.Blocks, corpora: dict[str, Corpus], names: list[str], chos
             size=PAGE_SIZE,
         )
         try:
-            return cards.hits(corpus.search(query), page * PAGE_SIZE)
+            found = corpus.search(query)
+            address = request.client.host if request.client else ""
+            note_read("page search", corpus.task, len(found.hits), address=address)
+            return cards.hits(found, page * PAGE_SIZE)
         except (AssayError, OSError, ValueError, KeyError) as error:
             return cards.waiting(f"The posts cannot be read: {type(error).__name__}. Run dvc repro.")
 
