@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from assay.posts import read
-from tests.conftest import Repository, StubTeacher, small
+from tests.conftest import ROOT, Repository, StubTeacher, small
 
 pytestmark = pytest.mark.slow
 
@@ -282,6 +282,42 @@ def test_a_clone_pulls_from_a_remote_and_pays_nothing(repository: Repository, tm
     figures = json.loads((clone / "metrics/sentiment/annotate.json").read_text())
     assert figures["posts"] == 170
     assert figures["asked"] == 10
+
+
+def test_the_notebook_trains_elsewhere_and_dvc_takes_the_model_back(
+    repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a rented machine: nothing of this checkout but the archive, and a home of its own."""
+    import nbclient
+    import nbformat
+
+    repository.params(lambda raw: raw["tasks"]["sentiment"]["train"].update(lr=0.003, epochs=6))
+    repository.run("assay", "pack", "--training", "sentiment", "--out", str(tmp_path / "sentiment-training.tar.gz"))
+    monkeypatch.setenv("ASSAY_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("PATH", repository.env["PATH"])
+    notebook = nbformat.read(ROOT / "docs" / "notebooks" / "gpu_training.ipynb", 4)  # type: ignore[no-untyped-call]
+    resources = {"metadata": {"path": str(tmp_path)}}
+    nbclient.NotebookClient(notebook, timeout=600, kernel_name="python3", resources=resources).execute()
+    printed = "".join(str(output) for cell in notebook.cells for output in cell.get("outputs", []))
+    assert "image/png" in printed, "the loss curves"
+    assert "best baseline" in printed
+    trained = tmp_path / "sentiment-training" / "sentiment-trained.tar.gz"
+    there = "\n".join("".join(cell["source"]) for cell in notebook.cells if cell.cell_type == "markdown")
+    for command in there.split("```sh\n")[1].split("```")[0].strip().splitlines():
+        ran = repository.run(*command.replace("sentiment-trained.tar.gz", str(trained)).split())
+    stages = [line.split("'")[1] for line in ran.stdout.splitlines() if line.startswith("Running stage")]
+    assert stages == ["infer@sentiment", "report@sentiment"], "the model that came back is taken as it is"
+    settings = repository.json("models/sentiment/config.json")["training"]["settings"]
+    assert (settings["lr"], settings["epochs"]) == (0.003, 6)
+    restored(repository)
+
+
+def test_packing_needs_a_task_that_came_so_far(repository: Repository) -> None:
+    for words, said in [(["--training", "mood"], "no such task"), ([], "--training TASK")]:
+        done = repository.run("assay", "pack", *words, check=False)
+        assert done.returncode == 1
+        assert said in done.stderr
+        assert "Traceback" not in done.stderr
 
 
 def test_settings_and_corpora_that_are_wrong_stop_with_one_line(repository: Repository) -> None:

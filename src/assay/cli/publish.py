@@ -27,9 +27,10 @@ def add_publish(commands: Any) -> None:
     export.add_argument("--onnx", type=Path, required=True, metavar="FOLDER", help="the folder to write")
     export.set_defaults(run=_export)
 
-    pack = commands.add_parser("pack", help="a model as the model.tar.gz of a SageMaker endpoint")
-    pack.add_argument("model", type=Path, help="a model folder, such as models/sentiment")
-    pack.add_argument("--out", type=Path, default=Path("model.tar.gz"))
+    pack = commands.add_parser("pack", help="a model for a SageMaker endpoint, or a task's data to train on elsewhere")
+    pack.add_argument("model", type=Path, nargs="?", help="a model folder, such as models/sentiment")
+    pack.add_argument("--training", metavar="TASK", help="what this task's student is trained from, instead of a model")
+    pack.add_argument("--out", type=Path, help="default: model.tar.gz, or <task>-training.tar.gz")
     pack.set_defaults(run=_pack)
 
 
@@ -52,7 +53,13 @@ def _export(args: argparse.Namespace) -> None:
 
 
 def _pack(args: argparse.Namespace) -> None:
+    from assay.scoring.archive import pack_training
     from assay.serve.sagemaker.pack import pack
 
-    out = pack(args.model, args.out)
+    if (args.model is None) == (args.training is None):
+        raise SettingsError("say a model folder, such as models/sentiment, or --training TASK")
+    if args.training:
+        out = pack_training(args.training, args.out or Path(f"{args.training}-training.tar.gz"))
+    else:
+        out = pack(args.model, args.out or Path("model.tar.gz"))
     say(f"pack: {out}, {out.stat().st_size / 2**20:.1f} MiB")
