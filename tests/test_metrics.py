@@ -31,6 +31,7 @@ from assay.measure.labels import decide, fit_thresholds, label_metrics, per_labe
 from assay.measure.rank import pearson
 from assay.measure.tables import plot_tables
 
+FOUR = ScoreTarget(kind="score", bands=[2.5, 5.5, 8.5])  # of whole numbers: 0-2, 3-5, 6-8, 9-10
 SCORE = ScoreTarget(kind="score", bands=[3.5, 6.5], band_names=["low", "moderate", "high"])
 CLASSES = ClassesTarget(kind="classes", names=["a", "b", "c"])
 
@@ -201,6 +202,16 @@ def test_residual_quantile_covers() -> None:
         assert half is not None
         inside.append(abs(e[100]) <= half)
     assert np.mean(inside) == pytest.approx(0.9, abs=0.05)
+
+
+def test_bands_without_names_are_called_by_their_ranges() -> None:
+    import pyarrow as pa
+
+    scores = [0.0, 2.4, 2.5, 5.0, 6.0, 8.4, 9.0, 10.0, None]
+    columns = pa.table({"status": ["ok"] * 9, "value": scores, "in_train": [False] * 9})
+    corrected = Corrected(scores, Labels([None] * 9, np.zeros(9), np.zeros(9), np.full(9, -1)), FOUR)
+    found = findings(columns, [[]] * 9, FOUR, min_posts=1, corrected=corrected)
+    assert found["bands"] == {"0 to 2.5": 0.25, "2.5 to 5.5": 0.25, "5.5 to 8.5": 0.25, "8.5 to 10": 0.25}
 
 
 def test_findings_and_brands_by_hand() -> None:

@@ -31,8 +31,9 @@ class ScoreTarget(Section):
         return self
 
     def names_of_bands(self) -> list[str]:
-        """The bands' names, low to high; numbered where params give none."""
-        return self.band_names or [f"band {i + 1}" for i in range(len(self.bands) + 1)]
+        """The bands' names, low to high; their ranges where params give none."""
+        edges = itertools.pairwise([self.min, *self.bands, self.max])
+        return self.band_names or [f"{low:g} to {high:g}" for low, high in edges]
 
 
 class _Named(Section):

@@ -165,17 +165,25 @@ def _value(results: Any, target: Target) -> Value:
     return _rated(choices, target)
 
 
+def _flattened(value: Any) -> Iterator[Any]:
+    """The single answers in a rating: a number stands in JSON-MIN as `[{"number": 4.5}]`, choices as a list or alone."""
+    if isinstance(value, list):
+        for one in value:
+            yield from _flattened(one)
+    elif isinstance(value, dict):
+        yield from _flattened(value.get("choices", value.get("number")))
+    else:
+        yield value
+
+
 def _rated(value: Any, target: Target) -> Value:
     """A rating as it stands in one of the forms: a number, a name, a list of names, or JSON of these."""
     if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
         with contextlib.suppress(ValueError, RecursionError):
             value = json.loads(value)
-    if isinstance(value, dict):
-        value = value.get("choices", value.get("number"))
+    listed = list(_flattened(value))
     if isinstance(target, LabelsTarget):
-        listed = value if isinstance(value, list) else [] if value in (None, "") else [value]
-        return gold_value(json.dumps([str(one) for one in listed]), target)
-    listed = value if isinstance(value, list) else [value]
+        return gold_value(json.dumps([str(one) for one in listed if one not in (None, "")]), target)
     if len(listed) != 1:
         raise RowError("two_labels" if listed else "no_label", f"{len(listed)} answers to a question of one: {listed}")
     return gold_value(str(listed[0]), target)
