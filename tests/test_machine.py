@@ -96,6 +96,10 @@ def test_resources_are_curves_over_seconds(tmp_path: Path) -> None:
     assert all(0 <= float(row.split("\t")[0]) <= 3 for row in rows)
     with pytest.raises(KeyError), watched(tmp_path / "train"):
         raise KeyError("a failure inside is passed on, and the watching thread ends")
+    for _ in range(3):
+        with watched(tmp_path / "short"):
+            time.sleep(0.3)
+        assert list((tmp_path / "short" / "resources").iterdir()) == [], "no half row of a short run is left"
     with watched(None) as taken:
         pass
     assert taken == {}
@@ -113,8 +117,9 @@ def test_the_log_of_scoring(tmp_path: Path) -> None:
     assert (found["posts"], found["success_rate"], found["student_to_teacher"]) == (20, 0.95, 25.0)
     assert found["resources"] == {"mean_cpu_usage": 40.0}
     head, first, second = (tmp_path / "curves" / "log.tsv").read_text().splitlines()
-    assert head.split("\t")[:4] == ["seconds", "posts", "posts_per_s", "success_rate"]
-    assert first.split("\t")[1:2] + first.split("\t")[3:] == ["10", "0.9", "8", "1", "0", "1"]
+    statuses = ["ok", "text_only", "image_only", "failed"]
+    assert head.split("\t") == ["seconds", "posts", *statuses, "success_rate", "posts_per_s"]
+    assert first.split("\t")[1:7] == ["10", "8", "1", "0", "1", "0.9"]
     assert second.split("\t")[1] == "20"
     assert beside_teacher(tmp_path / "none", 5.0) == {"teacher_posts_per_s": None, "student_to_teacher": None}
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -40,6 +41,7 @@ def watched(folder: Path | None) -> Iterator[dict[str, Any]]:
     _spare_the_gpu()
     started, before = time.time(), psutil.Process().cpu_times()
     with Live(str(place), report=None, dvcyaml=None, save_dvc_exp=False) as live:
+        others = set(threading.enumerate())
         live.monitor_system(interval=EVERY_S, num_samples=LOOKS)
         try:
             yield figures
@@ -47,6 +49,9 @@ def watched(folder: Path | None) -> Iterator[dict[str, Any]]:
             figures["seconds"] = round(time.time() - started, 1)
             after = psutil.Process().cpu_times()
             figures["cpu_seconds"] = round(after.user - before.user + after.system - before.system, 1)
+    for thread in set(threading.enumerate()) - others:  # it writes once more after it was told to end
+        if thread.name.endswith("(_monitoring_loop)"):
+            thread.join()
     figures |= _tidied(place, started)
 
 

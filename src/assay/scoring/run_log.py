@@ -38,9 +38,9 @@ class RunLog:
             {
                 "seconds": round(now - self._started, 2),
                 "posts": sum(self._status.values()),
-                "posts_per_s": round(len(status) / took, 2) if took > 0 else 0.0,
-                "success_rate": round(1 - shard["failed"] / max(1, len(status)), 4),
                 **{name: shard[name] for name in STATUSES},
+                "success_rate": round(1 - shard["failed"] / max(1, len(status)), 4),
+                "posts_per_s": round(len(status) / took, 2) if took > 0 else 0.0,
             }
         )
 
@@ -49,13 +49,15 @@ class RunLog:
         self._seconds = time.perf_counter() - self._started
 
     def write(self, machine: Path | None, curves: Path | None, taken: Mapping[str, Any]) -> None:
-        """Write `infer.json` below `machine` and `log.tsv` below `curves`; `taken`: what machine.watched measured.
+        """Write `infer.json` below `machine`, `log.tsv` and `success_rate.tsv` below `curves`.
 
-        The teacher's rate comes from annotate's figures of this machine, and the student's with nothing kept from
+        `taken`: what machine.watched measured. The teacher's rate comes from annotate's figures of this machine, and the student's with nothing kept from
         earlier runs from evaluate's; without these there is no ratio.
         """
         if curves is not None:
-            write_curve(curves / "log.tsv", self._rows)
+            write_curve(curves / "log.tsv", self._rows)  # DVC draws the last column of a file
+            rates = [{name: row[name] for name in ("seconds", "success_rate")} for row in self._rows]
+            write_curve(curves / "success_rate.tsv", rates)
         posts = sum(self._status.values())
         fresh = read_figures(machine, "evaluate").get("posts_per_s")
         found = {

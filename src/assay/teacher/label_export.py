@@ -166,7 +166,7 @@ def _value(results: Any, target: Target) -> Value:
 
 
 def _flattened(value: Any) -> Iterator[Any]:
-    """The single answers in a rating; in JSON-MIN a number stands as `[{"number": 4.5}]`, choices as a list or alone."""
+    """The single answers in a rating; in JSON-MIN a number stands as `[{"number": 4.5}]`, choices as a list or one."""
     if isinstance(value, list):
         for one in value:
             yield from _flattened(one)
