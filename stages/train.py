@@ -10,6 +10,7 @@ from assay.progress import report_to
 from assay.student.card import write_card
 from assay.student.learn import Lesson, joint_settings, learn
 from assay.student.log import curve_log
+from assay.student.team import Team
 
 
 def main() -> None:
@@ -25,7 +26,8 @@ def main() -> None:
     parser.add_argument("--machine", type=Path, help="for figures of this machine")
     parser.add_argument("--curves", type=Path, help="for curves of this machine")
     args = parser.parse_args()
-    report_to(args.progress, "train")
+    main_one = Team().is_main  # of several processes one writes
+    report_to(args.progress if main_one else None, "train")
     params = config.load()
     tasks = params.members(args.task)
     first = next(iter(tasks.values()))
@@ -39,9 +41,12 @@ def main() -> None:
         split=args.split,
         sample=args.sample,
     )
-    with watched(args.curves) as taken, curve_log(args.live, tensorboard=first.train.tensorboard) as on_epoch:
+    with (
+        watched(args.curves if main_one else None) as taken,
+        curve_log(args.live, tensorboard=first.train.tensorboard) as on_epoch,
+    ):
         learn(lesson, args.out, lambda trained: write_card(trained, tasks), on_epoch)
-    write_figures(args.machine, "train", taken)
+    write_figures(args.machine if main_one else None, "train", taken)
 
 
 if __name__ == "__main__":

@@ -31,10 +31,9 @@ def test_the_level_holds_and_foreign_posts_are_named() -> None:
         train, held, new = (cloud(n, 10 * seed + i) for i, n in enumerate((300, 200, 400)))
         found = Familiar.fit({"image": train, "text": train[:, ::-1]}, {"image": held, "text": held[:, ::-1]})
         assert found is not None
-        p = found({"image": new, "text": new[:, ::-1]}, everywhere(400))
-        shares.append(float((p <= found.level).mean()))
+        shares.append(float(found({"image": new, "text": new[:, ::-1]}, everywhere(400))[1].mean()))
         other = cloud(400, seed, shift=6.0)
-        foreign.append(float((found({"image": other, "text": other[:, ::-1]}, everywhere(400)) <= found.level).mean()))
+        foreign.append(float(found({"image": other, "text": other[:, ::-1]}, everywhere(400))[1].mean()))
     assert np.mean(shares) <= 0.012, "at most about one in a hundred ordinary posts"
     assert np.mean(foreign) > 0.95
 
@@ -44,7 +43,7 @@ def test_p_values_are_uniform_or_larger() -> None:
     for seed in range(30):
         found = Familiar.fit({"text": cloud(200, 3 * seed)}, {"text": cloud(99, 3 * seed + 1)})
         assert found is not None
-        pooled.append(found({"text": cloud(100, 3 * seed + 2)}, {"text": np.ones(100, bool)}))
+        pooled.append(found({"text": cloud(100, 3 * seed + 2)}, {"text": np.ones(100, bool)})[0])
     p = np.concatenate(pooled)
     for level in (0.02, 0.05, 0.1, 0.25, 0.5):
         assert (p <= level).mean() <= level + 3 * np.sqrt(level * (1 - level) / 30 / 30)
@@ -55,20 +54,39 @@ def test_one_modality_alone_and_none() -> None:
     assert found is not None
     both = {"image": cloud(3, 5), "text": cloud(3, 6)}
     has = {"image": np.array([True, False, False]), "text": np.array([True, True, False])}
-    p = found(both, has)
+    p, unlike = found(both, has)
     alone = found.seen["text"].p_values(both["text"][1:2])
     assert p[1] == alone[0], "a single modality is not doubled"
     assert np.isnan(p[2])
+    assert not unlike[2]
     assert 0 < p[0] <= 1
 
 
 def test_too_few_posts_say_nothing() -> None:
     assert Familiar.fit({"text": cloud(19, 1)}, {"text": cloud(60, 2)}) is None
-    assert Familiar.fit({"text": cloud(60, 1)}, {"text": cloud(19, 2)}) is None
-    same = Familiar.fit({"text": np.ones((40, 8), np.float32)}, {"text": np.ones((40, 8), np.float32)})
+    assert Familiar.fit({"text": cloud(60, 1)}, {"text": cloud(49, 2)}) is None
+    same = Familiar.fit({"text": np.ones((40, 8), np.float32)}, {"text": np.ones((60, 8), np.float32)})
     assert same is not None
-    assert same({"text": np.ones((1, 8), np.float32)}, {"text": np.ones(1, bool)})[0] == 1
-    assert same({"text": -np.ones((1, 8), np.float32)}, {"text": np.ones(1, bool)})[0] == pytest.approx(1 / 41)
+    rows = np.ones((2, 8), np.float32) * np.array([[1], [-1]], np.float32)
+    p, unlike = same({"text": rows}, {"text": np.ones(2, bool)})
+    assert p.tolist() == [1, pytest.approx(1 / 61)]
+    assert unlike.tolist() == [False, True]
+
+
+def test_the_modality_with_few_held_out_posts_decides_for_its_own_alone() -> None:
+    texts, both = [], []
+    for seed in range(24):
+        found = Familiar.fit(
+            {"image": cloud(200, seed), "text": cloud(200, seed + 50)},
+            {"image": cloud(60, seed + 100), "text": cloud(800, seed + 150)},
+        )
+        assert found is not None
+        new = {"image": cloud(500, seed + 200), "text": cloud(500, seed + 250)}
+        alone = {"image": np.zeros(500, bool), "text": np.ones(500, bool)}
+        texts.append(float(found(new, alone)[1].mean()))
+        both.append(float(found(new, everywhere(500))[1].mean()))
+    assert np.mean(texts) <= 0.013, "a text alone is judged by the 800 texts"
+    assert np.mean(both) <= 1 / 61 + 0.005 + 0.012, "beyond all 60 pictures, or half of the level for the text"
 
 
 def test_it_lies_in_the_model_folder(tmp_path: Path) -> None:
@@ -79,7 +97,7 @@ def test_it_lies_in_the_model_folder(tmp_path: Path) -> None:
     back = Familiar.load(tmp_path, {"text": 300})
     assert back is not None
     new, has = {"text": cloud(50, 3)}, {"text": np.ones(50, bool)}
-    assert np.array_equal(made(new, has), back(new, has))
+    assert np.array_equal(made(new, has)[0], back(new, has)[0])
     assert (tmp_path / FILE).stat().st_size < 100_000
 
 

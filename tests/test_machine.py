@@ -49,6 +49,18 @@ def test_the_file_says_how_far_a_stage_is(state: Path) -> None:
     assert json.loads(state.read_text())["done"] == 3
 
 
+def test_bars_that_the_environment_turns_off_still_tell_the_file(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Off(bars._Bar):
+        def __init__(self, *args: object, **given: object) -> None:
+            super().__init__(*args, **given | {"disable": True})
+
+    monkeypatch.setattr(bars, "_Bar", Off)
+    with progress(what="infer", total=5) as bar:
+        bar.update(2)
+        assert json.loads(state.read_text())["done"] == 2
+    assert list(progress(range(3), what="x")) == [0, 1, 2]
+
+
 def test_a_file_that_cannot_be_written_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bars, "_file", tmp_path / "gone" / "progress.json")
     assert list(progress(range(3), what="x")) == [0, 1, 2]

@@ -107,6 +107,40 @@ def test_rotation_and_the_way_back(
     assert Seal([capsys.readouterr().out.strip()]).has_key
 
 
+def test_a_key_does_not_change_under_those_who_write(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with AnswerStore() as plain:
+        plain.put(answers()[:1])
+        monkeypatch.setenv(VARIABLE, FIRST)
+        with plain.writing() as db:
+            db.execute("INSERT INTO claims VALUES ('z', 'elsewhere', 1, '1', 9e12)")
+        with pytest.raises(TeacherError, match="while others use it"):
+            AnswerStore()
+        with plain.writing() as db:
+            db.execute("DELETE FROM claims")
+        with AnswerStore() as sealed:
+            sealed.reseal(Seal([FIRST]))
+        with pytest.raises(TeacherError, match="changed by another process"):
+            plain.put(answers()[1:])
+        assert SECRET.encode() not in kept(home), "what was plain is gone, and nothing more came"
+
+
+def test_a_reader_in_the_way_is_told(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with AnswerStore() as store:
+        store.put(answers())
+    monkeypatch.setenv(VARIABLE, FIRST)
+    reader = sqlite3.connect(home / "answers.sqlite", isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT COUNT(*) FROM answers").fetchall()
+    with AnswerStore() as store:
+        store._db.execute("PRAGMA busy_timeout = 50")
+        with pytest.raises(TeacherError, match="may be left in it"):
+            store.reseal(Seal([FIRST]))
+        reader.execute("COMMIT")
+        store.reseal(Seal([FIRST]))
+    reader.close()
+    assert SECRET.encode() not in kept(home)
+
+
 def test_what_a_model_writes_is_not_taken_for_sealed(home: Path) -> None:
     odd = Answer("a", "invalid", f"x: {MARK}abc", f"{MARK}abc", "m", "plain", 1, 1, None)
     with AnswerStore() as store:

@@ -16,6 +16,7 @@ from assay.errors import RowError, RubricError, SettingsError, TeacherError
 from assay.teacher.annotate import annotate
 from assay.teacher.answers import AnswerStore
 from assay.teacher.brands import brand_figures, in_dictionary
+from assay.teacher.plan import plan
 from assay.teacher.questions import Asker
 from assay.teacher.reading import Reply
 from assay.teacher.rubric import Rubric
@@ -111,12 +112,24 @@ def test_one_unusable_part_leaves_the_others_alone() -> None:
         (joint(**{**TEXTS, "sentiment": '{"label": "happy", "reason": ""}'}), "none of positive"),
         (joint(gender_bias=TEXTS["gender_bias"], hateful=TEXTS["hateful"]), "no answer to 'sentiment'"),
     ]:
-        with pytest.raises(RowError, match=code):
-            several.check(raw)
+        several.check(raw)  # the own part, the first, is fit
         found = several.split(reply(raw), cut)
         assert found["gender_bias"].problem is None
         assert found["hateful"].problem is None
         assert code in str(found["sentiment"].problem)
+        assert [one.prompt_tokens for one in found.values()] == [50, 0, 50], "what was paid is shared by what is kept"
+        assert [one.cost_usd for one in found.values()] == pytest.approx([0.15, 0, 0.15])
+    with pytest.raises(RowError, match="outside 0 to 10"):
+        several.check(joint(**{**TEXTS, "gender_bias": '{"reason": "", "score": 11}'}))
+
+
+def test_a_second_answer_takes_over_what_was_good_in_the_first() -> None:
+    several = together(*TEXTS)
+    first = reply(joint(**{**TEXTS, "gender_bias": '{"reason": "", "score": 11}'}))
+    second = reply(joint(gender_bias=TEXTS["gender_bias"]))
+    found = several.split(several.merged(second, first), cut)
+    assert {name: one.raw for name, one in found.items()} == TEXTS
+    assert several.merged(reply("prose"), first).raw == "prose", "what is wrong is said of what came last"
 
 
 @pytest.mark.parametrize(
@@ -125,6 +138,7 @@ def test_one_unusable_part_leaves_the_others_alone() -> None:
         "",
         "seven",
         "[]",
+        f"[{joint(**TEXTS)}]",
         "{}",
         '{"gender_bias": {"reason"',
         joint(**TEXTS, other="1"),
@@ -209,6 +223,65 @@ def test_a_part_that_cannot_be_used_is_asked_alone_by_its_own_task(sample: Path,
     assert sum(row["status"] == "ok" for row in rows) == 11
 
 
+def test_a_misfit_of_another_task_costs_the_own_answer_nothing(sample: Path, stub: StubTeacher) -> None:
+    """Also with the very first post, which probes for the form: no repair, no other form."""
+    stub.reply = lambda request: (200, answers(request, sentiment={"reason": "", "label": "happy"}))
+    figures, _ = ask(sample, "gender_bias", stub.url, ("sentiment", "hateful"))
+    assert (figures["answered"], len(stub.requests)) == (11, 10)
+    assert figures["cost_usd"] == pytest.approx(10 * 0.003 / 2 * 11 / 10, rel=0.2)
+    assert ask(sample, "hateful", stub.url)[0]["asked"] == 0
+
+
+def test_a_repair_keeps_the_parts_that_were_good(sample: Path, stub: StubTeacher) -> None:
+    def reply_of(request: dict[str, Any]) -> tuple[int, Any]:
+        if len(request["messages"]) > 2:
+            own = {"gender_bias": {"reason": "", "score": 1.5}}
+            return 200, completion(json.dumps(own))
+        if len(stub.requests) == 1:  # by which the form is found
+            return 200, answers(request, gender_bias={"reason": "", "score": 1.5})
+        return 200, answers(request, gender_bias={"reason": "", "score": 77})
+
+    stub.reply = reply_of
+    _, rows = ask(sample, "gender_bias", stub.url, ("sentiment",))
+    assert {row["value"] for row in rows if row["status"] == "ok"} == {1.5}
+    assert ask(sample, "sentiment", stub.url)[0]["asked"] == 0, "its answers were in the first reply"
+
+
+def test_the_same_question_of_two_tasks_is_asked_once(sample: Path, stub: StubTeacher) -> None:
+    stub.reply = lambda request: (200, answers(request))
+    found = settings(stub.url)
+    twin = Asker(rubric("gender_bias"), found)
+    annotate(
+        sample,
+        sample.parent / "a.parquet",
+        settings=found,
+        target=SCORE,
+        rubric=ROOT / "rubrics" / "gender_bias.md",
+        task="a",
+        company={"b": twin},
+    )
+    assert all("reason" in schema_of(request)["properties"] for request in stub.requests)
+
+
+def test_the_plan_counts_calls(sample: Path, stub: StubTeacher) -> None:
+    stub.reply = lambda request: (200, answers(request))
+    found = settings(stub.url)
+    own = Asker(rubric("gender_bias"), found)
+    company = {name: Asker(rubric(name), found) for name in ("sentiment", "hateful")}
+    with AnswerStore() as store:
+        roughly = plan(sample, own, store, "gender_bias", company=company)["teachers"]["m"]
+        alone = plan(sample, own, store, "gender_bias")["teachers"]["m"]
+        assert roughly["prompt_tokens"]["expected"] > 1.5 * alone["prompt_tokens"]["expected"]
+        assert roughly["completion_tokens"]["expected"] == 3 * alone["completion_tokens"]["expected"]
+        plan(sample, own, store, "gender_bias", pilot=4, company=company)
+        assert [len(schema_of(request)["properties"]) for request in stub.requests] == [3] * 4
+        with store.writing() as db:
+            db.execute("UPDATE answers SET model = 'm', cost_usd = 0.001")
+        known = plan(sample, own, store, "gender_bias", company=company)["teachers"]["m"]
+        assert known["based_on"] == "the last 12 answers"
+        assert known["cost_usd"]["expected"] == pytest.approx(6 * 0.003)
+
+
 def test_another_process_has_one_of_the_questions(sample: Path, stub: StubTeacher) -> None:
     stub.reply = lambda request: (200, answers(request))
     other = Asker(rubric("sentiment"), settings(stub.url))
@@ -259,6 +332,7 @@ def test_refused_settings(tmp_path: Path) -> None:
         ({"sentiment.sample.seed": 99}, "must have the same sample"),
         ({"sentiment.annotate.teacher.temperature": 1.0}, "must have the same annotate.teacher"),
         ({"gender_bias.annotate.distribution": "typed"}, "excludes distribution: typed"),
+        ({"gender_bias.annotate.distribution": "none"}, "must have the same annotate.distribution"),
         ({"gender_bias.annotate.mode": "batch", "gender_bias.annotate.teacher.base_url": "http://x/v1"}, "mode: batch"),
     ]:
         assert expected in said(**changes)
@@ -359,7 +433,9 @@ def test_dry_run_shows_the_joint_request(sample: Path, tmp_path: Path) -> None:
         )
     one = json.loads(next((tmp_path / "requests").glob("*.json")).read_text())["body"]
     assert len(schema_of(one)["properties"]) == 2
+    assert "# Question 'gender_bias'" in one["messages"][0]["content"]
     assert "# Question 'sentiment'" in one["messages"][0]["content"]
+    assert one["max_tokens"] == 600
 
 
 def test_kinds_of_target_cover_the_fixtures() -> None:

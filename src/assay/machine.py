@@ -78,7 +78,9 @@ def _tidied(place: Path, started: float) -> dict[str, Any]:
         name = re.sub(r"[\W_]+", "_", "_".join(parts[parts.index("system") + 1 :])).strip("_").removesuffix("_main")
         if name.startswith("gpu_usage"):  # DVCLive 3.49 gives memory's share of it, which is no use of the GPU
             continue
-        head, *lines = path.read_text().splitlines()
+        head, *lines = path.read_text().splitlines() or [""]
+        if "timestamp" not in head:
+            continue
         at, value = head.split("\t").index("timestamp"), len(head.split("\t")) - 1
         rows = [line.split("\t") for line in lines][:-1]
         points = [(round(int(cells[at]) / 1000 - started, 1), float(cells[value])) for cells in rows]
@@ -89,7 +91,7 @@ def _tidied(place: Path, started: float) -> dict[str, Any]:
             found[f"{'most' if '_GB' in name else 'mean'}_{name}"] = round(figure, 2)
     for extra in ("plots", "metrics.json", "params.yaml"):
         path = place / extra
-        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
     return {"resources": found} if found else {}
 
 

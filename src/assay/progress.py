@@ -45,6 +45,12 @@ class _Bar(tqdm):  # type: ignore[type-arg]
 
     _written = 0.0
 
+    def __init__(self, *args: Any, **given: Any) -> None:
+        """Its own counts: of a bar that the environment turns off (TQDM_DISABLE) tqdm keeps none."""
+        self._done, self._begun = 0.0, time.monotonic()
+        self._what, self._unit = str(given["desc"]), str(given["unit"])
+        super().__init__(*args, **given)
+
     def __enter__(self) -> Self:
         self._write()
         return self
@@ -57,6 +63,7 @@ class _Bar(tqdm):  # type: ignore[type-arg]
                 self.update()
 
     def update(self, n: float | None = 1) -> bool | None:
+        self._done += n or 0
         shown = super().update(n)
         if time.monotonic() - self._written >= FILE_S:
             self._write()
@@ -66,15 +73,14 @@ class _Bar(tqdm):  # type: ignore[type-arg]
         if _file is None:
             return
         self._written = time.monotonic()
-        state = self.format_dict
-        elapsed, done, total = float(state["elapsed"]), self.n, self.total
+        elapsed, done, total = self._written - self._begun, int(self._done), self.total
         rate = done / elapsed if elapsed > 0 and done else None
         found = {
             "stage": _stage,
-            "what": self.desc.removesuffix(": "),
+            "what": self._what,
             "done": done,
             "total": total,
-            "unit": self.unit,
+            "unit": self._unit,
             "per_s": round(rate, 3) if rate else None,
             "seconds": round(elapsed, 1),
             "seconds_left": round((total - done) / rate, 1) if rate and total is not None else None,

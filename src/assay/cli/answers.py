@@ -138,9 +138,11 @@ def _plan(args: argparse.Namespace) -> None:
     from assay.teacher.answers import AnswerStore
     from assay.teacher.plan import as_text, plan
 
-    asker = _asker(config.load(), args.task)
+    params = config.load()
+    asker = _asker(params, args.task)
+    company = {name: _asker(params, name) for name in asker.settings.ask_with}
     with AnswerStore() as store:
-        found = plan(_sample(args.task), asker, store, args.task, pilot=args.pilot)
+        found = plan(_sample(args.task), asker, store, args.task, pilot=args.pilot, company=company)
     print(json.dumps(found) if args.json else as_text(found))
 
 

@@ -20,7 +20,7 @@ from assay.errors import SettingsError
 ASKED_ALIKE = (
     ("", "corpus"),
     ("", "sample"),
-    *(("annotate", n) for n in ("teacher", "image_px", "mask", "phone_regions")),
+    *(("annotate", name) for name in ("teacher", "distribution", "votes", "image_px", "mask", "phone_regions")),
 )
 FOLDERS = ("corpora", "joint", "machine", "curves")  # of metrics/
 UNSEEN = ("size", "nfiles")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import re
 import tarfile
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from importlib.metadata import requires
 from pathlib import Path
 
@@ -25,8 +27,9 @@ def pack_training(task: str, out: Path, root: Path = Path()) -> Path:
     """Write what a student of a task is trained from, to be taken to another machine: `<task>-training/…`.
 
     Sample, labels, split, params.yaml, the stages embed, train and evaluate, our package and requirements.txt.
-    It holds the texts and pictures of the sample; that is written down in the log of reads. DataError where the
-    pipeline has not come so far, SettingsError for an unknown task.
+    It holds the texts and pictures of the sample, and in the labels what the teacher wrote, not encrypted; that is
+    written down in the log of reads. DataError where the pipeline has not come so far, SettingsError for an unknown
+    task.
     """
     params = config.load(root / "params.yaml")
     if task not in params.tasks:
@@ -40,16 +43,30 @@ def pack_training(task: str, out: Path, root: Path = Path()) -> Path:
     note_read("pack --training", task, count(sample))
     files = [root / "params.yaml", *tables, *sorted(sample.iterdir())]
     files += [root / "stages" / f"{stage}.py" for stage in STAGES]
-    out.parent.mkdir(parents=True, exist_ok=True)
-    part = out.with_name(f"{out.name}.part")
-    with tarfile.open(part, "w:gz", compresslevel=1) as archive:
+    with written(out) as archive:
         for path in files:
             add(archive, f"{task}-training/{path.relative_to(root)}", path.read_bytes())
         for path in sources():
             add(archive, f"{task}-training/src/assay/{path.relative_to(package())}", path.read_bytes())
         add(archive, f"{task}-training/requirements.txt", requirements(BROUGHT).encode())
-    part.replace(out)
     return out
+
+
+@contextmanager
+def written(out: Path) -> Iterator[tarfile.TarFile]:
+    """A tar.gz that is there whole or not at all; the same content gives the same bytes."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    part = out.with_name(f"{out.name}.part")
+    try:
+        with (
+            open(part, "wb") as file,
+            gzip.GzipFile(filename="", mode="wb", compresslevel=1, fileobj=file, mtime=0) as packed,
+            tarfile.open(fileobj=packed, mode="w") as archive,
+        ):
+            yield archive
+        part.replace(out)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def requirements(without: Collection[str]) -> str:

@@ -141,10 +141,10 @@ class Predictor:
         if familiar is None or not len(seen):
             return [{}] * len(seen)
         by = {"image": (seen.image, seen.has_image), "text": (seen.text, seen.has_text)}
-        shares = familiar({n: x for n, (x, _) in by.items()}, {n: has for n, (_, has) in by.items()})
+        found = familiar({n: x for n, (x, _) in by.items()}, {n: has for n, (_, has) in by.items()})
         return [
-            {"familiarity": round(float(p), 6), "unlike": bool(p <= familiar.level)} if np.isfinite(p) else {}
-            for p in shares
+            {"familiarity": round(float(p), 6), "unlike": bool(unlike)} if np.isfinite(p) else {}
+            for p, unlike in zip(*found, strict=True)
         ]
 
     def features(self, posts: Sequence[PostInputs]) -> tuple[Features, list[list[tuple[str, str]]]]:

@@ -51,8 +51,8 @@ class RunLog:
     def write(self, machine: Path | None, curves: Path | None, taken: Mapping[str, Any]) -> None:
         """Write `infer.json` below `machine`, `log.tsv` and `success_rate.tsv` below `curves`.
 
-        `taken`: what machine.watched measured. The teacher's rate comes from annotate's figures of this machine, and the student's with nothing kept from
-        earlier runs from evaluate's; without these there is no ratio.
+        `taken`: what machine.watched measured. The teacher's rate comes from annotate's figures of this machine, and
+        the student's with nothing kept from earlier runs from evaluate's; without these there is no ratio.
         """
         if curves is not None:
             write_curve(curves / "log.tsv", self._rows)  # DVC draws the last column of a file

@@ -21,8 +21,8 @@ from assay.errors import ModelError
 
 FILE = "familiar.safetensors"
 DIRECTIONS = 64
-FEWEST = 20  # training or held-out posts; with fewer nothing is said of a modality
-LEVEL = 0.01  # of ordinary posts so many are called unlike, where there are 200 held-out ones or more
+FEWEST, FEWEST_HELD = 20, 50  # training and held-out posts; with fewer nothing is said of a modality
+LEVEL = 0.01  # of ordinary posts at most so many are called unlike, where there are 200 held-out ones or more
 NAMES = ("mean", "basis", "variance", "rest", "held")
 
 
@@ -39,7 +39,7 @@ class Seen:
     @classmethod
     def fit(cls, train: np.ndarray, held: np.ndarray) -> Seen | None:
         """From features of training and held-out posts, [n, d] and [m, d]; None where there are too few."""
-        if min(len(train), len(held)) < FEWEST:
+        if len(train) < FEWEST or len(held) < FEWEST_HELD:
             return None
         unit = _unit(train)
         mean = unit.mean(0)
@@ -81,25 +81,25 @@ class Familiar:
         found = {name: seen for name in train if (seen := Seen.fit(train[name], held[name])) is not None}
         return cls(found) if found else None
 
-    def __call__(self, features: Mapping[str, np.ndarray], has: Mapping[str, np.ndarray]) -> np.ndarray:
-        """How familiar posts are, 0 to 1: p-values, those of two modalities joined by Bonferroni; nan: not known.
+    def __call__(
+        self, features: Mapping[str, np.ndarray], has: Mapping[str, np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """How familiar posts are, float [n], and whether they are unlike those learnt from, bool [n].
 
-        `features` [n, d] and `has` (bool [n]) by modality.
+        `features` [n, d] and `has` (bool [n]) by modality. Familiarity is a p-value, 0 to 1: the smallest of the
+        post's modalities times how many it has (Bonferroni); nan: not known. Unlike is what has one of at most 1 %,
+        or where fewer posts were held out, what lies farther than all of these.
         """
         count = len(next(iter(has.values())))
-        smallest, told = np.full(count, np.nan), np.zeros(count, int)
+        told = np.sum([has[name] for name in self.seen], axis=0)
+        familiarity, unlike = np.full(count, np.nan), np.zeros(count, bool)
         for name, seen in self.seen.items():
             rows = np.flatnonzero(has[name])
             if len(rows):
-                smallest[rows] = np.fmin(smallest[rows], seen.p_values(features[name][rows]))
-                told[rows] += 1
-        return np.asarray(np.minimum(smallest * np.maximum(told, 1), 1.0))
-
-    @property
-    def level(self) -> float:
-        """From which familiarity down a post is unlike: 1 %, or with few held-out posts only what none of them was."""
-        least = max(len(self.seen) / (len(seen.held) + 1) for seen in self.seen.values())
-        return max(LEVEL, least)
+                own = np.minimum(told[rows] * seen.p_values(features[name][rows]), 1.0)
+                familiarity[rows] = np.fmin(familiarity[rows], own)
+                unlike[rows] |= own <= np.maximum(LEVEL, told[rows] / (len(seen.held) + 1))
+        return familiarity, unlike
 
     def save(self, folder: Path) -> None:
         """Write it into a model folder."""

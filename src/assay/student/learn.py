@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from safetensors.torch import save
 
+import assay
 from assay.config import ClassesTarget, LabelsTarget, Student, Target, Train
 from assay.errors import DataError
 from assay.measure import calibrate
@@ -254,5 +255,9 @@ def _training(settings: Train, fitted: Fitted, parts: dict[str, Part]) -> dict[s
 
 
 def _versions() -> dict[str, str]:
-    packages = ("assay", "torch", "timm", "transformers", "tokenizers", "numpy", "pillow")
-    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
+    packages = ("torch", "timm", "transformers", "tokenizers", "numpy", "pillow")
+    return {  # assay itself may lie beside the data, without having been installed
+        "python": platform.python_version(),
+        "assay": assay.__version__,
+        **{name: version(name) for name in packages},
+    }

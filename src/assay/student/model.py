@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from assay.config import Student, Target
 from assay.errors import ModelError
+from assay.student.familiar import FILE as FAMILIAR
 from assay.student.familiar import Familiar
 from assay.student.features import EncoderFacts, Features
 from assay.student.folder import FORMAT, check_shapes, read_config
@@ -154,6 +155,8 @@ class Trained:
         folder.mkdir(parents=True, exist_ok=True)
         weights = {name: tensor.cpu().contiguous() for name, tensor in self.model.state_dict().items()}
         save_file(weights, folder / "model.safetensors")
+        for left in (FAMILIAR, "image.safetensors", "text.safetensors"):  # of another student, in the same folder
+            (folder / left).unlink(missing_ok=True)
         for branch, tensors in self.learnt.items():
             save_file({n: t.cpu().contiguous() for n, t in tensors.items()}, folder / f"{branch}.safetensors")
         config = {

@@ -63,7 +63,7 @@ def annotate(
     keys, digests = all_keys(sample, asker)
     with AnswerStore() as store:
         if settings.dry_run:
-            write_requests(sample, asker, keys, digests, store, Path(settings.dry_run), company)
+            write_requests(sample, asker, keys, digests, store, Path(settings.dry_run), task or out.stem, company)
         done = _ask_missing(
             sample, asker, keys, digests, store, seed=str(committed or out), task=task or out.stem, company=company
         )
@@ -79,7 +79,11 @@ def annotate(
             if file.lacking():
                 say(f"annotate: {file.lacking()}; `assay answers --ask-again REASON` has them asked again")
             figures = file.finish()
-    figures |= {"asked": done.asked, "from_store": done.from_store, "speed": done.speed(settings.teacher.model)}
+    figures |= {
+        "asked": done.asked,
+        "from_store": done.from_store,
+        "speed": done.speed(settings.teacher.model, _a_post(keys)),
+    }
     if dictionary is not None and settings.brands:
         figures["brands"] = brand_figures(named, dictionary)
     return figures | agreement_figures(compared, target, people) | drift_figures(drift, target)
@@ -117,6 +121,12 @@ def _write(
         ]
     store.mark_invalid(spoilt)
     return compared, named
+
+
+def _a_post(keys: dict[str, Keys | None]) -> float:
+    """Questions a post, the mean of those that have any: votes and repeats count."""
+    counts = [len(one.turns()) for one in keys.values() if one]
+    return sum(counts) / len(counts) if counts else 1.0
 
 
 def _is_open(own: Keys | None, answers: dict[str, Answer]) -> bool:
@@ -157,6 +167,11 @@ def _ask_missing(
     done = Round(from_store=len(wanted) - len(missing))
     settings = asker.settings
     second = {one.second for one in keys.values() if one and one.second}
+    for name, other in (company or {}).items():  # what these tasks have committed is not asked along either
+        theirs = set(each(all_keys(sample, other)[0].values()))
+        lacking = theirs - store.known(theirs)
+        if lacking and missing:
+            _seed(store, lacking, str(Path(seed).with_name(f"{name}.parquet")))
     others = Company(task, company, store.known) if company else None
     askers: list[tuple[Teacher, set[str]]] = [(settings.teacher, missing - second)]
     if settings.second_teacher:
@@ -169,7 +184,7 @@ def _ask_missing(
             done.seconds += time.perf_counter() - started
     done.earlier_per_s = store.rate(settings.teacher.model)
     for name, count in (others.asked if others else {}).items():
-        say(f"annotate: {count} of these posts were asked for {name} too, in the same calls")
+        say(f"annotate: for {count} of these posts {name} went into the same calls")
     say(f"annotate: {len(wanted)} questions, {done.from_store} from the store, {done.asked} asked now")
     return done
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 import statistics
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +15,7 @@ from typing import Any
 from assay.errors import TeacherError
 from assay.places import home
 from assay.progress import say
-from assay.store import Store
+from assay.store import Store, owner_name
 from assay.teacher.sealed import FIELDS, Seal
 
 PAUSE_S = 30.0  # a longer gap between two answers is not asking
@@ -87,18 +88,44 @@ class AnswerStore(Store):
 
     def _look_at_the_seal(self) -> None:
         """TeacherError unless the key is that of the store; a store that had none is sealed from now on."""
-        found = self._db.execute("SELECT probe FROM seal").fetchone()
-        if found is not None:
-            self._seal.check(found[0])
-        elif self._seal.has_key:
+        open_ones = 0
+        self._probe = self._probe_now()
+        if self._probe is None and self._seal.has_key:
+            self._must_be_alone()
             with self.writing() as db:
                 db.execute("INSERT OR IGNORE INTO seal VALUES (1, ?)", (self._seal.probe(),))
                 open_ones = db.execute("SELECT COUNT(*) FROM answers WHERE raw_answer <> ''").fetchone()[0]
-            if open_ones:
-                say(f"answers: {open_ones} answers of before are not encrypted; `assay answers rotate-key` does it")
+            self._probe = self._probe_now()
+        if self._probe is not None:
+            self._seal.check(self._probe)
+        if open_ones:
+            say(f"answers: {open_ones} answers of before are not encrypted; `assay answers rotate-key` does it")
+
+    def _probe_now(self) -> str | None:
+        found = self._db.execute("SELECT probe FROM seal").fetchone()
+        return None if found is None else str(found[0])
+
+    def _must_be_alone(self) -> None:
+        """TeacherError while others ask: they would go on writing under the key that they began with."""
+        mine = owner_name(self._host, self._pid)
+        others = [one["owner"] for one in self.claims() if one["state"] != "gone" and one["owner"] != mine]
+        if others or self._run("SELECT 1 FROM batches", ()):
+            who = others[0] if others else "a batch that is on its way"
+            raise TeacherError(
+                f"the key of the answer store cannot change while others use it ({who}); end them and try again"
+            )
+
+    def _must_be_sealed_alike(self) -> None:
+        """TeacherError where the key changed since this process began; in a transaction, before anything is written."""
+        if self._probe_now() != self._probe:
+            raise TeacherError("the key of the answer store was changed by another process; run again with the new key")
 
     def reseal(self, seal: Seal) -> int:
-        """Keep everything under another seal (the first key of several, or none), and no trace of what was before."""
+        """Keep everything under another seal (the first key of several, or none), and no trace of what was before.
+
+        TeacherError while other processes use the store, and where traces may be left.
+        """
+        self._must_be_alone()
         names = ", ".join(FIELDS)
         with self.writing() as db:
             rows = db.execute(f"SELECT key, {names} FROM answers").fetchall()
@@ -110,9 +137,17 @@ class AnswerStore(Store):
             db.execute("DELETE FROM seal")
             if seal.has_key:
                 db.execute("INSERT INTO seal VALUES (1, ?)", (seal.probe(),))
-        self._seal = seal
-        self._run("VACUUM", ())
-        self._run("PRAGMA wal_checkpoint(TRUNCATE)", ())
+        self._seal, self._probe = seal, self._probe_now()
+        try:
+            self._db.execute("VACUUM")
+            busy = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        except sqlite3.Error:
+            busy = 1
+        if busy:
+            raise TeacherError(
+                f"{len(changed)} answers are kept anew, but another process reads {self.path}: pages with what was "
+                "before may be left in it; end that process and run this again"
+            )
         return len(changed)
 
     def answer(self, fields: Sequence[Any]) -> Answer:
@@ -138,6 +173,7 @@ class AnswerStore(Store):
         names = [*COLUMNS, "answered_at"]
         marks, now = ",".join("?" * len(names)), None if from_elsewhere else time.time()
         with self.writing() as db:
+            self._must_be_sealed_alike()
             db.executemany(
                 f"INSERT OR IGNORE INTO answers({', '.join(names)}) VALUES ({marks})",
                 [(*(self._seal.close(name, getattr(answer, name)) for name in COLUMNS), now) for answer in answers],
@@ -177,11 +213,11 @@ class AnswerStore(Store):
     def rate(self, model: str, last: int = 500) -> float | None:
         """Answers a second of a model (also under a dated name), by when its last ones came; None where few did.
 
-        A gap of more than half a minute is not asking.
+        A gap of more than half a minute is not asking; answers of one call came together, and count once.
         """
         own = re.compile(rf"{re.escape(model)}(?:[-@:]\d.*|@.*)?")
         rows = self._run(
-            "SELECT answered_at, model FROM answers WHERE status = 'ok' AND answered_at IS NOT NULL "
+            "SELECT DISTINCT answered_at, model FROM answers WHERE status = 'ok' AND answered_at IS NOT NULL "
             "AND substr(model, 1, ?) = ? ORDER BY answered_at DESC LIMIT ?",
             (len(model), model, last),
         )
@@ -193,6 +229,7 @@ class AnswerStore(Store):
         """Answers kept as `ok` by earlier versions that cannot be used: say so, with the reason, by key."""
         if reasons:
             with self.writing() as db:
+                self._must_be_sealed_alike()
                 statement = "UPDATE answers SET status = 'invalid', reason = ? WHERE key = ? AND status = 'ok'"
                 db.executemany(statement, [(self._seal.close("reason", why), key) for key, why in reasons.items()])
 

@@ -38,13 +38,13 @@ class Round:
     seconds: float = 0.0  # spent asking
     earlier_per_s: float | None = None  # the rate of the last answers in the store
 
-    def speed(self, model: str) -> dict[str, Any]:
+    def speed(self, model: str, questions_a_post: float = 1.0) -> dict[str, Any]:
         """Posts a second of a teacher: in this run where it asked enough, else by when the last answers came."""
         now = self.asked / self.seconds if self.asked >= FEWEST_ASKED and self.seconds > 0 else None
         rate = now or self.earlier_per_s
         return {
             "model": model,
-            "posts_per_s": None if rate is None else float(f"{rate:.3g}"),
+            "posts_per_s": None if rate is None else float(f"{rate / questions_a_post:.3g}"),
             "measured": "in this run" if now else "by the last answers in the store" if rate else None,
             "asked": self.asked,
             "seconds": round(self.seconds, 2),

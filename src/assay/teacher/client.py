@@ -104,7 +104,7 @@ class Client:
         self, question: Question, way: Way, key: str, deadline: float, *, probing: bool = False
     ) -> tuple[Reply, dict[str, Any]]:
         """The reply to a question, and the request that brought it: fields that the model refuses are changed."""
-        tried, settings = [self.dialect], self._settings(question)
+        tried, settings = [self.dialect], dialect.for_answers(self.settings, len(question.parts))
         while True:
             now = tried[-1]
             request = body(question, way, settings, now)
@@ -124,12 +124,6 @@ class Client:
                     self._on_way(self._way, now)
             return reply, request
 
-    def _settings(self, question: Question) -> Teacher:
-        """The settings of a call: as many answers may have as many times the tokens of one."""
-        if not question.parts:
-            return self.settings
-        return self.settings.model_copy(update={"max_tokens": self.settings.max_tokens * len(question.parts)})
-
     async def _checked(
         self, question: Question, reply: Reply, request: dict[str, Any], way: Way, key: str, deadline: float
     ) -> Reply:
@@ -143,6 +137,8 @@ class Client:
             second = (await self._try(question, again, way, key, deadline)).plus(reply)
         except (PassingFault, LastingFault, TeacherError, Taken):
             second = reply  # paid for; where the run has to stop, the next question tells
+        if question.parts and second is not reply:
+            second = Together(question.parts).merged(second, reply)
         problem = self._problem(second, question)
         if problem is not None and second.why_empty and not second.cut:
             raise PassingFault(problem.code, problem.detail)  # of the server, not of the post
@@ -228,7 +224,7 @@ class Client:
         self, question: Question, request: dict[str, Any], way: Way, key: str, deadline: float, *, probing: bool = False
     ) -> Reply:
         """Tries until an answer, a lasting fault, too many passing ones or the deadline."""
-        expected, settings = tokens_of(request), self._settings(question)
+        expected, settings = tokens_of(request), dialect.for_answers(self.settings, len(question.parts))
         for attempt in range(self.settings.retries + 1):
             await self.pace.enter(expected + dialect.longest(settings))
             fault: PassingFault | None = None

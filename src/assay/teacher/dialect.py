@@ -83,6 +83,19 @@ def longest(settings: Teacher) -> int:
     return settings.max_tokens
 
 
+def for_answers(settings: Teacher, answers: int) -> Teacher:
+    """The settings of a call for several answers, which may have as many times the tokens of one."""
+    if answers < 2:
+        return settings
+    own = {
+        name: value * answers
+        for name, value in settings.extra_body.items()
+        if name in get_args(Limit) and isinstance(value, int) and not isinstance(value, bool)
+    }
+    more = {"max_tokens": settings.max_tokens * answers, "extra_body": settings.extra_body | own}
+    return settings.model_copy(update=more)
+
+
 def first(settings: Teacher) -> Dialect:
     """The dialect that the settings ask for, or the usual one."""
     limit: Limit = "max_tokens" if settings.token_limit == "auto" else settings.token_limit

@@ -21,6 +21,7 @@ def write_requests(
     digests: dict[str, str],
     store: AnswerStore,
     folder: Path,
+    task: str,
     company: Mapping[str, Asker] | None = None,
 ) -> NoReturn:
     """One file a question without an answer, its pictures beside it; ends with TeacherError: nothing is labelled."""
@@ -30,11 +31,12 @@ def write_requests(
     spoken = dialect.remembered(store.dialect(settings.base_url, settings.model), settings)
     first = {own.votes[0] for own in keys.values() if own}
     missing = first - store.known(first)
-    others = Company("this task", company, store.known) if company else None
+    others = Company(task, company, store.known) if company else None
     folder.mkdir(parents=True, exist_ok=True)
     count = 0
     for key, _, question in questions(sample, asker, keys, digests, missing, others):
-        request = {"path": path(way), "body": body(question, way, settings, spoken)}
+        scaled = dialect.for_answers(settings, len(question.parts))
+        request = {"path": path(way), "body": body(question, way, scaled, spoken)}
         name = key[:16]
         (folder / f"{name}.json").write_text(json.dumps(request, indent=1, ensure_ascii=False) + "\n")
         for number, image in enumerate(question.images, 1):

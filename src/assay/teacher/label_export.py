@@ -181,9 +181,9 @@ def _rated(value: Any, target: Target) -> Value:
     if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
         with contextlib.suppress(ValueError, RecursionError):
             value = json.loads(value)
-    listed = list(_flattened(value))
+    listed = [one for one in _flattened(value) if one not in (None, "")]
     if isinstance(target, LabelsTarget):
-        return gold_value(json.dumps([str(one) for one in listed if one not in (None, "")]), target)
+        return gold_value(json.dumps([str(one) for one in listed]), target)
     if len(listed) != 1:
         raise RowError("two_labels" if listed else "no_label", f"{len(listed)} answers to a question of one: {listed}")
     return gold_value(str(listed[0]), target)

@@ -5,28 +5,37 @@ from __future__ import annotations
 import math
 import re
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from assay.config import Teacher
 from assay.teacher.answers import AnswerStore
 from assay.teacher.asking import Round, ask
-from assay.teacher.dialect import longest
+from assay.teacher.dialect import for_answers, longest
 from assay.teacher.money import Ledger, price, tokens_of
-from assay.teacher.questions import Asker, Keys, all_keys, each, questions, rows
+from assay.teacher.questions import Asker, Company, Keys, all_keys, each, questions
 from assay.teacher.structure import Way, body, ways
 
 SEEN = 500  # the last answers of a teacher that tokens, cost and rate are taken from
 LOOKED_AT = 200  # new posts whose requests are made to estimate tokens where no answer is there
 
 
-def plan(sample: Path, asker: Asker, store: AnswerStore, task: str, *, pilot: int = 0) -> dict[str, Any]:
+def plan(
+    sample: Path,
+    asker: Asker,
+    store: AnswerStore,
+    task: str,
+    *,
+    pilot: int = 0,
+    company: Mapping[str, Asker] | None = None,
+) -> dict[str, Any]:
     """How many posts are new, the tokens and the cost to expect with 95 % intervals, and the time.
 
     Figures rest on earlier answers of the same teacher with this prompt's task, or on a pilot of some
     posts that are asked now (their answers are kept); without either on the requests alone, roughly.
+    With `company` (annotate.ask_with) a question is a call with all of its parts.
     """
     keys, digests = all_keys(sample, asker)
     settings = asker.settings
@@ -34,8 +43,9 @@ def plan(sample: Path, asker: Asker, store: AnswerStore, task: str, *, pilot: in
         missing = set(each(keys.values())) - store.known(each(keys.values()))
         first = set(islice((one.votes[0] for one in keys.values() if one and one.votes[0] in missing), pilot))
         if first:
+            others = Company(task, company, store.known) if company else None
             ask(
-                questions(sample, asker, keys, digests, first),
+                questions(sample, asker, keys, digests, first, others),
                 len(first),
                 settings.teacher,
                 asker,
@@ -59,24 +69,34 @@ def plan(sample: Path, asker: Asker, store: AnswerStore, task: str, *, pilot: in
     }
     for teacher, count in ((settings.teacher, len(missing - second)), (settings.second_teacher, len(second))):
         if teacher and count:
-            found["teachers"][teacher.model] = _of_teacher(teacher, count, sample, asker, keys, missing, store)
+            along = (company or {}) if teacher is settings.teacher else {}
+            asked = Asked(sample, asker, keys, digests, missing, Company(task, along, store.known) if along else None)
+            found["teachers"][teacher.model] = _of_teacher(teacher, count, asked, store, len(along) + 1)
     return found
 
 
-def _of_teacher(
-    teacher: Teacher,
-    count: int,
-    sample: Path,
-    asker: Asker,
-    keys: dict[str, Keys | None],
-    missing: set[str],
-    store: AnswerStore,
-) -> dict[str, Any]:
-    seen = store.rows(
-        "SELECT prompt_tokens, completion_tokens, cost_usd, model FROM answers WHERE status = 'ok' "
-        "AND substr(model, 1, ?) = ? ORDER BY answered_at DESC LIMIT ?",
-        (len(teacher.model), teacher.model, SEEN),
-    )
+class Asked(NamedTuple):
+    """The questions that are still to be asked, see questions.questions."""
+
+    sample: Path
+    asker: Asker
+    keys: dict[str, Keys | None]
+    digests: dict[str, str]
+    missing: set[str]
+    company: Company | None
+
+
+def _of_teacher(teacher: Teacher, count: int, asked: Asked, store: AnswerStore, parts: int) -> dict[str, Any]:
+    asker = asked.asker
+    seen = [
+        (*(None if value is None else value * parts for value in row[:3]), row[3])
+        for row in store.rows(
+            "SELECT prompt_tokens, completion_tokens, cost_usd, model, asked_with FROM answers WHERE status = 'ok' "
+            "AND substr(model, 1, ?) = ? ORDER BY answered_at DESC LIMIT ?",
+            (len(teacher.model), teacher.model, SEEN),
+        )
+        if (row[4].count(",") + 1 if row[4] else 1) == parts  # each has its share of such a call
+    ]
     own = re.compile(rf"{re.escape(teacher.model)}(?:[-@:]\d.*|@.*)?")  # its name, maybe with a dated version
     seen = [row for row in seen if own.fullmatch(row[3])]
     prompts = [row[0] for row in seen if row[0] is not None]
@@ -84,7 +104,7 @@ def _of_teacher(
     if prompts and answers:
         based = f"the last {len(prompts)} answers"
     else:
-        prompts, answers = _estimated(sample, asker, keys, missing), [longest(teacher)]
+        prompts, answers = _estimated(asked), [longest(for_answers(teacher, parts))]
         based = "the requests alone, with the longest answers; --pilot 20 asks some posts and knows better"
     costs = [row[2] for row in seen if row[2] is not None]
     if teacher.usd_per_million_input is not None:
@@ -121,17 +141,12 @@ def interval(values: Sequence[float], count: int) -> dict[str, float]:
     }
 
 
-def _estimated(sample: Path, asker: Asker, keys: dict[str, Keys | None], missing: set[str]) -> list[float]:
-    settings = asker.settings.teacher
-    way: Way = ways(settings, asker.settings)[0]
-    found: list[float] = []
-    for row in rows(sample, ["post_id", "text", "images"]):
-        own = keys[row["post_id"]]
-        if own and own.votes[0] in missing:
-            found.append(tokens_of(body(asker.question(row), way, settings)))
-            if len(found) == LOOKED_AT:
-                break
-    return found or [0.0]
+def _estimated(asked: Asked) -> list[float]:
+    settings = asked.asker.settings.teacher
+    way: Way = ways(settings, asked.asker.settings)[0]
+    first = asked.missing & {own.votes[0] for own in asked.keys.values() if own}
+    new = questions(asked.sample, asked.asker, asked.keys, asked.digests, first, asked.company)
+    return [float(tokens_of(body(question, way, settings))) for _, _, question in islice(new, LOOKED_AT)] or [0.0]
 
 
 def as_text(found: dict[str, Any]) -> str:

@@ -113,8 +113,9 @@ def ask_anchors(
 ) -> list[Drift]:
     """Answers of two versions to the same questions, where the version that the server reports has changed.
 
-    A fixed set of the posts that the older version answered is then asked again, in the company that they were
-    asked in. Answers of another model of params to the same questions are compared too; they cost nothing.
+    A fixed set of the posts that the older version answered is then asked again: with other tasks those that were
+    asked so, alone the others. Answers of another model of params to the same questions are compared too; they cost
+    nothing.
     """
     settings = asker.settings
     if not settings.anchors or settings.teacher.base_url == "demo":
@@ -125,7 +126,11 @@ def ask_anchors(
     if len(versions) > 1:
         found = store.get(own)
         newest = versions[-1]
-        old = sorted(key for key, one in found.items() if one.status == "ok" and one.model != newest)
+        old = sorted(
+            key
+            for key, one in found.items()
+            if one.status == "ok" and one.model != newest and bool(one.asked_with) == bool(company)
+        )
         turn = f"anchor {newest}"
         chosen = {asker.key(digests[key], settings.teacher, turn): key for key in old[: settings.anchors]}
         missing = chosen.keys() - store.known(chosen)

@@ -148,6 +148,7 @@ class Company:
     ) -> Question:
         """The question with those of the other tasks that have no answer yet; itself where there is none."""
         parts = [Part(self.task, key, digest, asker.rubric)]
+        self._taken.add(key if self._turn is None else asker.key(digest, asker.settings.teacher, self._turn))
         for name, other in self.askers.items():
             own = other.digest(row)
             wanted = self._key(other, row, own, turn) if own else None

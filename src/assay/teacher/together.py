@@ -6,6 +6,7 @@ and each part of it is read as an answer of its own.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -63,10 +64,29 @@ class Together:
         }
 
     def check(self, raw: str) -> None:
-        """RowError `invalid_answer` for the first part that cannot be used."""
-        spans = self._spans(raw)
-        for part in self.parts:
-            part.rubric.parse(_part(raw, spans, part.task))
+        """RowError `invalid_answer` where the own part, the first, cannot be used; the others ask for themselves."""
+        own = self.parts[0]
+        own.rubric.parse(_part(raw, self._spans(raw), own.task))
+
+    def merged(self, later: Reply, earlier: Reply) -> Reply:
+        """The later of two replies, with the parts of the earlier one where its own cannot be used."""
+        texts: dict[str, str] = {}
+        kept: dict[str, str] = {}
+        for reply in (earlier, later):
+            with contextlib.suppress(RowError):
+                spans = self._spans(reply.raw)
+                known: dict[str, str] = json.loads(reply.evidence) if reply.evidence else {}
+                for part in self.parts:
+                    with contextlib.suppress(RowError):
+                        text = _part(reply.raw, spans, part.task)
+                        part.rubric.parse(text)
+                        texts[part.task] = text
+                        kept.pop(part.task, None)
+                        kept |= {part.task: known[part.task]} if part.task in known else {}
+        if self.parts[0].task not in texts:  # what is wrong with the own part is said of what came last
+            return later
+        raw = "{" + ", ".join(f"{json.dumps(task)}: {text}" for task, text in texts.items()) + "}"
+        return replace(later, raw=raw, evidence=json.dumps(kept) if kept else None, cut=False, why_empty="")
 
     def evidence(self, raw: str, content: Sequence[Mapping[str, Any]]) -> str | None:
         """The tokens behind the value of each part, as JSON by task; None where there are none."""
@@ -80,18 +100,18 @@ class Together:
         return json.dumps(kept) if kept else None
 
     def split(self, reply: Reply, cut: Callable[[Reply], RowError]) -> dict[str, Reply]:
-        """The reply to each question, by task: its own part of the text, an equal share of tokens and cost.
+        """The reply to each question, by task: its own part of the text, a share of tokens and cost.
 
         `cut` says what is wrong with an answer that broke off. A part that cannot be used has its own problem, and
-        the others are none the worse for it.
+        the others are none the worse for it. The own part and those that can be used share what was paid equally.
         """
         try:
             spans = self._spans(reply.raw)
         except RowError as error:
             spans, whole = {}, reply.problem or (cut(reply) if reply.cut else error)
         kept: dict[str, str] = json.loads(reply.evidence) if reply.evidence else {}
-        found = {}
-        for number, part in enumerate(self.parts):
+        read: list[tuple[str, RowError | None]] = []
+        for part in self.parts:
             problem: RowError | None = None
             raw = reply.raw
             if spans:
@@ -102,12 +122,17 @@ class Together:
                     problem = error
             else:
                 problem = whole
+            read.append((raw, problem))
+        paying = [number for number, (_, problem) in enumerate(read) if number == 0 or problem is None]
+        found = {}
+        for number, (part, (raw, problem)) in enumerate(zip(self.parts, read, strict=True)):
+            pays = paying.index(number) if number in paying else None
             found[part.task] = replace(
                 reply,
                 raw=raw,
-                prompt_tokens=_share(reply.prompt_tokens, number, len(self.parts)),
-                completion_tokens=_share(reply.completion_tokens, number, len(self.parts)),
-                cost_usd=None if reply.cost_usd is None else reply.cost_usd / len(self.parts),
+                prompt_tokens=_share(reply.prompt_tokens, pays, len(paying)),
+                completion_tokens=_share(reply.completion_tokens, pays, len(paying)),
+                cost_usd=None if reply.cost_usd is None else reply.cost_usd / len(paying) * (pays is not None),
                 evidence=kept.get(part.task) if problem is None else None,
                 problem=problem,
             )
@@ -118,7 +143,8 @@ class Together:
         spans: dict[str, tuple[int, int]] = {}
         decode = json.JSONDecoder().raw_decode
         try:
-            json.loads(raw)
+            if not isinstance(json.loads(raw), dict):
+                raise ValueError("no object")
             at = raw.index("{") + 1
             while raw[at := _over(raw, at, _BLANK + ",")] != "}":
                 name, at = decode(raw, at)
@@ -150,9 +176,11 @@ def _over(text: str, at: int, what: str) -> int:
     return at
 
 
-def _share(count: int | None, number: int, parts: int) -> int | None:
-    """So many tokens of the whole belong to a part; the shares add up to it."""
-    return None if count is None else count // parts + (number < count % parts)
+def _share(count: int | None, number: int | None, parts: int) -> int | None:
+    """So many tokens of the whole belong to a part; the shares add up to it. A part without a number has none."""
+    if count is None or number is None:
+        return None if count is None else 0
+    return count // parts + (number < count % parts)
 
 
 def among(question: Question, keys: Container[str]) -> Question:

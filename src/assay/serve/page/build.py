@@ -235,11 +235,15 @@ def _posts(blocks: gr.Blocks, corpora: dict[str, Corpus], names: list[str], chos
         )
         try:
             found = corpus.search(query)
-            address = request.client.host if request.client else ""
-            note_read("page search", corpus.task, len(found.hits), address=address)
-            return cards.hits(found, page * PAGE_SIZE)
         except (AssayError, OSError, ValueError, KeyError) as error:
             return cards.waiting(f"The posts cannot be read: {type(error).__name__}. Run dvc repro.")
+        try:
+            address = request.client.host if request.client else ""
+            note_read("page search", corpus.task, len(found.hits), address=address)
+        except AssayError as error:
+            say(f"serve: {error}")
+            return cards.waiting("No posts: who reads them cannot be written down; the server's log says why.")
+        return cards.hits(found, page * PAGE_SIZE)
 
     inputs = [chosen, words, brand, name, order, low, high, page]
     again = gr.on(

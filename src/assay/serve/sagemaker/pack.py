@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import shutil
-import tarfile
 from pathlib import Path
 
 from assay.errors import ModelError
 from assay.scoring import archive as archives
-from assay.scoring.archive import add, package, sources
+from assay.scoring.archive import add, package, sources, written
 
 INFERENCE = "from assay.serve.sagemaker import input_fn, model_fn, output_fn, predict_fn\n"
 TRAINING = 'from assay.serve.sagemaker.train import main\n\nif __name__ == "__main__":\n    main()\n'
@@ -22,9 +21,7 @@ def pack(model: Path, out: Path) -> Path:
     """
     if not (model / "config.json").is_file():
         raise ModelError(f"{model}: no config.json; give a model folder, such as models/sentiment")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    part = out.with_name(f"{out.name}.part")
-    with tarfile.open(part, "w:gz", compresslevel=1) as archive:
+    with written(out) as archive:
         for path in sorted(model.rglob("*")):
             if path.is_file() and not path.relative_to(model).parts[0].startswith("seed-"):
                 add(archive, str(path.relative_to(model)), path.read_bytes())
@@ -32,7 +29,6 @@ def pack(model: Path, out: Path) -> Path:
         add(archive, "code/requirements.txt", requirements().encode())
         for path in sources():
             add(archive, f"code/assay/{path.relative_to(package())}", path.read_bytes())
-    part.replace(out)
     return out
 
 
