@@ -6,7 +6,7 @@ from pathlib import Path
 from assay import config
 from assay.corpora.brand_file import brand_index
 from assay.errors import run_main
-from assay.machine import write_figures
+from assay.machine import read_figures, write_figures
 from assay.posts import write_json
 from assay.progress import report_to
 from assay.teacher.annotate import annotate, asker_of, handles
@@ -42,7 +42,8 @@ def main() -> None:
         },
         dictionary=brand_index(params.corpora[task.corpus]) if task.annotate.brands else None,
     )
-    write_figures(args.machine, "annotate", found.pop("speed", {}))
+    now = {name: found.pop(name) for name in ("asked", "from_store")}  # another run's may differ: not tracked
+    write_figures(args.machine, "annotate", read_figures(args.machine, "annotate") | now | found.pop("speed", {}))
     write_json(found, args.metrics)
 
 
