@@ -9,7 +9,6 @@ from assay.errors import run_main
 from assay.machine import read_figures, write_figures
 from assay.posts import write_json
 from assay.progress import report_to
-from assay.teacher.annotate import annotate, asker_of, handles
 
 
 def main() -> None:
@@ -23,6 +22,8 @@ def main() -> None:
     parser.add_argument("--progress", type=Path, help="a file that says how far it is, while it runs")
     parser.add_argument("--machine", type=Path, help="for figures of this machine")
     args = parser.parse_args()
+    from assay.teacher.annotate import annotate, asker_of, handles
+
     report_to(args.progress, "annotate")
     params = config.load()
     task = params.tasks[args.task]

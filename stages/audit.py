@@ -4,7 +4,6 @@ import argparse
 from pathlib import Path
 
 from assay import config
-from assay.audit.audit import run_audit
 from assay.errors import run_main
 
 
@@ -20,6 +19,8 @@ def main() -> None:
     parser.add_argument("--page", type=Path, required=True)
     parser.add_argument("--pictures", type=Path, required=True)
     args = parser.parse_args()
+    from assay.audit.audit import run_audit
+
     params = config.load()
     audit = params.audits[args.audit]
     run_audit(

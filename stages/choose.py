@@ -8,7 +8,6 @@ from assay.config import DESIGNS_WITH_FEATURES
 from assay.corpora.where import images_root
 from assay.errors import run_main
 from assay.sampling import write_choice
-from assay.teacher.annotate import handles
 
 
 def main() -> None:
@@ -19,6 +18,8 @@ def main() -> None:
     parser.add_argument("--labels", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
+    from assay.teacher.annotate import handles
+
     params = config.load()
     task = params.tasks[args.task]
     corpus = params.corpora[task.corpus]

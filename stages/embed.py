@@ -6,7 +6,6 @@ from pathlib import Path
 from assay import config
 from assay.errors import run_main
 from assay.progress import report_to
-from assay.student.features import embed
 
 
 def main() -> None:
@@ -16,6 +15,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--progress", type=Path, help="a file that says how far it is, while it runs")
     args = parser.parse_args()
+    from assay.student.features import embed
+
     report_to(args.progress, "embed")
     params = config.load()
     task = params.tasks[args.task]

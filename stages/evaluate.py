@@ -7,12 +7,7 @@ from assay import config
 from assay.errors import run_main
 from assay.machine import write_figures
 from assay.measure.csvfile import write_csv
-from assay.measure.evaluate import evaluate
-from assay.measure.tables import plot_tables
 from assay.posts import write_json
-from assay.scoring.judge import asked_again, judge, per_post, speed_and_size
-from assay.scoring.run_log import beside_teacher
-from assay.student.model import folder_digest
 
 
 def main() -> None:
@@ -28,6 +23,12 @@ def main() -> None:
     parser.add_argument("--errors", type=Path, required=True)
     parser.add_argument("--machine", type=Path, help="for figures of this machine")
     args = parser.parse_args()
+    from assay.measure.evaluate import evaluate
+    from assay.measure.tables import plot_tables
+    from assay.scoring.judge import asked_again, judge, per_post, speed_and_size
+    from assay.scoring.run_log import beside_teacher
+    from assay.student.model import folder_digest
+
     task = config.load().tasks[args.task]
     ids, test = judge(
         args.model,

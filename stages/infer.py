@@ -9,7 +9,6 @@ from assay.errors import run_main
 from assay.machine import watched
 from assay.posts import write_json
 from assay.progress import report_to
-from assay.scoring.corpus import infer
 
 
 def main() -> None:
@@ -25,6 +24,8 @@ def main() -> None:
     parser.add_argument("--machine", type=Path, help="for figures of this machine")
     parser.add_argument("--curves", type=Path, help="for curves of this machine")
     args = parser.parse_args()
+    from assay.scoring.corpus import infer
+
     report_to(args.progress, "infer")
     params = config.load()
     task = params.tasks[args.task]

@@ -6,7 +6,6 @@ from pathlib import Path
 from assay import config
 from assay.errors import run_main
 from assay.progress import say
-from assay.student.join import join
 
 
 def main() -> None:
@@ -17,6 +16,8 @@ def main() -> None:
     parser.add_argument("--features", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
+    from assay.student.join import join
+
     tasks = config.load().members(args.joint)
     found = join(tasks, samples=args.samples, labels=args.labels, features=args.features, out=args.out)
     say(f"join: {found['posts']} posts, {found['labelled']} of them labelled for one or more of {', '.join(tasks)}")

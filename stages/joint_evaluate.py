@@ -6,11 +6,7 @@ from pathlib import Path
 from assay import config
 from assay.errors import run_main
 from assay.machine import write_figures
-from assay.measure.evaluate import evaluate
 from assay.posts import write_json
-from assay.scoring.judge import judge, speed_and_size
-from assay.scoring.run_log import beside_teacher
-from assay.student.model import folder_digest
 
 
 def main() -> None:
@@ -22,6 +18,11 @@ def main() -> None:
     parser.add_argument("--metrics", type=Path, required=True)
     parser.add_argument("--machine", type=Path, help="for figures of this machine")
     args = parser.parse_args()
+    from assay.measure.evaluate import evaluate
+    from assay.scoring.judge import judge, speed_and_size
+    from assay.scoring.run_log import beside_teacher
+    from assay.student.model import folder_digest
+
     found = {}
     for name, task in config.load().members(args.joint).items():
         _, test = judge(

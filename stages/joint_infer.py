@@ -7,7 +7,6 @@ from assay import config
 from assay.corpora.where import images_root
 from assay.errors import run_main
 from assay.posts import write_json
-from assay.scoring.corpus import infer
 
 
 def main() -> None:
@@ -22,6 +21,8 @@ def main() -> None:
     parser.add_argument("--machine", type=Path, help="for figures of this machine")
     parser.add_argument("--curves", type=Path, help="for curves of this machine")
     args = parser.parse_args()
+    from assay.scoring.corpus import infer
+
     params = config.load()
     tasks = params.members(args.joint)
     first = next(iter(tasks.values()))

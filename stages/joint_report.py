@@ -6,8 +6,6 @@ from pathlib import Path
 from assay import config
 from assay.errors import run_main
 from assay.measure.csvfile import write_csv
-from assay.measure.findings import brand_table, findings
-from assay.measure.report import correct
 from assay.posts import read, write_json
 
 
@@ -21,6 +19,9 @@ def main() -> None:
     parser.add_argument("--findings", type=Path, required=True)
     parser.add_argument("--brands", type=Path, required=True, help="a folder: one table a task")
     args = parser.parse_args()
+    from assay.measure.findings import brand_table, findings
+    from assay.measure.report import correct
+
     tasks = config.load().members(args.joint)
     posts = args.corpora / next(iter(tasks.values())).corpus / "posts"
     brands = read(posts, ["brands"])["brands"].to_pylist()

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from assay import config
 from assay.errors import run_main
-from assay.measure.report import report
 from assay.posts import read
 
 
@@ -24,6 +23,8 @@ def main() -> None:
     parser.add_argument("--colours", type=Path, required=True)
     parser.add_argument("--page", type=Path, required=True)
     args = parser.parse_args()
+    from assay.measure.report import report
+
     posts = read(args.posts, ["brands", "colours"])
     report(
         args.task,

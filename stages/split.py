@@ -8,7 +8,6 @@ import pyarrow.parquet as pq
 from assay import config
 from assay.errors import run_main
 from assay.posts import read, write_json, write_table
-from assay.splits import leak_figures, split
 
 COLUMNS = ("post_id", "text", "author", "text_sig", "image_sig", "split")
 
@@ -21,6 +20,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--metrics", type=Path, required=True)
     args = parser.parse_args()
+    from assay.splits import leak_figures, split
+
     task = config.load().tasks[args.task]
     labels = pq.read_table(args.labels, columns=["post_id", "status", "value"]).to_pylist()
     table = split(read(args.sample, COLUMNS).to_pylist(), labels, task.split, task.target)

@@ -7,10 +7,6 @@ from assay import config
 from assay.errors import run_main
 from assay.machine import watched, write_figures
 from assay.progress import report_to
-from assay.student.card import write_card
-from assay.student.learn import Lesson, joint_settings, learn
-from assay.student.log import curve_log
-from assay.student.team import Team
 
 
 def main() -> None:
@@ -26,6 +22,11 @@ def main() -> None:
     parser.add_argument("--machine", type=Path, help="for figures of this machine")
     parser.add_argument("--curves", type=Path, help="for curves of this machine")
     args = parser.parse_args()
+    from assay.student.card import write_card
+    from assay.student.learn import Lesson, joint_settings, learn
+    from assay.student.log import curve_log
+    from assay.student.team import Team
+
     main_one = Team().is_main  # of several processes one writes
     report_to(args.progress if main_one else None, "train")
     params = config.load()
