@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import ast
+import re
 import subprocess
 import sys
-from functools import cache
 from pathlib import Path
 
 import pytest
 import yaml
 
+from assay import code, config
 from tests.conftest import ROOT
 
 SRC = ROOT / "src" / "assay"
@@ -19,6 +19,7 @@ LEVEL = {
     "config": 1,
     "progress": 1,
     "places": 1,
+    "code": 1,
     "authors": 2,
     "text": 2,
     "images": 2,
@@ -39,46 +40,21 @@ LEVEL = {
     "cli": 5,
     "serve": 5,
 }
-# config: its effect arrives through params. The others say things, measure the machine or tell where things are; they
-# decide no result.
-EXEMPT = {"errors", "config", "progress", "places", "machine", "reads", "__init__"}
 STAGES = sorted(path.stem for path in (ROOT / "stages").glob("*.py"))
 
 
-@cache
 def modules() -> dict[str, Path]:
     """Every module of the package, as dotted name below assay."""
-    found = {}
-    for path in SRC.rglob("*.py"):
-        parts = list(path.relative_to(SRC).with_suffix("").parts)
-        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts) or "__init__"] = path
-    return found
+    return {name.removeprefix("assay").lstrip(".") or "__init__": path for name, path in code.modules().items()}
 
 
-@cache
-def imports(path: Path) -> tuple[str, ...]:
-    """The assay modules that a file imports, anywhere in it; names are resolved to modules where they are one."""
-    known, found = modules(), []
-    for node in ast.walk(ast.parse(path.read_text())):
-        names = []
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "assay":
-            base = (node.module or "").removeprefix("assay").lstrip(".")
-            names = [f"{base}.{a.name}".lstrip(".") for a in node.names] + [base]
-        elif isinstance(node, ast.Import):
-            names = [a.name.removeprefix("assay.") for a in node.names if a.name.startswith("assay.")]
-        found += [name for name in names if name in known]
-    return (*found, *(name.rpartition(".")[0] for name in found if "." in name))
+def imports(path: Path) -> list[str]:
+    """The assay modules that a file imports, anywhere in it."""
+    return [name.removeprefix("assay.") for name in code.imports(path)]
 
 
 def closure(start: Path) -> set[str]:
-    seen: set[str] = set()
-    todo = list(imports(start))
-    while todo:
-        name = todo.pop()
-        if name not in seen:
-            seen.add(name)
-            todo += imports(modules()[name])
-    return seen
+    return {name.removeprefix("assay.") for name in code.closure(start)}
 
 
 @pytest.mark.parametrize("name", sorted(modules()))
@@ -126,22 +102,23 @@ def test_help_of_every_stage_is_there_at_once() -> None:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_deps_of_a_stage_cover_what_it_imports(stage: str) -> None:
-    definition = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][stage]
-    deps = [dep for dep in definition.get("do", definition).get("deps", []) if isinstance(dep, str)]
-    if stage == "scan":  # always changed: needs no deps
-        return
-    assert f"stages/{stage}.py" in deps
-    missing = []
-    for name in sorted(closure(ROOT / "stages" / f"{stage}.py")):
-        if name.split(".")[0] in EXEMPT:
+def test_a_stage_depends_on_its_code_and_on_each_of_its_settings(stage: str) -> None:
+    """By the files that the stages digests and settings write; never on sources, in which a comment would count."""
+    definitions = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    known = config.load(ROOT / "params.yaml").sections()
+    for definition in definitions.values():
+        stage_of = definition.get("do", definition)
+        if f"stages/{stage}.py" not in stage_of["cmd"] or stage in ("scan", "digests", "settings"):
             continue
-        path = modules()[name].relative_to(ROOT).as_posix()
-        if path.endswith("__init__.py") and len(modules()[name].read_text().splitlines()) <= 3:
-            continue  # a docstring
-        if not any(path == dep or path.startswith(f"{dep}/") for dep in deps):
-            missing.append(path)
-    assert not missing, f"add to the deps of {stage}"
+        deps = stage_of["deps"]
+        assert f"data/code/{stage}.json" in deps
+        assert not [dep for dep in deps if dep.startswith(("src/", "stages/"))]
+        for key in stage_of.get("params", []):
+            place = "/".join(part.replace("#", ".") for part in re.sub(r"item\.", "item#", key).split("."))
+            assert {f"data/settings/{place}.json", f"data/settings/{place}"} & set(deps), key
+            first = {"tasks": "sentiment", "audits": "age", "corpora": "demo", "students": "packaged"}
+            inside = re.sub(r"\$\{[^}]*\}", first.get(key.split(".")[0], "drawn"), place)
+            assert [name for name in known if name == inside or name.startswith(f"{inside}/") or "joint" in inside]
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -131,6 +131,35 @@ def test_a_learning_rate_reruns_train_and_later(repository: Repository) -> None:
     restored(repository)
 
 
+def test_a_changed_default_reruns_what_it_changes_and_a_comment_nothing(repository: Repository) -> None:
+    """Also where params.yaml does not write the setting out; seen by what `dvc status` would run."""
+
+    def would_run(stage: str, path: str, old: str, new: str) -> set[str]:
+        source = repository.folder / path
+        text = source.read_text()
+        assert text.count(old) == 1
+        source.write_text(text.replace(old, new))
+        assert stage in json.loads(repository.run("dvc", "status", "--json").stdout)
+        repository.run("dvc", "repro", stage)
+        return set(json.loads(repository.run("dvc", "status", "--json").stdout))
+
+    tasks = ("gender_bias", "sentiment", "hateful")
+    repository.params(lambda raw: [task["split"].pop("text_similarity", None) for task in raw["tasks"].values()])
+    was = "text_similarity: Annotated[float, Field(gt=0, le=1)] = 0.8"
+    assert would_run("settings", "src/assay/config/tasks.py", was, was.replace("0.8", "0.2")) == {
+        f"split@{task}" for task in tasks
+    }
+    restored(repository)
+    line = "def decode("
+    assert would_run("digests", "src/assay/images.py", line, f"# a remark\n{line}") == set()
+    line = "MAX_PIXELS = "
+    assert would_run("digests", "src/assay/images.py", line, f"MORE = 1\n{line}") >= {
+        "embed@sentiment",
+        "sample@hateful",
+    }
+    restored(repository)
+
+
 def test_a_joint_student_answers_two_tasks_in_one_pass(repository: Repository) -> None:
     repository.params(lambda raw: raw.update(joint={"both": ["gender_bias", "hateful"]}))
     ran = repository.repro()

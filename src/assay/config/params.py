@@ -108,6 +108,21 @@ class Params(Section):
             for group in source.lean:
                 check_known(f"generators.{audit.generator}.lean", group, dict.fromkeys(audit.attributed))
 
+    def sections(self) -> dict[str, dict[str, Any]]:
+        """Every section with its defaults filled in, by its place below data/settings: tasks/<task>/<section>, …
+
+        A stage depends on the sections that it reads, so that DVC sees a changed default as it sees a changed line.
+        """
+        whole = self.model_dump(by_alias=True, mode="json")
+        found: dict[str, dict[str, Any]] = {}
+        for group, depth in (("demo", 0), ("corpora", 1), ("students", 1), ("generators", 1), ("joint", 1),
+                             ("tasks", 2), ("audits", 2)):  # fmt: skip
+            inner: dict[str, Any] = {group: whole[group]}
+            for _ in range(depth):
+                inner = {f"{place}/{name}": value for place, part in inner.items() for name, value in part.items()}
+            found |= {place: {place.replace("/", "."): value} for place, value in inner.items()}
+        return found
+
     def members(self, name: str) -> dict[str, Task]:
         """The tasks behind a name: of a joint student all of its own, else the one; SettingsError if unknown."""
         if name in self.joint:

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from assay import durable, images
+from assay.code import code_digest
 from assay.config import Target
 from assay.errors import DataError
 from assay.places import home
@@ -26,7 +27,7 @@ from assay.posts import shards, write_table
 from assay.progress import progress, say
 from assay.scoring.predict import Prediction, Predictor
 from assay.scoring.run_log import RunLog
-from assay.student.features import PostInputs, code_digest
+from assay.student.features import CODE, PostInputs
 from assay.student.model import folder_digest
 
 KEEP_S = 7 * 86_400
@@ -76,7 +77,9 @@ def infer(
     learnt = {i for i, s in zip(*(table[c].to_pylist() for c in ("post_id", "split")), strict=True) if s == "train"}
     sources = shards(posts)
     stem = hashlib.sha256(
-        f"{folder_digest(model)} {_digest(split)} {_digest(manifest)} {max_pixels} {code_digest(__file__)}".encode()
+        " ".join(
+            [folder_digest(model), _digest(split), _digest(manifest), str(max_pixels), code_digest(*CODE, __file__)]
+        ).encode()
     ).hexdigest()
     waiting = home() / "inference"
     waiting.mkdir(exist_ok=True)

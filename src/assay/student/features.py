@@ -13,7 +13,6 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -23,6 +22,7 @@ import pyarrow.parquet as pq
 from safetensors.numpy import load_file, save_file
 
 from assay import images
+from assay.code import code_digest
 from assay.config import Student
 from assay.errors import DataError, EncoderError, ImageProblem
 from assay.places import home
@@ -85,16 +85,8 @@ class PostInputs:
     images: list[tuple[str, bytes]]
 
 
-@lru_cache(maxsize=8)
-def code_digest(*more: str) -> str:
-    """A digest of the code that turns posts into vectors (and of `more` files): part of every cache key.
-
-    Values that older code computed are not mixed with new ones.
-    """
-    digest = hashlib.sha256()
-    for path in (images.__file__, encoders.__file__, image_encoders.__file__, text_encoders.__file__, __file__, *more):
-        digest.update(Path(str(path)).read_bytes())
-    return digest.hexdigest()[:16]
+# The code that turns posts into vectors: values that older code computed are not mixed with new ones.
+CODE = (*(str(module.__file__) for module in (images, encoders, image_encoders, text_encoders)), __file__)
 
 
 class FeatureCache:
@@ -103,7 +95,7 @@ class FeatureCache:
     def __init__(self, identity: str) -> None:
         folder = home() / "features"
         folder.mkdir(exist_ok=True)
-        self.path = folder / f"{identity[:32]}-{code_digest()}.sqlite"
+        self.path = folder / f"{identity[:32]}-{code_digest(*CODE)}.sqlite"
         self._db = self._open()
 
     def _open(self) -> sqlite3.Connection:

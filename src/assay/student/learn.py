@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import save
 
 import assay
+from assay.code import code_digest
 from assay.config import ClassesTarget, LabelsTarget, Student, Target, Train
 from assay.errors import DataError
 from assay.measure import calibrate
@@ -176,7 +177,7 @@ def _key(lesson: Lesson, settings: Train, parts: dict[str, Part], made: Made) ->
         {name: target.model_dump() for name, target in lesson.targets.items()},
         settings.model_dump(),
         made,
-        feature_files.code_digest(*code),
+        code_digest(*feature_files.CODE, *code),
         *(part.features.words for part in parts.values()),
         *(getattr(part.features, name) for part in parts.values() for name in names),
         *(array for part in parts.values() for arrays in (part.values, part.soft) for array in arrays.values()),
