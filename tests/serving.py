@@ -41,7 +41,7 @@ class Server:
         if keys:
             env["ASSAY_API_KEYS"] = keys
         self.log = home.parent / f"serve-{self.port}.log"
-        words = [sys.executable, "-m", "assay.cli", command, "--port", str(self.port), *arguments]
+        words = [sys.executable, "-m", "assay", command, "--port", str(self.port), *arguments]
         with open(self.log, "wb") as file:
             self.process = subprocess.Popen(words, env=env, stdout=file, stderr=file)
         headers = {"Authorization": f"Bearer {KEY}"} if keys else {}

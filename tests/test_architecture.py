@@ -39,6 +39,7 @@ LEVEL = {
     "audit": 4,
     "cli": 5,
     "serve": 5,
+    "__main__": 6,
 }
 STAGES = sorted(path.stem for path in (ROOT / "stages").glob("*.py"))
 

@@ -12,11 +12,10 @@ from typing import Any
 import pytest
 
 from assay.config import Annotate, LabelsTarget, ScoreTarget, Target, Teacher
-from assay.errors import AccountRefused, RowError
+from assay.errors import AccountRefused, PassingFault, RowError
 from assay.teacher import asking
 from assay.teacher.answers import AnswerStore
 from assay.teacher.distribution import evidence, from_evidence, from_typed, from_votes, score_label
-from assay.teacher.faults import PassingFault
 from assay.teacher.limits import Pace, backoff, seconds
 from assay.teacher.server import retry_after
 from tests.conftest import StubTeacher, completion, valid_answer

@@ -91,7 +91,7 @@ def test_a_hostile_folder_is_one_line_and_writes_nothing(name: str, model: Path,
 
 def test_the_command_line_says_so_too(model: Path, tmp_path: Path) -> None:
     folder = changed(model, tmp_path / "hostile", HOSTILE["layers of 10^13"])
-    command = [sys.executable, "-m", "assay.cli", "predict", "--model", str(folder), "--text", "x"]
+    command = [sys.executable, "-m", "assay", "predict", "--model", str(folder), "--text", "x"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr.startswith("assay: ")

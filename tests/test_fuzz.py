@@ -11,12 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from assay.config import LabelsTarget, Target, Teacher
-from assay.errors import RowError
+from assay.errors import LastingFault, PassingFault, Refusal, RowError, Told
 from assay.serve.inputs import Asked, _from_json, packed
 from assay.serve.options import Options
-from assay.serve.refusal import Refusal
-from assay.teacher.faults import LastingFault, PassingFault
-from assay.teacher.reading import Reader, Reply, Told
+from assay.teacher.reading import Reader, Reply
 from assay.teacher.rubric import Rubric
 from assay.teacher.structure import Way, unwrapped
 from tests.test_teacher import CLASSES, SCORE

@@ -341,7 +341,7 @@ def test_links_into_this_network_are_not_followed_for_a_server_outside(monkeypat
     import asyncio
 
     from assay.audit.sources.endpoint import Endpoint
-    from assay.teacher.faults import PassingFault
+    from assay.errors import PassingFault
 
     outside = OpenAISource(kind="openai", base_url="https://8.8.8.8/v1", model="m")
     for link in (

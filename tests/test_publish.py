@@ -114,7 +114,7 @@ def test_a_model_is_uploaded(model: Path, tmp_path: Path, refuse: int) -> None:
     Thread(target=server.serve_forever, daemon=True).start()
     env = {**os.environ, "HF_ENDPOINT": url, "HF_TOKEN": "hf_secret", "HF_HOME": str(tmp_path / "hf")}
     env |= {"HF_HUB_DISABLE_XET": "1", "HF_HUB_OFFLINE": "0"}
-    words = [sys.executable, "-m", "assay.cli", "push", str(model), "--to", "hub", "--repo", "team/moods"]
+    words = [sys.executable, "-m", "assay", "push", str(model), "--to", "hub", "--repo", "team/moods"]
     done = subprocess.run(words, env=env, capture_output=True, text=True, check=False)
     server.shutdown()
     assert "hf_secret" not in done.stdout + done.stderr

@@ -24,12 +24,11 @@ import pytest
 from PIL import Image
 
 from assay.config import ScoreTarget
-from assay.errors import ModelError, SettingsError
+from assay.errors import ModelError, Refusal, SettingsError
 from assay.scoring.predict import Predictor
 from assay.serve.batching import Batcher
 from assay.serve.options import Options, keys_from_environment
 from assay.serve.rates import Rates
-from assay.serve.refusal import Refusal
 from assay.student.features import PostInputs
 from tests.conftest import picture
 from tests.serving import KEY, MOODS, Server, b64, make_model

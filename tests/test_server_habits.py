@@ -256,7 +256,7 @@ def test_the_command_says_what_there_is_to_be_asked_again(posts: Path, stub: Stu
     run(posts, settings(stub.url))
 
     def answers(*words: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "assay.cli", "answers", *words]
+        command = [sys.executable, "-m", "assay", "answers", *words]
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
     refused = answers("--ask-again", "http_500")

@@ -14,9 +14,9 @@ import pyarrow as pa
 
 from assay.audit.kept import ImageStore, Made, key_of
 from assay.audit.prompts import Activity, Prompt, prompts, read_activities, take
-from assay.audit.sources.base import ImageSource, PassingFailure, Request
+from assay.audit.sources.base import ImageSource, Request
 from assay.config import Audit, DiffusersSource, DrawnSource, FolderSource, Generator
-from assay.errors import DataError
+from assay.errors import DataError, PassingFailure
 from assay.posts import ShardWriter
 from assay.progress import progress, say
 

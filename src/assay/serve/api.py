@@ -16,7 +16,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 
 from assay import __version__, config
-from assay.errors import AssayError
+from assay.errors import AssayError, Refusal
 from assay.scoring.predict import Prediction
 from assay.serve import inputs
 from assay.serve.docs import add_docs
@@ -26,7 +26,6 @@ from assay.serve.jobs import shown
 from assay.serve.models import Served
 from assay.serve.options import Options, keys_from_environment
 from assay.serve.page.mount import mount
-from assay.serve.refusal import Refusal
 from assay.serve.schemas import (
     JobOut,
     JobsOut,

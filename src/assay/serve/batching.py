@@ -13,8 +13,7 @@ from typing import Any
 
 import torch
 
-from assay.errors import AssayError
-from assay.serve.refusal import Refusal
+from assay.errors import AssayError, Refusal
 from assay.student.features import PostInputs
 
 Score = Callable[[Sequence[PostInputs]], dict[str, list[Any]]]

@@ -15,10 +15,10 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from assay.errors import Refusal
 from assay.serve.docs import PATHS
 from assay.serve.hosts import Hosts
 from assay.serve.rates import Rates
-from assay.serve.refusal import Refusal
 from assay.serve.service import Service
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")

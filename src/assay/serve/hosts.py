@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 
 from starlette.requests import Request
 
+from assay.errors import Refusal
 from assay.serve.options import Options
-from assay.serve.refusal import Refusal
 
 ANY = "*"
 

@@ -13,10 +13,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from assay.errors import Refusal
 from assay.places import home
 from assay.progress import say
 from assay.serve import beside
-from assay.serve.refusal import Refusal
 
 KEPT = 20  # finished jobs that are remembered
 STOP_S = 10.0  # that a stopped job has to end by itself

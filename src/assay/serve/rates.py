@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from assay.serve.refusal import Refusal
+from assay.errors import Refusal
 
 MOST_CALLERS = 10_000  # whose rates are remembered
 

@@ -7,6 +7,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
+from assay.errors import Refusal
 from assay.places import main_checkout
 from assay.progress import cores
 from assay.scoring.predict import Prediction
@@ -17,7 +18,6 @@ from assay.serve.metrics import Metrics
 from assay.serve.models import Models, Served
 from assay.serve.options import Options
 from assay.serve.rates import Rates
-from assay.serve.refusal import Refusal
 from assay.student.features import PostInputs
 
 

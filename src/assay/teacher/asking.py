@@ -9,13 +9,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from assay.config import Teacher
-from assay.errors import AccountRefused, AssayError
+from assay.errors import AccountRefused, AssayError, LastingFault, PassingFault, Taken
 from assay.progress import progress, say
 from assay.store import LEASE_S
 from assay.teacher.answers import Answer, AnswerStore
 from assay.teacher.client import Client
 from assay.teacher.dialect import Dialect
-from assay.teacher.faults import LastingFault, PassingFault, Taken
 from assay.teacher.money import AuditLog, Meter
 from assay.teacher.questions import Asker
 from assay.teacher.reading import Reply

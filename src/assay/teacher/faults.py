@@ -4,42 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from assay.errors import RowError
+from assay.errors import LastingFault, PassingFault, RowError
 
 ACCOUNT = {401, 402, 404}  # 403 may be one post that a moderator refused
 PASSING = {408, 409, 425, 429}
 NOT_THIS_WAY = {400, 404, 405, 422, 501}  # how a server says that it does not know a field or a path
-
-
-class PassingFault(RowError):
-    """A fault that may be gone next time: rate limit, overload, time-out, cut connection.
-
-    `wait_s` is what the server asked to wait. `limited` marks rate limits, `busy` overload and silence.
-    `charged` is false where the server refused before it did any work; `cost_usd` is what it told.
-    """
-
-    def __init__(
-        self, code: str, detail: str = "", *, wait_s: float | None = None, cost_usd: float | None = None
-    ) -> None:
-        super().__init__(code, detail)
-        self.wait_s, self.cost_usd = wait_s, cost_usd
-        self.limited = code == "http_429"
-        self.busy = not self.limited and code not in ("bad_response", "empty_answer")
-        self.charged = not code.startswith(("http_", "server_error"))
-
-
-class Taken(Exception):
-    """While a question waited for its turn its claim ran out, and another process has it now."""
-
-
-class LastingFault(RowError):
-    """A fault of this one question that asking again will not mend; `field`: the parameter that the server names."""
-
-    def __init__(
-        self, code: str, detail: str = "", *, status: int | None = None, field: str = "", cost_usd: float | None = None
-    ) -> None:
-        super().__init__(code, detail)
-        self.status, self.field, self.cost_usd = status, field, cost_usd
 
 
 def fault_of(

@@ -15,10 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from assay.config import Target
-from assay.errors import DataError, RowError
+from assay.errors import DataError, PassingFault, RowError
 from assay.teacher.answers import Answer
 from assay.teacher.distribution import Label, from_votes, label_of
-from assay.teacher.faults import PassingFault
 from assay.teacher.injection import suspicions
 from assay.teacher.questions import Keys
 from assay.teacher.rubric import Rubric, Value

@@ -15,8 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 
-from assay.errors import TeacherError
-from assay.teacher.faults import PassingFault
+from assay.errors import PassingFault, Stopped
 
 WINDOW = 20  # outcomes that a judgement rests on
 TOO_MANY = 0.2  # share of faults among them from which the server has too much to do
@@ -26,10 +25,6 @@ FIRST_GROWTH = 0.3  # while the limit was met once only, in the rush of the star
 STORM = 0.5  # share of rate limits from which everyone waits
 MAX_BACKOFF_S = 60.0
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-
-
-class Stopped(TeacherError):
-    """The run was stopped while a request waited for its turn."""
 
 
 class Pace:

@@ -10,10 +10,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from assay.config import Target, Teacher
-from assay.errors import RowError
+from assay.errors import LastingFault, PassingFault, RowError, Told
 from assay.progress import say
 from assay.teacher.distribution import evidence
-from assay.teacher.faults import LastingFault, PassingFault
 from assay.teacher.money import price
 from assay.teacher.server import one_line, readable
 from assay.teacher.structure import Way, content_of
@@ -30,14 +29,6 @@ STATUS_OF = {  # of errors that name themselves instead of a status
 }
 TokensBehind = Callable[[str, Sequence[Mapping[str, Any]]], str | None]
 SPENT = ("insufficient_quota", "billing_hard_limit_reached", "insufficient_credits")  # come with 429, and do not pass
-
-
-class Told(Exception):
-    """A fault that a body tells, as the status that it names; `usd`: what it says it cost all the same."""
-
-    def __init__(self, status: int | None, said: str, field: str, wait_s: float | None, usd: float | None) -> None:
-        super().__init__(said)
-        self.status, self.said, self.field, self.wait_s, self.usd = status, said, field, wait_s, usd
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import httpx2
 import openai
 
-from assay.errors import SettingsError
+from assay.errors import LeavesHost, SettingsError
 
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
 TEACHER = "annotate.teacher"
@@ -63,10 +63,6 @@ def said_by(error: openai.APIStatusError) -> str:
 def readable(text: str) -> str:
     """The text without half characters, which cannot be stored."""
     return text.encode("utf-8", "replace").decode()
-
-
-class LeavesHost(Exception):
-    """A server sends the client, with a post in hand, to another host."""
 
 
 def http_client(base_url: str) -> httpx2.AsyncClient:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from assay.config import Annotate, ClassesTarget, ScoreTarget, Target, Teacher
+from assay.errors import PassingFault
 from assay.teacher.dialect import Dialect, first
-from assay.teacher.faults import PassingFault
 from assay.teacher.rubric import Rubric
 
 Structure = Literal["json_schema", "tool", "plain", "typed"]

@@ -12,7 +12,7 @@ from PIL import Image, ImageStat
 from assay import images
 from assay.audit.kept import Made
 from assay.audit.prompts import Prompt
-from assay.errors import ImageProblem
+from assay.errors import ImageProblem, PassingFailure
 
 DARK = 12.0  # mean lightness, 0 to 255, below which a one-coloured picture is called black
 FLAT = 2.0  # standard deviation of lightness below which a picture shows nothing
@@ -26,14 +26,6 @@ class Request:
     prompt: Prompt
     seed: int  # which of the images of this prompt
     noise: int  # what the generator's random numbers start from
-
-
-class PassingFailure(Exception):
-    """An image that could not be had now, and may be had in the next run."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
 
 
 Keep = Callable[[Request, Made | PassingFailure], None]

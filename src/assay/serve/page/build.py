@@ -11,12 +11,11 @@ import gradio as gr
 from gradio.processing_utils import save_file_to_cache
 
 from assay.config import ScoreTarget
-from assay.errors import AssayError
+from assay.errors import AssayError, Refusal
 from assay.progress import say
 from assay.reads import note_read
 from assay.serve.page import cards
 from assay.serve.page.corpus import ORDERS, Corpus, Query
-from assay.serve.refusal import Refusal
 
 if TYPE_CHECKING:
     from assay.serve.page.mount import Backend

@@ -19,8 +19,8 @@ from typing import Any
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from assay.errors import Refusal
 from assay.serve.rates import Rates
-from assay.serve.refusal import Refusal
 
 COOKIE = "assay_page"
 LIBRARY = "/gradio_api"

@@ -15,7 +15,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.responses import RedirectResponse, Response
 
-from assay.errors import AssayError, SettingsError
+from assay.errors import AssayError, Refusal, SettingsError
 from assay.scoring.explain import Explanation, explain
 from assay.scoring.predict import Prediction, Predictor
 from assay.serve.docs import PATHS
@@ -24,7 +24,6 @@ from assay.serve.models import Served
 from assay.serve.options import posts_shown
 from assay.serve.page.corpus import Corpus
 from assay.serve.page.doors import Doors, Uploads
-from assay.serve.refusal import Refusal
 from assay.serve.service import Service
 from assay.student.model import load_trained
 

@@ -1,4 +1,4 @@
-"""python -m assay.cli"""
+"""python -m assay"""
 
 from assay.cli import main
 
