@@ -15,9 +15,10 @@ from typing import Any
 import httpx2
 import torch
 
-from assay.config import ClassesTarget, ScoreTarget, Target
+from assay.config import ClassesTarget, ScoreTarget
 from assay.student.features import Extractor
 from assay.student.model import StudentModel, Trained
+from assay.targets import Target
 from tests.test_encoders import PACKAGED
 
 BIAS = ScoreTarget(kind="score", bands=[3.5, 6.5], band_names=["low", "moderate", "high"])

@@ -16,7 +16,9 @@ from tests.conftest import ROOT
 SRC = ROOT / "src" / "assay"
 LEVEL = {
     "errors": 0,
-    "config": 1,
+    "section": 1,
+    "targets": 1,
+    "config": 2,
     "progress": 1,
     "places": 1,
     "code": 1,
@@ -66,7 +68,7 @@ def test_imports_run_one_way(name: str) -> None:
     for other in imports(modules()[name]):
         assert LEVEL[other.split(".")[0]] <= LEVEL[top], f"{name} imports {other}"
     if top == "measure":
-        allowed = {"measure", "config", "errors"}
+        allowed = {"measure", "config", "targets", "section", "errors"}
         assert {other.split(".")[0] for other in imports(modules()[name])} <= allowed
 
 
@@ -125,6 +127,18 @@ def test_a_stage_depends_on_its_code_and_on_each_of_its_settings(stage: str) -> 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_is_wiring(stage: str) -> None:
     assert len((ROOT / "stages" / f"{stage}.py").read_text().splitlines()) <= 60
+
+
+def test_no_kind_of_target_is_asked_for_outside_its_own_files() -> None:
+    """What differs between kinds stands in `targets` and `student/outputs`; all else asks the contract."""
+    makes = {"teacher.brands": "LabelsTarget(kind=", "audit.perceived": "ClassesTarget(kind="}  # questions of their own
+    for name, path in modules().items():
+        if name.startswith(("targets", "student.outputs", "config")):
+            continue
+        text = path.read_text()
+        assert not re.search(r"target\.kind\s*(==|!=|in\b)|isinstance\([^)]*Target", text), name
+        used = re.findall(r"\b(?:[A-Z][a-z]+)(?<!Any)Target\b.*", re.sub(r"(?m)^from .*$", "", text))
+        assert all(one.startswith(makes.get(name, "nothing")) for one in used), name
 
 
 def test_files_stay_short() -> None:

@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
-from assay.config import Annotate, LabelsTarget, ScoreTarget, Target, Teacher
+from assay.config import Annotate, LabelsTarget, ScoreTarget, Teacher
 from assay.errors import AccountRefused, PassingFault, RowError
+from assay.targets import Target
 from assay.teacher import asking
 from assay.teacher.answers import AnswerStore
-from assay.teacher.distribution import evidence, from_evidence, from_typed, from_votes, score_label
+from assay.teacher.distribution import evidence, from_evidence, from_typed
 from assay.teacher.limits import Pace, backoff, seconds
 from assay.teacher.server import retry_after
 from tests.conftest import StubTeacher, completion, valid_answer
@@ -354,9 +355,9 @@ def test_votes(posts: Path, stub: StubTeacher) -> None:
 
 
 def test_majorities() -> None:
-    assert from_votes(["neutral", "positive", "neutral"], CLASSES).value == "neutral"
-    assert from_votes([["racist"], ["racist", "other"], []], LABELS).value == ["racist"]
-    assert from_votes([["racist"], ["racist", "other"], []], LABELS).distribution == pytest.approx([2 / 3, 0, 0, 1 / 3])
+    assert CLASSES.of_votes(["neutral", "positive", "neutral"]).value == "neutral"
+    assert LABELS.of_votes([["racist"], ["racist", "other"], []]).value == ["racist"]
+    assert LABELS.of_votes([["racist"], ["racist", "other"], []]).distribution == pytest.approx([2 / 3, 0, 0, 1 / 3])
 
 
 def test_typed_answers(posts: Path, stub: StubTeacher) -> None:
@@ -389,7 +390,7 @@ def test_typed_answers_of_each_target() -> None:
 
 def test_a_distribution_keeps_its_mean_on_any_range() -> None:
     target = ScoreTarget(kind="score", min=-1, max=1)
-    found = score_label({-0.33: 0.5, 0.87: 0.5}, target, "votes")
+    found = target.of_votes([-0.33, 0.87])
     assert found.distribution is not None
     assert len(found.distribution) == 3
     mean = sum(level * share for level, share in zip((-1, 0, 1), found.distribution, strict=True))

@@ -90,6 +90,10 @@ def test_a_script_reaches_what_its_imports_import(tmp_path: Path) -> None:
     }
 
 
+def test_who_imports_a_registry_reaches_all_that_it_finds() -> None:
+    assert {"assay.targets.ranks", "assay.student.outputs.ranks"} <= set(reached(ROOT / "stages" / "train.py"))
+
+
 def test_settings_and_what_only_says_things_do_not_count() -> None:
     found = reached(ROOT / "stages" / "split.py")
     assert "assay.splits" in found

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from assay.config import LabelsTarget, Target, Teacher
+from assay.config import LabelsTarget, Teacher
 from assay.errors import LastingFault, PassingFault, Refusal, RowError, Told
 from assay.serve.inputs import Asked, _from_json, packed
 from assay.serve.options import Options
+from assay.targets import Target
 from assay.teacher.reading import Reader, Reply
 from assay.teacher.rubric import Rubric
 from assay.teacher.structure import Way, unwrapped

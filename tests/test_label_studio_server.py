@@ -16,7 +16,8 @@ import httpx2
 import platformdirs
 import pytest
 
-from assay.config import ClassesTarget, LabelsTarget, ScoreTarget, Target
+from assay.config import ClassesTarget, LabelsTarget, ScoreTarget
+from assay.targets import Target
 from assay.teacher.label_export import read_export
 from assay.teacher.label_studio import export
 from assay.teacher.questions import Asker

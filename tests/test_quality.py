@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from assay.config import LabelsTarget, Target
+from assay.config import LabelsTarget
 from assay.errors import CorpusError, DataError
 from assay.measure.agreement import agreement, alpha, icc
 from assay.measure.ceiling import noise_ceiling
+from assay.targets import Target
 from assay.teacher.annotate import annotate
 from assay.teacher.label_export import read_export
 from assay.teacher.label_studio import config_xml, export
-from assay.teacher.quality import joint_value, read_humans, write_humans
+from assay.teacher.quality import read_humans, write_humans
 from assay.teacher.questions import Asker
 from assay.teacher.rubric import Rubric
 from tests.conftest import StubTeacher, completion, picture, valid_answer
@@ -315,10 +316,10 @@ def test_posts_for_people_are_masked_and_hide_the_teacher(tmp_path: Path) -> Non
 
 
 def test_people_together() -> None:
-    assert joint_value([2.0, 5.0], SCORE) == 3.5
-    assert joint_value(["negative", "neutral", "negative"], CLASSES) == "negative"
-    assert joint_value(["negative", "neutral"], CLASSES) == "neutral"  # the first of the target
-    assert joint_value([["racist"], ["racist", "sexist"], []], LABELS) == ["racist"]
+    assert SCORE.joint([2.0, 5.0]) == 3.5
+    assert CLASSES.joint(["negative", "neutral", "negative"]) == "negative"
+    assert CLASSES.joint(["negative", "neutral"]) == "neutral"  # the first of the target
+    assert LABELS.joint([["racist"], ["racist", "sexist"], []]) == ["racist"]
 
 
 def test_seeding_brings_back_every_answer(posts: Path, stub: StubTeacher, tmp_path: Path) -> None:

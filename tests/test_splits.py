@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from assay.config import ClassesTarget, LabelsTarget, ScoreTarget, Split
 from assay.errors import DataError
-from assay.splits import NAMES, assign, find_leaks, groups, leak_figures, near_images, split, strata_of
+from assay.splits import NAMES, assign, find_leaks, groups, leak_figures, near_images, split
 from assay.text import shingles, signature, similarity
 
 CLASSES = ClassesTarget(kind="classes", names=["a", "b"])
@@ -191,4 +191,4 @@ def test_official_splits_can_be_mapped_or_ignored() -> None:
 def test_labels_are_stratified_by_the_rarest_one() -> None:
     target = LabelsTarget(kind="labels", names=["often", "rare"])
     values = [["often"], ["often", "rare"], [], ["often"]]
-    assert strata_of(values, target).tolist() == [0, 1, -1, 0]
+    assert target.strata(target.encode(values)).tolist() == [0, 1, -1, 0]

@@ -18,11 +18,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from assay.config import Annotate, ClassesTarget, LabelsTarget, ScoreTarget, Target, Teacher
+from assay.config import Annotate, ClassesTarget, LabelsTarget, ScoreTarget, Teacher
 from assay.errors import AccountRefused, DataError, RowError, RubricError, SettingsError, TooManyFailures
 from assay.posts import write_table
 from assay.sampling import sample_schema
 from assay.store import process_start
+from assay.targets import Target
 from assay.teacher.annotate import annotate
 from assay.teacher.answers import Answer, AnswerStore
 from assay.teacher.demo import complete

@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parent
+REGISTRIES = ("assay.targets", "assay.student.outputs")  # packages that import all of their modules, by their names
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 # Settings arrive by the files of stages/settings.py. The others say things, measure the machine or tell where things
 # are; they decide no result.
@@ -76,6 +77,9 @@ def imports(path: Path, root: Path = ROOT) -> tuple[str, ...]:
         elif isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         found += [name for name in names if name in known and name != root.name]  # its own imports are lazy
+    for package in REGISTRIES:
+        if package in found:
+            found += [name for name in known if name.startswith(f"{package}.")]
     return tuple(dict.fromkeys([*found, *(name.rpartition(".")[0] for name in found if name.count(".") > 1)]))
 
 

@@ -8,7 +8,7 @@ least `text_similarity`).
 from __future__ import annotations
 
 import warnings
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Hashable, Iterator, Sequence
 from itertools import combinations, pairwise
 from typing import Any
@@ -17,9 +17,10 @@ import numpy as np
 import pyarrow as pa
 from sklearn.model_selection import StratifiedGroupKFold
 
-from assay.config import Split, Target
+from assay.config import Split
 from assay.errors import DataError
 from assay.progress import say
+from assay.targets import Target
 from assay.text import PERMUTATIONS, shingles, similarity
 
 NAMES = ("train", "val", "calibration", "test")
@@ -179,22 +180,6 @@ def grouped_folds(strata: np.ndarray, group: np.ndarray, folds: int, seed: int) 
     return result
 
 
-def strata_of(values: Sequence[Any], target: Target) -> np.ndarray:
-    """What a split is stratified by: the class, a score's band (quintile where there are no bands), the rarest label.
-
-    A post with several labels counts for the one that fewest posts have, one with none for a stratum of its own.
-    """
-    if target.kind == "labels":
-        counts = Counter(name for value in values for name in value)
-        rarest = [min(value, key=lambda name: (counts[name], name), default=None) for value in values]
-        return np.array([-1 if name is None else target.names.index(name) for name in rarest])
-    if target.kind == "classes":
-        return np.array([target.names.index(value) for value in values])
-    scores = np.asarray(values, dtype=float)
-    edges = target.bands or np.unique(np.quantile(scores, [0.2, 0.4, 0.6, 0.8]))
-    return np.asarray(np.digitize(scores, edges))
-
-
 def official(posts: Sequence[dict[str, Any]], settings: Split) -> np.ndarray | None:
     """The split of each post by the corpus' own (empty where params leave its name out); None where it has none."""
     if settings.official is None or not any(post["split"] for post in posts):
@@ -232,8 +217,12 @@ def split(
     posts = [post for post in sample if post["post_id"] in value]
     if not posts:
         raise DataError("no labelled posts to split; see the reasons in the labels table")
+    return split_by(posts, target.strata(target.numbers([value[post["post_id"]] for post in posts])), settings)
+
+
+def split_by(posts: list[dict[str, Any]], strata: np.ndarray, settings: Split) -> pa.Table:
+    """The split table of posts, spread evenly over their strata [n]."""
     group = groups(posts, settings)
-    strata = strata_of([value[post["post_id"]] for post in posts], target)
     given = official(posts, settings)
     if given is None:
         names = assign(strata, group, settings)

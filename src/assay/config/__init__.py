@@ -43,12 +43,6 @@ from assay.config.students import (
     Student,
     TextBranch,
 )
-from assay.config.targets import (
-    ClassesTarget,
-    LabelsTarget,
-    ScoreTarget,
-    Target,
-)
 from assay.config.tasks import (
     DESIGNS_WITH_FEATURES,
     Asymmetric,
@@ -60,6 +54,9 @@ from assay.config.tasks import (
     Task,
     Train,
 )
+from assay.targets.classes import ClassesTarget
+from assay.targets.labels import LabelsTarget
+from assay.targets.score import ScoreTarget
 
 __all__ = [
     "ALL_MASKED",
@@ -106,7 +103,6 @@ __all__ = [
     "Statistics",
     "Student",
     "TableCorpus",
-    "Target",
     "Task",
     "Teacher",
     "Template",

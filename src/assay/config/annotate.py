@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from assay.config.base import Positive, Section, Share
+from assay.section import Positive, Section, Share
 
 Price = Annotated[float, Field(ge=0)]
 Masked = Literal["email", "phone", "handle", "url"]

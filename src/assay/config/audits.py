@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from assay.config.annotate import Annotate, check_headers
-from assay.config.base import Positive, Section, Share, check_known
 from assay.config.students import ImageBranch, TextBranch
+from assay.section import Positive, Section, Share, check_known
 
 PLACES = {"who", "activity"}
 

@@ -10,12 +10,12 @@ import yaml
 from pydantic import ValidationError, model_validator
 
 from assay.config.audits import Audit, DrawnSource, Generator
-from assay.config.base import Section, check_known
 from assay.config.corpora import AnyCorpus, Demo
 from assay.config.messages import one_line
 from assay.config.students import Student
 from assay.config.tasks import DESIGNS_WITH_FEATURES, Task
 from assay.errors import SettingsError
+from assay.section import Section, check_known
 
 ASKED_ALIKE = (
     ("", "corpus"),

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from assay.config.base import Positive, Section
+from assay.section import Positive, Section
 
 Rate = Annotated[float, Field(ge=0, lt=1)]
 

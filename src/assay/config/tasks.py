@@ -7,8 +7,9 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from assay.config.annotate import Annotate
-from assay.config.base import Positive, Section, Share
-from assay.config.targets import Target
+from assay.config.losses import known_losses
+from assay.section import Positive, Section, Share
+from assay.targets import AnyTarget
 
 DESIGNS_WITH_FEATURES = ("diverse", "active")
 
@@ -78,17 +79,6 @@ class Asymmetric(Section):
     gamma_pos: Annotated[float, Field(ge=0)] = 0.0
     gamma_neg: Annotated[float, Field(ge=0)] = 4.0
     clip: Annotated[float, Field(ge=0, lt=1)] = 0.05
-
-
-SCORE_METRICS = ("mae", "rmse", "r2", "spearman")
-CLASS_METRICS = ("accuracy", "f1_macro", "f1_weighted", "auroc")
-LABEL_METRICS = ("f1_macro", "f1_micro", "auroc_macro", "average_precision")
-METRICS = {"score": SCORE_METRICS, "classes": CLASS_METRICS, "labels": LABEL_METRICS}
-LOSSES = {
-    "score": ("auto", "mse", "huber", "ordinal"),
-    "classes": ("auto", "cross_entropy", "focal"),
-    "labels": ("auto", "bce", "focal", "asymmetric"),
-}
 
 
 class Train(Section):
@@ -165,7 +155,7 @@ class Task(Section):
 
     corpus: str
     student: str
-    target: Target
+    target: AnyTarget
     sample: Sample
     annotate: Annotate
     split: Split
@@ -176,9 +166,9 @@ class Task(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        kind = self.target.kind
-        for name, allowed in (("metric", ("loss", *METRICS[kind])), ("loss", LOSSES[kind])):
-            value = getattr(self.train, name)
-            if value not in allowed:
+        kind, train = self.target.kind, self.train
+        stops = ("loss", *(metric.name for metric in self.target.metrics if metric.stops))
+        for name, value, allowed in (("metric", train.metric, stops), ("loss", train.loss, known_losses(kind))):
+            if allowed and value not in allowed:
                 raise ValueError(f"train.{name} {value} does not fit target kind {kind}; allowed: {', '.join(allowed)}")
         return self

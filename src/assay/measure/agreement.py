@@ -10,33 +10,24 @@ import krippendorff
 import numpy as np
 from sklearn.metrics import cohen_kappa_score
 
-from assay.config import LabelsTarget, ScoreTarget, Target
+from assay.targets import NAMES, NUMBER, Target, Value
 
 RESAMPLES = 500
-Value = float | str | list[str]
 
 
 def agreement(first: Sequence[Value], second: Sequence[Value], target: Target, *, seed: int = 1) -> dict[str, Any]:
     """Agreement of two ratings a post, with 95 % intervals; `posts` is how many there are.
 
     Scores: Krippendorff's alpha (interval), ICC(2,1) for absolute agreement, mean absolute difference and
-    mean difference (second - first). Classes: alpha (nominal), Cohen's kappa, share of equal answers. Labels:
+    mean difference (second - first). Classes: alpha (nominal; ordinal for ranks), Cohen's kappa (quadratic weights
+    for ranks), share of equal answers. Labels:
     alpha (nominal) averaged over the labels that occur, share of equal label sets.
     """
     if len(first) < 2:
         return {"posts": len(first)}
-    a, b = numbers(first, target), numbers(second, target)
+    a, b = target.numbers(first), target.numbers(second)
     found = {name: interval(measure, [a, b], seed) for name, measure in _measures(target).items()}
     return {"posts": len(first), **found}
-
-
-def numbers(values: Sequence[Value], target: Target) -> np.ndarray:
-    """Values as numbers: scores [n], class numbers [n], or 0 and 1 [n, labels]."""
-    if isinstance(target, ScoreTarget):
-        return np.array(values, dtype=float)
-    if isinstance(target, LabelsTarget):
-        return np.array([[float(name in value) for name in target.names] for value in values])  # type: ignore[operator]
-    return np.array([target.names.index(str(value)) for value in values], dtype=float)
 
 
 def interval(measure: Callable[..., float], columns: Sequence[np.ndarray], seed: int) -> dict[str, float | None]:
@@ -75,26 +66,27 @@ def icc(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _measures(target: Target) -> dict[str, Callable[[np.ndarray, np.ndarray], float]]:
-    if isinstance(target, ScoreTarget):
+    level = target.agreement_level
+    if target.shape == NUMBER:
         return {
-            "alpha": lambda a, b: alpha(np.stack([a, b]), "interval"),
+            "alpha": lambda a, b: alpha(np.stack([a, b]), level),
             "icc": icc,
             "mean_absolute_difference": lambda a, b: float(np.abs(a - b).mean()),
             "mean_difference": lambda a, b: float((b - a).mean()),
         }
-    if isinstance(target, LabelsTarget):
+    if target.shape == NAMES:
         return {"alpha": _label_alpha, "equal": lambda a, b: float((a == b).all(1).mean())}
     return {
-        "alpha": lambda a, b: alpha(np.stack([a, b]), "nominal"),
-        "kappa": _kappa,
+        "alpha": lambda a, b: alpha(np.stack([a, b]), level),
+        "kappa": lambda a, b: _kappa(a, b, "quadratic" if level == "ordinal" else None),
         "equal": lambda a, b: float((a == b).mean()),
     }
 
 
-def _kappa(a: np.ndarray, b: np.ndarray) -> float:
+def _kappa(a: np.ndarray, b: np.ndarray, weights: str | None) -> float:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return float(cohen_kappa_score(a, b))
+        return float(cohen_kappa_score(a, b, weights=weights))
 
 
 def _label_alpha(a: np.ndarray, b: np.ndarray) -> float:

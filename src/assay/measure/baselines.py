@@ -15,7 +15,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import StandardScaler
 
-from assay.config import ClassesTarget, LabelsTarget, ScoreTarget, Target
+from assay.targets import NAME, NAMES, Target
 
 PROBES = ("text", "image", "both")
 PROBE_C = (0.0003, 0.001, 0.003, 0.01, 0.1)
@@ -46,7 +46,7 @@ class Learning(NamedTuple):
 
 def predict_all(data: Learning, test: Inputs, target: Target) -> dict[str, np.ndarray]:
     """Predictions of every baseline that can be made on the test posts: scores [n], probabilities [n, K] or [n, L]."""
-    found = {"constant": constant(data.train_y, data.train_weights, len(test.words), target)}
+    found = {"constant": target.constant(data.train_y, data.train_weights, len(test.words))}
     views: dict[str, Callable[[Inputs], np.ndarray]] = {
         "text": lambda i: i.text,
         "image": lambda i: i.image,
@@ -63,18 +63,6 @@ def predict_all(data: Learning, test: Inputs, target: Target) -> dict[str, np.nd
     return found
 
 
-def constant(y: np.ndarray, weights: np.ndarray, n: int, target: Target) -> np.ndarray:
-    """The weighted median of the training scores, or the weighted shares of classes (the majority wins) or labels."""
-    if isinstance(target, LabelsTarget):
-        return np.tile(weights @ y / weights.sum(), (n, 1))
-    if isinstance(target, ClassesTarget):
-        shares = np.bincount(y, weights=weights, minlength=len(target.names))
-        return np.tile(shares / shares.sum(), (n, 1))
-    order = np.argsort(y, kind="stable")
-    along = np.cumsum(weights[order])
-    return np.full(n, float(y[order][np.searchsorted(along, along[-1] / 2)]))
-
-
 def _tfidf(data: Learning, test: Inputs, target: Target) -> np.ndarray:
     vectorizers = [
         TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=2, strip_accents="unicode"),
@@ -88,7 +76,7 @@ def _tfidf(data: Learning, test: Inputs, target: Target) -> np.ndarray:
             continue
         columns.append([vectorizer.transform(part.words) for part in (data.train, data.val, test)])
     if not columns:
-        return constant(data.train_y, data.train_weights, len(test.words), target)
+        return target.constant(data.train_y, data.train_weights, len(test.words))
     parts = [sparse.hstack(group).tocsr() for group in zip(*columns, strict=True)]
     return _linear(parts, data, target, TFIDF_C)
 
@@ -96,14 +84,14 @@ def _tfidf(data: Learning, test: Inputs, target: Target) -> np.ndarray:
 def _linear(parts: Sequence[Any], data: Learning, target: Target, strengths: Sequence[float]) -> np.ndarray:
     """Ridge or logistic regression (one a label), its strength chosen by the loss on val."""
     train, val, test = parts
-    if isinstance(target, LabelsTarget):  # one model a label, each with a strength of its own
+    if target.shape == NAMES:  # one model a label, each with a strength of its own
         columns = [
             _best(train, val, test, data.train_y[:, k].astype(int), data.val_y[:, k].astype(int), 2, strengths)[:, 1]
-            for k in range(len(target.names))
+            for k in range(data.train_y.shape[1])
         ]
         return np.stack(columns, axis=1)
-    if isinstance(target, ClassesTarget):
-        return _best(train, val, test, data.train_y, data.val_y, len(target.names), strengths)
+    if target.shape == NAME:
+        return _best(train, val, test, data.train_y, data.val_y, len(target.groups), strengths)
     return _best_ridge(train, val, test, data, target, strengths)
 
 
@@ -123,17 +111,17 @@ def _best(
 
 
 def _best_ridge(
-    train: Any, val: Any, test: Any, data: Learning, target: ScoreTarget, strengths: Sequence[float]
+    train: Any, val: Any, test: Any, data: Learning, target: Target, strengths: Sequence[float]
 ) -> np.ndarray:
     best: tuple[float, np.ndarray] | None = None
     for strength in strengths:
         model = Ridge(alpha=1 / strength).fit(train, data.train_y)
-        loss = float(np.mean(np.abs(np.clip(model.predict(val), target.min, target.max) - data.val_y)))
+        loss = float(np.mean(np.abs(np.clip(model.predict(val), *target.bounds) - data.val_y)))
         if best is None or loss < best[0]:
             best = loss, model.predict(test)
     if best is None:
         raise ValueError("no strengths given")
-    return np.asarray(np.clip(best[1], target.min, target.max))
+    return np.asarray(np.clip(best[1], *target.bounds))
 
 
 class _Classifier:

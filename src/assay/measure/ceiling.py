@@ -7,11 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from assay.config import ClassesTarget, Target
 from assay.measure import metrics
-from assay.measure.agreement import Value, numbers
-
-RANKING = ("auroc", "auroc_macro", "average_precision")  # a plain answer has no ranking
+from assay.targets import Target, Value
 
 
 def noise_ceiling(
@@ -22,9 +19,8 @@ def noise_ceiling(
     A student that learnt from the first answers can hardly do better than the teacher itself. 95 % bootstrap
     intervals over posts; `weights` are inverse inclusion probabilities.
     """
-    y, p = numbers(first, target), numbers(second, target)
-    if isinstance(target, ClassesTarget):
-        y, p = y.astype(int), np.eye(len(target.names))[p.astype(int)]
+    y, p = target.numbers(first), target.as_predicted(target.numbers(second))
+    ranking = {metric.name for metric in target.metrics if metric.ranking}  # which a plain answer has not
     draws = metrics.replicate_weights(weights, np.arange(len(weights)))
     found = {name: metrics.interval(v).rounded() for name, v in metrics.bootstrap(y, p, draws, target).items()}
-    return {"posts": len(y), **{name: figure for name, figure in found.items() if name not in RANKING}}
+    return {"posts": len(y), **{name: figure for name, figure in found.items() if name not in ranking}}

@@ -17,8 +17,8 @@ import numpy as np
 import pyarrow as pa
 from scipy.stats import t as student_t
 
-from assay.config import ScoreTarget, Target
 from assay.measure.metrics import Figure
+from assay.targets import Target
 
 LEARNT, HELD_OUT = 1, 2
 LEAST_GROUPS = 8  # held-out leakage groups below which there is no interval
@@ -62,10 +62,10 @@ class Corrected:
     def __init__(self, values: list[Any], labels: Labels, target: Target) -> None:
         self.labels, self.target = labels, target
         self.scored = np.array([value is not None for value in values], dtype=bool)
-        self.names = ["mean"] if isinstance(target, ScoreTarget) else list(target.names)
-        self.low, self.high = (target.min, target.max) if isinstance(target, ScoreTarget) else (0.0, 1.0)
-        self.predicted = {name: self._column(values, name) for name in self.names}
-        self.truth = {name: self._column(labels.values, name) for name in self.names}
+        self.names = target.estimands
+        self.low, self.high = target.bounds
+        self.predicted = {name: target.observed(values, name) for name in self.names}
+        self.truth = {name: target.observed(labels.values, name) for name in self.names}
         self.tuned = {name: self._tuned(name) for name in self.names}
 
     def __call__(self, rows: np.ndarray, name: str, *, labels_only: bool = False) -> Figure:
@@ -85,7 +85,7 @@ class Corrected:
         shift = float(weight @ error)
         sums = np.bincount(groups, weight * (error - shift), count)
         variance = count / (count - 1) * float(sums @ sums)
-        if not isinstance(self.target, ScoreTarget):  # one more post wrong each way (Agresti and Coull, 1998)
+        if self.target.are_shares:  # one more post wrong each way (Agresti and Coull, 1998)
             variance += 2 / (1 / float(weight @ weight) + 2) ** 2
         share = learnt.sum() / of.sum()
         known = float(self.truth[name][learnt].mean()) if learnt.any() else 0.0
@@ -98,13 +98,6 @@ class Corrected:
     def held_out(self, rows: np.ndarray) -> int:
         """How many held-out labels stand behind figures over posts `rows`."""
         return int((rows & self.scored & (self.labels.role == HELD_OUT)).sum())
-
-    def _column(self, values: list[Any], name: str) -> np.ndarray:
-        """A score, or 1 and 0 for whether a post is of a class or label; nan where there is nothing."""
-        if isinstance(self.target, ScoreTarget):
-            return np.array([np.nan if value is None else value for value in values], dtype=float)
-        sets = ([value] if isinstance(value, str) else value for value in values)
-        return np.array([np.nan if one is None else name in one for one in sets], dtype=float)
 
     def _tuned(self, name: str) -> float:
         """How far predictions are trusted, 0 to 1: the weight that makes held-out errors smallest, over the corpus."""

@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from assay.config import ClassesTarget, LabelsTarget, ScoreTarget, Target
 from assay.measure import metrics
 from assay.measure.baselines import PROBES
 from assay.measure.calibrate import expected_calibration_error
-from assay.measure.labels import counts, decide, per_label
 from assay.measure.slices import by_slice
+from assay.targets import Target
 
 
 @dataclass
@@ -43,29 +42,29 @@ def evaluate(
     others = {
         name: metrics.bootstrap(test.y, p, w, target, test.thresholds.get(name)) for name, p in test.baselines.items()
     }
-    main = metrics.headline(target)
     found: dict[str, Any] = {
         "n": len(test.y),
         "groups": len(np.unique(test.group)),
         **{name: metrics.interval(values).rounded() for name, values in student.items()},
-        "gap": _best_gap(student, others, main, list(others)),
-        "gap_probe": _best_gap(student, others, main, [name for name in PROBES if name in others]),
+        "gap": _best_gap(student, others, target, list(others)),
+        "gap_probe": _best_gap(student, others, target, [name for name in PROBES if name in others]),
         "gaps": {
-            name: {m: metrics.gap(student[m], values[m], m).rounded() for m in student}
+            name: {m: metrics.gap(student[m], values[m], higher=target.is_higher_better(m)).rounded() for m in student}
             for name, values in others.items()
         },
         "baselines": {
             name: {k: metrics.interval(v).rounded() for k, v in values.items()} for name, values in others.items()
         },
     }
-    if not isinstance(target, ScoreTarget):
-        found["classes"] = _per_name(test, target, w)
+    by_name = target.per_name(test.y, test.student, w, test.thresholds.get("student"))
+    if by_name:
+        found["classes"] = {name: _rounded(figures) for name, figures in by_name.items()}
         found["ece"] = {
             "before": None if test.uncalibrated is None else _ece(test, test.uncalibrated),
             "after": _ece(test, test.student),
         }
-    if isinstance(target, ClassesTarget):
-        found["confusion"] = _confusion_shares(test, target)
+    if confusion := target.confusion(test.y, test.student, test.weights):
+        found["confusion"] = confusion
     if test.seeds:
         found["seeds"] = _over_seeds(test, target)
     if test.slices:
@@ -93,40 +92,20 @@ def _over_seeds(test: Judged, target: Target) -> dict[str, Any]:
     return {"seeds": list(test.seeds), **spread}
 
 
-def _best_gap(student: dict[str, np.ndarray], others: dict[str, Any], main: str, among: list[str]) -> dict[str, Any]:
+def _best_gap(
+    student: dict[str, np.ndarray], others: dict[str, Any], target: Target, among: list[str]
+) -> dict[str, Any]:
     """The paired difference to the best of some baselines, and which one that is."""
     if not among:
         return {"value": None, "low": None, "high": None, "against": None}
-    sign = 1 if main in metrics.HIGHER_IS_BETTER else -1
+    main, higher = target.headline, target.is_higher_better(target.headline)
+    sign = 1 if higher else -1
     best = max(among, key=lambda name: sign * others[name][main][0])
-    return {**metrics.gap(student[main], others[best][main], main).rounded(), "against": best}
+    return {**metrics.gap(student[main], others[best][main], higher=higher).rounded(), "against": best}
 
 
-def _per_name(test: Judged, target: ClassesTarget | LabelsTarget, w: np.ndarray) -> dict[str, Any]:
-    """Figures of each class or label."""
-    if isinstance(target, LabelsTarget):
-        at = test.thresholds.get("student")
-        found, truth = per_label(test.y, test.student, w, at), test.y > 0.5
-        half = counts(test.y, decide(test.student, None), w)["f1"]
-        names: tuple[str, ...] = ("precision", "recall", "f1", "auroc", "average_precision")
-    else:
-        found, truth = metrics.per_class(test.y, test.student, w), np.eye(len(target.names))[test.y] > 0.5
-        names = ("precision", "recall", "f1", "auroc")
-    rows: dict[str, Any] = {}
-    for k, name in enumerate(target.names):
-        rows[name] = {"n": int(truth[:, k].sum())}
-        rows[name] |= {m: metrics.interval(found[m][:, k]).rounded() for m in names}
-        if isinstance(target, LabelsTarget):
-            rows[name]["f1_at_half"] = metrics.interval(half[:, k]).rounded()
-            rows[name]["threshold"] = 0.5 if at is None else round(float(at[k]), 2)
-    return rows
-
-
-def _confusion_shares(test: Judged, target: ClassesTarget) -> dict[str, dict[str, float]]:
-    """Of the posts that truly are of a class (rows), the weighted share predicted as each class."""
-    table = metrics.confusion(test.y, test.student.argmax(1), test.weights, len(target.names))
-    shares = table / np.maximum(table.sum(1, keepdims=True), 1e-12)
+def _rounded(figures: dict[str, Any]) -> dict[str, Any]:
+    """Figures of one name: arrays of replicates become a figure with its interval, plain numbers stay."""
     return {
-        truth: {said: round(float(share), 4) for said, share in zip(target.names, row, strict=True)}
-        for truth, row in zip(target.names, shares, strict=True)
+        name: metrics.interval(one).rounded() if isinstance(one, np.ndarray) else one for name, one in figures.items()
     }

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from assay.config import ScoreTarget, Target
-from assay.measure.findings import names_of
+from assay.targets import Target
 
 CHANNELS = ("red", "green", "blue")  # 0 to 255
 FIGURES = (*CHANNELS, "red_to_blue", "brightness", "saturation")  # of the column `colours` of posts and samples
@@ -36,24 +35,18 @@ def colour_table(
     weight = np.ones(len(values)) if weights is None else np.asarray(weights, dtype=float)
     known = [i for i, one in enumerate(colours) if one is not None]
     groups: dict[tuple[str, str], list[int]] = defaultdict(list)
-    kind = "band" if isinstance(target, ScoreTarget) else "class" if target.kind == "classes" else "label"
-    names = target.names_of_bands() if isinstance(target, ScoreTarget) else target.names
     for i in known:
         groups["all", "all"].append(i)
         for brand in brands[i]:
             groups["brand", brand].append(i)
-        for name in _said(values[i], target):
-            groups[kind, name].append(i)
-    order = [("all", "all"), *sorted(key for key in groups if key[0] == "brand"), *((kind, name) for name in names)]
+        for name in target.groups_of(values[i]):
+            groups[target.group, name].append(i)
+    order = [
+        ("all", "all"),
+        *sorted(key for key in groups if key[0] == "brand"),
+        *((target.group, name) for name in target.groups),
+    ]
     return [_row(key, groups[key], colours, weight, min_posts, source) for key in order]
-
-
-def _said(value: Any, target: Target) -> list[str]:
-    if value is None:
-        return []
-    if isinstance(target, ScoreTarget):
-        return [target.names_of_bands()[int(np.digitize(float(value), target.bands))]]
-    return names_of(value)
 
 
 def _row(

@@ -38,7 +38,7 @@ def svg(figure: Figure) -> str:
     return found[found.index("<svg") :]
 
 
-def distribution(bars: Sequence[tuple[str, int]], *, title: str, edges: Sequence[str] = ()) -> str:
+def distribution(bars: Sequence[tuple[str, int]], *, title: str, edges: Sequence[float] = ()) -> str:
     """Counts of scored posts by score bin or class; `edges` are bins at which a band begins."""
     figure, axis = plt.subplots(figsize=(6.4, 2.8))
     names, counts = [name for name, _ in bars], [count for _, count in bars]
@@ -53,7 +53,7 @@ def distribution(bars: Sequence[tuple[str, int]], *, title: str, edges: Sequence
     step = 2 if len(bars) > 8 else 1
     axis.set_xticks(range(0, len(bars), step), names[::step])
     for edge in edges:
-        axis.axvline(float(edge), color=WARM, linewidth=1, linestyle="--")
+        axis.axvline(edge, color=WARM, linewidth=1, linestyle="--")
     axis.set_ylabel("posts")
     axis.set_title(title, loc="left")
     return svg(figure)

@@ -12,13 +12,13 @@ import jinja2
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from assay.config import ScoreTarget, Target, Task
+from assay.config import Task
 from assay.measure import plots
 from assay.measure.corrected import LEAST_GROUPS, Corrected, align
 from assay.measure.csvfile import read_csv, write_csv
-from assay.measure.findings import BINS, brand_table, findings, histogram
-from assay.measure.metrics import HIGHER_IS_BETTER, headline
+from assay.measure.findings import brand_table, findings
 from assay.measure.palette import colours_of_task
+from assay.targets import NUMBER, Target
 
 AGAIN = "teacher asked again"  # how well its second answers predict the first
 UNKNOWN = {"value": None, "low": None, "high": None}
@@ -74,7 +74,7 @@ def report(
         colours=colours,
         rates=success_rates(labels, predictions),
         evaluated=evaluated,
-        headline=headline(task.target),
+        headline=task.target.headline,
         figures=_figures(evaluated),
         pictures=_pictures(task, values, evaluated, metrics),
         worst=_worst(metrics / "errors.parquet", sample, task.report.worst),
@@ -123,20 +123,18 @@ def _figures(evaluated: dict[str, Any]) -> list[tuple[str, dict[str, dict[str, A
 
 
 def _pictures(task: Task, values: list[Any], evaluated: dict[str, Any], metrics: Path) -> dict[str, str]:
-    target, main = task.target, headline(task.target)
-    edges: list[str] = []
-    if isinstance(target, ScoreTarget):
-        edges = [str((edge - target.min) / (target.max - target.min) * BINS) for edge in target.bands]
+    target, main = task.target, task.target.headline
+    bars = target.histogram([value for value in values if value is not None])
     figures = dict(_figures(evaluated))[main]
     live = metrics / "train" / "plots" / "metrics"
     return {
-        "distribution": plots.distribution(histogram(values, target), title="Predictions over the corpus", edges=edges),
+        "distribution": plots.distribution(bars, title="Predictions over the corpus", edges=target.edges),
         "comparison": plots.comparison(
-            figures, title=f"{main}: student and baselines, 95 % intervals", higher_is_better=main in HIGHER_IS_BETTER
+            figures,
+            title=f"{main}: student and baselines, 95 % intervals",
+            higher_is_better=target.is_higher_better(main),
         ),
-        "against": plots.against_teacher(
-            read_csv(metrics / "plots" / "predicted.csv"), scores=isinstance(target, ScoreTarget)
-        ),
+        "against": plots.against_teacher(read_csv(metrics / "plots" / "predicted.csv"), scores=target.shape == NUMBER),
         "calibration": plots.calibration(read_csv(metrics / "plots" / "calibration.csv")),
         "curves": plots.curves(_curve(live / "train_loss.tsv"), _curve(live / "val_loss.tsv")),
     }

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from fairlearn.metrics import MetricFrame
 
-from assay.config import Target
 from assay.measure import metrics
+from assay.targets import Target
 
 if TYPE_CHECKING:
     from assay.measure.evaluate import Judged
@@ -23,14 +23,13 @@ def by_slice(test: Judged, target: Target, w: np.ndarray, *, smallest: int) -> d
     `w` holds weights and bootstrap replicates [1 + B, n]. A post with several values (brands) counts
     for each. `worst` names the slice whose figure is worst of all, among those whose interval is known.
     """
-    main = metrics.headline(target)
+    main = target.headline
     found: dict[str, Any] = {"figure": main, "by": {}}
     thresholds = test.thresholds.get("student")
-    metric = metrics.metrics_of(target, thresholds)
 
     def figure(rows: Any, _: Any) -> metrics.Figure:
         at = np.asarray(rows)
-        return metrics.interval(metric(test.y[at], test.student[at], w[:, at])[main])
+        return metrics.interval(target.figures(test.y[at], test.student[at], w[:, at], thresholds)[main])
 
     for column, values in test.slices.items():
         pairs = [(i, name) for i, value in enumerate(values) for name in _names(value)]
@@ -49,7 +48,7 @@ def by_slice(test: Judged, target: Target, w: np.ndarray, *, smallest: int) -> d
         by = frame.by_group["figure"]
         found["by"][column] = {str(name): {"n": int(counts[name]), **by[name].rounded()} for name in sorted(shown)}
         found["by"][column] |= {"(too few)": {"n": int(n)}} if (n := counts[counts < smallest].sum()) else {}
-    found["worst"] = _worst(found["by"], main)
+    found["worst"] = _worst(found["by"], higher=target.is_higher_better(main))
     return found
 
 
@@ -59,8 +58,8 @@ def _names(value: Any) -> list[str]:
     return [UNKNOWN if value is None or value == "" else str(value)]
 
 
-def _worst(by: dict[str, Any], main: str) -> dict[str, Any] | None:
-    sign = 1 if main in metrics.HIGHER_IS_BETTER else -1
+def _worst(by: dict[str, Any], *, higher: bool) -> dict[str, Any] | None:
+    sign = 1 if higher else -1
     known = [
         {"column": column, "slice": name, **figures}
         for column, rows in by.items()

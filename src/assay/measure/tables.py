@@ -1,4 +1,4 @@
-"""The rows of the plot files, and the error of each test post."""
+"""The rows of the plot files."""
 
 from __future__ import annotations
 
@@ -6,44 +6,19 @@ from typing import Any
 
 import numpy as np
 
-from assay.config import ClassesTarget, LabelsTarget, ScoreTarget, Target
 from assay.measure.evaluate import Judged
-from assay.measure.labels import decide
-
-
-def errors(test: Judged, target: Target) -> np.ndarray:
-    """Each post's error: |difference| of scores, mean |difference| of labels, 1 - the true class' probability."""
-    if isinstance(target, LabelsTarget):
-        return np.asarray(np.abs(test.student - test.y).mean(1))
-    if isinstance(target, ClassesTarget):
-        return np.asarray(1 - test.student[np.arange(len(test.y)), test.y])
-    return np.asarray(np.abs(test.student - test.y))
+from assay.targets import Target
 
 
 def plot_tables(test: Judged, target: Target) -> dict[str, list[dict[str, Any]]]:
     """The rows of the plot files: predicted, errors, calibration, confusion; the same four for all targets."""
+    y, p, at = test.y, test.student, test.thresholds.get("student")
     return {
-        "predicted": _predicted(test, target),
-        "errors": _histogram(errors(test, target), test.weights, _error_edges(target)),
-        "calibration": _calibration(test, target),
-        "confusion": _confusion(test, target),
+        "predicted": [{"teacher": truth, "student": round(said, 4)} for truth, said in target.pairs(y, p)],
+        "errors": _histogram(target.errors(y, p), test.weights, np.linspace(0, target.largest_error, 21)),
+        "calibration": _calibration(*target.calibration(y, p, test.weights)),
+        "confusion": [{"actual": actual, "predicted": said} for actual, said in target.crossed(y, p, at)],
     }
-
-
-def _predicted(test: Judged, target: Target) -> list[dict[str, Any]]:
-    if isinstance(target, LabelsTarget):  # a row for each label that holds
-        return [
-            {"teacher": target.names[k], "student": round(float(test.student[i, k]), 4)}
-            for i, k in np.argwhere(test.y > 0.5)
-        ]
-    if isinstance(target, ClassesTarget):
-        own = test.student[np.arange(len(test.y)), test.y]
-        return [{"teacher": target.names[y], "student": round(float(p), 4)} for y, p in zip(test.y, own, strict=True)]
-    return [{"teacher": float(y), "student": round(float(p), 4)} for y, p in zip(test.y, test.student, strict=True)]
-
-
-def _error_edges(target: Target) -> np.ndarray:
-    return np.linspace(0, (target.max - target.min) if isinstance(target, ScoreTarget) else 1.0, 21)
 
 
 def _histogram(values: np.ndarray, weights: np.ndarray, edges: np.ndarray) -> list[dict[str, Any]]:
@@ -51,18 +26,8 @@ def _histogram(values: np.ndarray, weights: np.ndarray, edges: np.ndarray) -> li
     return [{"error": f"{low:.2f}", "share": round(float(s), 5)} for low, s in zip(edges, shares, strict=False)]
 
 
-def _calibration(test: Judged, target: Target) -> list[dict[str, Any]]:
-    """Binned prediction against truth: scores, confidence against accuracy, labels' probability against share."""
-    weights = test.weights
-    if isinstance(target, ClassesTarget):
-        x, y = test.student.max(1), (test.student.argmax(1) == test.y).astype(float)
-        edges = np.linspace(0, 1, 11)
-    elif isinstance(target, LabelsTarget):
-        x, y, weights = test.student.ravel(), test.y.ravel(), np.repeat(weights, len(target.names))
-        edges = np.linspace(0, 1, 11)
-    else:
-        x, y = test.student.astype(float), test.y.astype(float)
-        edges = np.linspace(target.min, target.max, 11)
+def _calibration(x: np.ndarray, y: np.ndarray, weights: np.ndarray, edges: np.ndarray) -> list[dict[str, Any]]:
+    """Binned prediction against truth."""
     where = np.clip(np.digitize(x, edges) - 1, 0, 9)
     rows = []
     for number in range(10):
@@ -77,22 +42,3 @@ def _calibration(test: Judged, target: Target) -> list[dict[str, Any]]:
                 }
             )
     return rows
-
-
-def _confusion(test: Judged, target: Target) -> list[dict[str, Any]]:
-    """One row a post, as DVC's confusion template wants it; scores by their bands, labels against none."""
-    if isinstance(target, LabelsTarget):
-        chosen, truth = decide(test.student, test.thresholds.get("student")), test.y > 0.5
-        return [
-            {
-                "actual": target.names[k] if truth[i, k] else "none",
-                "predicted": target.names[k] if chosen[i, k] else "none",
-            }
-            for i, k in np.argwhere(chosen | truth)
-        ]
-    if isinstance(target, ClassesTarget):
-        names, actual, predicted = target.names, test.y, test.student.argmax(1)
-    else:
-        names = target.names_of_bands()
-        actual, predicted = np.digitize(test.y, target.bands), np.digitize(test.student, target.bands)
-    return [{"actual": names[a], "predicted": names[p]} for a, p in zip(actual, predicted, strict=True)]

@@ -33,7 +33,7 @@ def ablate(name: str, task: Task, student: Student, data: Path, seeds: list[int]
     target = {name: task.target}
     found: dict[str, Any] = {"task": name, "seeds": seeds, "variants": {}}
     drawn: dict[str, dict[str, np.ndarray]] = {}
-    main = metrics.headline(task.target)
+    main = task.target.headline
     for variant, settings in variants.items():
         view = _without(known, settings)
         tuned = sample if settings.tuned else None
@@ -60,7 +60,10 @@ def ablate(name: str, task: Task, student: Student, data: Path, seeds: list[int]
         }
     same = len({found["variants"][v]["posts"] for v in variants}) == 1
     if same:  # a post without text is no test post of the text twin
-        found["gaps"] = {v: metrics.gap(drawn["both"][main], drawn[v][main], main).rounded() for v in ("text", "image")}
+        higher = task.target.is_higher_better(main)
+        found["gaps"] = {
+            v: metrics.gap(drawn["both"][main], drawn[v][main], higher=higher).rounded() for v in ("text", "image")
+        }
     return found
 
 

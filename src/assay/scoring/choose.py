@@ -18,7 +18,6 @@ from assay.sampling import frame, permanent_number, random_draw, write_choice, w
 from assay.scoring.designs import Chosen, active, compress, diverse
 from assay.student import features as feature_files
 from assay.student.features import embed
-from assay.student.parts import targets_of
 from assay.teacher.annotate import annotate
 
 
@@ -74,7 +73,7 @@ def choose(
             )
             table = pq.read_table(work / "labels.parquet", columns=["post_id", "value"]).to_pylist()
             values = {row["post_id"]: row["value"] for row in table}
-            return targets_of([values.get(pool_ids[i]) for i in rows], task.target)
+            return task.target.encode([values.get(pool_ids[i]) for i in rows])
 
         chosen: Chosen
         if settings.design == "diverse":

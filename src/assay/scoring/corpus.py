@@ -20,7 +20,6 @@ import pyarrow.parquet as pq
 
 from assay import durable, images
 from assay.code import code_digest
-from assay.config import Target
 from assay.errors import DataError
 from assay.places import home
 from assay.posts import shards, write_table
@@ -29,6 +28,7 @@ from assay.scoring.predict import Prediction, Predictor
 from assay.scoring.run_log import RunLog
 from assay.student.features import CODE, PostInputs
 from assay.student.model import folder_digest
+from assay.targets import Target
 
 KEEP_S = 7 * 86_400
 

@@ -15,8 +15,8 @@ from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import StandardScaler
 
-from assay.config import ClassesTarget, LabelsTarget, Target
 from assay.sampling import allocate
+from assay.targets import NAMES, NUMBER, Target
 
 COMPONENTS = 128  # of the features that distances and the early student see
 COMMITTEE = 8  # early students, each of a bootstrap sample
@@ -137,24 +137,19 @@ def uncertainty(known: np.ndarray, labels: np.ndarray, others: np.ndarray, targe
     Scores: standard deviation over the committee. Classes and labels: entropy of its mean probabilities.
     """
     have = np.isfinite(labels).reshape(len(labels), -1).all(1)
-    have &= (labels.reshape(len(labels), -1) >= 0).all(1) if not _is_score(target) else True
+    have &= (labels.reshape(len(labels), -1) >= 0).all(1) if target.shape != NUMBER else True
     known, labels = known[have], labels[have]
     random = np.random.default_rng(0)
     if len(known) < 4:
         return np.zeros(len(others))
     draws = [random.integers(0, len(known), len(known)) for _ in range(COMMITTEE)]
-    if _is_score(target):
+    if target.shape == NUMBER:
         said = [Ridge(alpha=len(known)).fit(known[rows], labels[rows]).predict(others) for rows in draws]
         return np.asarray(np.std(said, axis=0))
-    if isinstance(target, LabelsTarget):
+    if target.shape == NAMES:
         columns = [_probability(known, labels[:, k].astype(int), others, draws, [0, 1]) for k in range(labels.shape[1])]
         return np.asarray(np.sum([_entropy(column) for column in columns], axis=0))
-    assert isinstance(target, ClassesTarget)
-    return _entropy(_probability(known, labels.astype(int), others, draws, list(range(len(target.names)))))
-
-
-def _is_score(target: Target) -> bool:
-    return target.kind == "score"
+    return _entropy(_probability(known, labels.astype(int), others, draws, list(range(len(target.groups)))))
 
 
 def _probability(

@@ -19,13 +19,13 @@ from torch import Tensor, nn
 
 from assay import images
 from assay import text as texts
-from assay.config import LabelsTarget, ScoreTarget
 from assay.errors import DataError, ImageProblem, SettingsError
 from assay.scoring.predict import Prediction, Predictor
 from assay.student.features import Features, PostInputs
 from assay.student.image_encoders import ImageEncoder
 from assay.student.model import Inputs
 from assay.student.text_encoders import TextEncoder
+from assay.targets import NUMBER
 
 
 @dataclass
@@ -112,19 +112,19 @@ def explain(
 def _column(predictor: Predictor, task: str, prediction: Prediction, answer: str | None) -> tuple[int, str]:
     """Which raw output is explained, and its name."""
     start = 0
-    for name, target in predictor.targets.items():
+    for name in predictor.targets:
         if name == task:
             break
-        start += 1 if isinstance(target, ScoreTarget) else len(target.names)
+        start += predictor.trained.model.output(name).outputs
     target = predictor.targets[task]
-    if isinstance(target, ScoreTarget):
-        return start, "score"
+    if predictor.trained.model.output(task).outputs != len(target.groups) or target.shape == NUMBER:
+        return start, target.answer_key  # one raw output says how strong a post is
     shares = prediction.probabilities or {}
     chosen = answer or max(shares, key=lambda one: shares[one])
-    if chosen not in target.names:
-        kind = "label" if isinstance(target, LabelsTarget) else "class"
-        raise SettingsError(f"--answer {chosen!r} is no {kind} of {task}; allowed: {', '.join(target.names)}")
-    return start + target.names.index(chosen), chosen
+    if chosen not in target.groups:
+        allowed = ", ".join(target.groups)
+        raise SettingsError(f"--answer {chosen!r} is no {target.group} of {task}; allowed: {allowed}")
+    return start + target.groups.index(chosen), chosen
 
 
 class _Logit:

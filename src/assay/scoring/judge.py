@@ -11,13 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from assay.config import ClassesTarget, LabelsTarget, Target
 from assay.errors import DataError, SettingsError
 from assay.measure.baselines import Inputs, Learning, predict_all
 from assay.measure.ceiling import noise_ceiling
 from assay.measure.evaluate import Judged
-from assay.measure.labels import decide, fit_thresholds
-from assay.measure.tables import errors
 from assay.posts import read, shards, stream, write_table
 from assay.scoring.predict import Predictor
 from assay.student import features as feature_files
@@ -25,6 +22,7 @@ from assay.student.encoders import default_device
 from assay.student.features import Features, sample_inputs
 from assay.student.model import Trained, load_trained
 from assay.student.parts import Part, parts_by_split
+from assay.targets import Target
 
 SPEED_POSTS = 48
 FEWEST_REPEATS = 10  # fewer posts asked twice say nothing
@@ -78,7 +76,8 @@ def compare(
     tune = parts.get("calibration", val)
     data = Learning(_inputs(train), train.values[task], train.weights, _inputs(val), val.values[task])
     guesses = predict_all(data, _inputs(Part.join([test, tune])), target) if baselines else {}
-    y = test.values[task] if isinstance(target, ClassesTarget) else test.values[task].astype(float)
+    y = test.values[task]
+    y = y.astype(float) if y.dtype == np.float32 else y
     judged = Judged(
         y,
         test.weights,
@@ -86,9 +85,9 @@ def compare(
         np.asarray(predict(test), dtype=float),
         {name: guess[: len(test)] for name, guess in guesses.items()},
     )
-    if isinstance(target, LabelsTarget):
-        for name, guess in guesses.items():
-            judged.thresholds[name] = fit_thresholds(tune.values[task], guess[len(test) :], tune.weights)
+    for name, guess in guesses.items():
+        at = target.thresholds(tune.values[task], guess[len(test) :], tune.weights)
+        judged.thresholds |= {} if at is None else {name: at}
     return judged
 
 
@@ -166,17 +165,8 @@ def speed_and_size(model: Path, sample: Path) -> tuple[dict[str, Any], dict[str,
 
 def per_post(ids: list[str], test: Judged, target: Target, out: Path) -> None:
     """Write truth, prediction and error of every test post, worst first."""
-    if isinstance(target, ClassesTarget):
-        truth = [target.names[y] for y in test.y]
-        said = [target.names[k] for k in test.student.argmax(1)]
-    elif isinstance(target, LabelsTarget):
-        chosen = decide(test.student, test.thresholds.get("student"))
-        truth = [_joined(row, target) for row in test.y > 0.5]
-        said = [_joined(row, target) for row in chosen]
-    else:
-        truth = [f"{y:g}" for y in test.y]
-        said = [f"{p:.2f}" for p in test.student]
-    wrong = errors(test, target)
+    truth, said = target.said(test.y, test.student, test.thresholds.get("student"))
+    wrong = target.errors(test.y, test.student)
     order = np.argsort(-wrong, kind="stable")
     write_table(
         pa.table(
@@ -189,7 +179,3 @@ def per_post(ids: list[str], test: Judged, target: Target, out: Path) -> None:
         ),
         out,
     )
-
-
-def _joined(held: np.ndarray, target: LabelsTarget) -> str:
-    return ", ".join(name for name, one in zip(target.names, held, strict=True) if one) or "none"

@@ -11,11 +11,11 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from assay import images, text
-from assay.config import ClassesTarget, ScoreTarget, Target
 from assay.errors import ModelError
 from assay.student.encoders import Encoder, hub_is_allowed
 from assay.student.features import Extractor, Features, PostInputs
 from assay.student.model import Trained, load_trained
+from assay.targets import Target
 
 Status = Literal["ok", "text_only", "image_only", "failed"]
 STATUSES: tuple[Status, ...] = get_args(Status)
@@ -168,18 +168,7 @@ class Predictor:
         return f"no_content: the post has no {' and no '.join(wanted)}"
 
     def _prediction(self, task: str, status: Status, row: Any, reason: str | None) -> Prediction:
-        target, calibrated = self.targets[task], self.trained.calibration.get(task, {})
-        if isinstance(target, ScoreTarget):
-            value, half = float(row), calibrated.get("residual_q90")
-            span = None if half is None else (max(target.min, value - half), min(target.max, value + half))
-            return Prediction(status, value, None, reason, interval=span)
-        shares = {name: float(p) for name, p in zip(target.names, row, strict=True)}
-        likeliest = max(shares, key=lambda name: shares[name])
-        apart = calibrated.get("set_q90")
-        if isinstance(target, ClassesTarget):
-            kept = None if apart is None else [n for n, p in shares.items() if p >= 1 - apart or n == likeliest]
-            return Prediction(status, likeliest, shares, reason, prediction_set=kept)
-        at = self.trained.model.thresholds(task)
-        held = [n for k, n in enumerate(target.names) if at is not None and row[k] >= at[k]]
-        kept = None if not apart else [n for n, p in shares.items() if p >= 1 - apart.get(n, 1.0)]
-        return Prediction(status, held, shares, reason, prediction_set=kept)
+        found = self.targets[task].read(
+            row, self.trained.calibration.get(task, {}), self.trained.model.thresholds(task)
+        )
+        return Prediction(status, found.value, found.probabilities, reason, found.interval, found.prediction_set)

@@ -13,13 +13,12 @@ from typing import Any
 import yaml
 
 from assay.errors import ModelError, SettingsError
-from assay.measure.metrics import headline
 from assay.progress import say
 from assay.scoring.export import export_onnx
 from assay.student.model import Trained, folder_digest, load_trained
 
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-KINDS = {"score": "regression", "classes": "classification", "labels": "multi-label-classification"}
+HUB_TASKS = {"number": "regression", "name": "classification", "names": "multi-label-classification"}
 
 
 def hub_folder(model: Path, out: Path, *, repository: str | None = None, onnx: bool = False) -> Path:
@@ -97,7 +96,7 @@ def evaluated(model: Path, version: str | None = None) -> dict[str, Any] | None:
 
 def _front(trained: Trained, evaluated: dict[str, Any] | None) -> str:
     """The card's head, in YAML: what the Hub shows and searches by."""
-    kinds = sorted({KINDS[target.kind] for target in trained.targets.values()})
+    kinds = sorted({HUB_TASKS[target.shape] for target in trained.targets.values()})
     front: dict[str, Any] = {
         "library_name": "assay",
         "tags": ["assay", "multimodal", "image-and-text", "social-media", *kinds],
@@ -105,12 +104,12 @@ def _front(trained: Trained, evaluated: dict[str, Any] | None) -> str:
     results = []
     for task, target in trained.targets.items():
         own = (evaluated or {}).get(task, evaluated or {}) if len(trained.targets) > 1 else evaluated or {}
-        figure = own.get(headline(target))
+        figure = own.get(target.headline)
         if isinstance(figure, dict) and figure.get("value") is not None:
-            name = f"{headline(target)} [{figure['low']}, {figure['high']}]"
-            metric = {"type": headline(target), "value": figure["value"], "name": name}
+            name = f"{target.headline} [{figure['low']}, {figure['high']}]"
+            metric = {"type": target.headline, "value": figure["value"], "name": name}
             data = {"name": f"held-out posts of {task}", "type": task, "split": "test"}
-            results.append({"task": {"type": KINDS[target.kind]}, "dataset": data, "metrics": [metric]})
+            results.append({"task": {"type": HUB_TASKS[target.shape]}, "dataset": data, "metrics": [metric]})
     if results:
         front["model-index"] = [{"name": trained.name, "results": results}]
     return f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---\n"

@@ -8,8 +8,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from assay.config.base import Positive, Section
 from assay.errors import SettingsError
+from assay.section import Positive, Section
 
 KEYS = "ASSAY_API_KEYS"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")

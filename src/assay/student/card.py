@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from assay.config import ClassesTarget, ScoreTarget, Target, Task
+from assay.config import Task
 from assay.student.model import Trained
 
 
@@ -10,7 +10,7 @@ def write_card(trained: Trained, tasks: dict[str, Task]) -> str:
     """Markdown: what the student predicts, from what, how it was made, and what it is not for."""
     training, head = trained.training, trained.student.head
     predicts = "\n".join(
-        f"- `{name}`: {_predicts(trained.targets[name])}, as {_labels(task)} would" for name, task in tasks.items()
+        f"- `{name}`: {trained.targets[name].words()}, as {_labels(task)} would" for name, task in tasks.items()
     )
     corpus = next(iter(tasks.values())).corpus
     encoders = "\n".join(
@@ -47,13 +47,6 @@ figures over many posts; a single prediction may be far off. It is not made to j
 platforms, languages and times are unknown until they are measured. A post without text or without a picture is scored
 from what it has, and says so in its status.
 """
-
-
-def _predicts(target: Target) -> str:
-    if isinstance(target, ScoreTarget):
-        return f"a score from {target.min:g} to {target.max:g}"
-    which = "one of the classes" if isinstance(target, ClassesTarget) else "any of the labels"
-    return f"{which} {', '.join(target.names)}"
 
 
 def _labels(task: Task) -> str:

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from assay.config import Student, Target, Train
+from assay.config import Student, Train
 from assay.errors import DataError
-from assay.measure.metrics import HIGHER_IS_BETTER, point
+from assay.measure.metrics import point
 from assay.progress import cores, progress
 from assay.student.augment import hide_modality
 from assay.student.features import PostInputs
@@ -27,6 +27,7 @@ from assay.student.sampler import post_weights
 from assay.student.schedule import build_optimizer, learning_rate
 from assay.student.team import Team
 from assay.student.towers import Towers
+from assay.targets import Target
 
 EVAL_ROWS = 256
 
@@ -183,8 +184,9 @@ class _Run:
         if self.val is None:
             state.best_epoch = state.epoch - 1
             return True
-        sign = -1.0 if self.settings.metric in HIGHER_IS_BETTER else 1.0
-        score = sign * curve[f"val_{self.settings.metric}"]
+        metric = self.settings.metric
+        higher = metric != "loss" and all(target.is_higher_better(metric) for target in self.targets.values())
+        score = (-1.0 if higher else 1.0) * curve[f"val_{metric}"]
         if score < state.best - 1e-6:
             state.best, state.best_epoch, state.waited = score, state.epoch - 1, 0
             return True

@@ -14,8 +14,9 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from safetensors import SafetensorError, safe_open
 
-from assay.config import Student, Target
+from assay.config import Student
 from assay.errors import ModelError
+from assay.targets import AnyTarget
 
 FORMAT = 2
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
@@ -55,7 +56,7 @@ class Config(_Part):
     format: int
     name: Name
     student: Student
-    targets: Annotated[dict[Name, Target], Field(min_length=1)]
+    targets: Annotated[dict[Name, AnyTarget], Field(min_length=1)]
     encoders: dict[Literal["image", "text"], Facts]
     preprocessing: Preprocessing
     calibration: dict[str, Calibration]

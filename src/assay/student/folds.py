@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from assay.config import LabelsTarget, ScoreTarget, Student, Target, Train
+from assay.config import Student, Train
 from assay.errors import DataError
 from assay.splits import grouped_folds
 from assay.student.fit import EVAL_ROWS, Fitted, device_of, fit, raw_outputs
@@ -27,6 +27,7 @@ from assay.student.parts import Part
 from assay.student.resume import Curve
 from assay.student.team import Team
 from assay.student.towers import Towers
+from assay.targets import Target
 
 
 def fit_with_folds(
@@ -96,21 +97,13 @@ def fit_with_folds(
 def assign_folds(pool: Part, targets: dict[str, Target], settings: Train) -> np.ndarray:
     """The fold of each post; groups stay whole, strata of the first task are spread."""
     task, target = next(iter(targets.items()))
-    strata = _strata(pool.values[task], target)
+    known = pool.known(task)
+    strata = np.full(len(pool), -2)
+    strata[known] = target.strata(pool.values[task][known])
     groups = len(np.unique(pool.group))
     if groups < settings.inner_folds:
         raise DataError(f"train.inner_folds {settings.inner_folds}: only {groups} leakage groups; label more posts")
     return grouped_folds(strata, pool.group, settings.inner_folds, settings.seed)
-
-
-def _strata(values: np.ndarray, target: Target) -> np.ndarray:
-    if isinstance(target, ScoreTarget):
-        return np.asarray(np.digitize(values, np.unique(np.nanquantile(values, [0.25, 0.5, 0.75]))))
-    if isinstance(target, LabelsTarget):
-        counts = np.nansum(values, axis=0) + 1
-        rarest = np.where(values > 0.5, 1 / counts, 0)
-        return np.where(rarest.max(1) > 0, rarest.argmax(1), -1)
-    return np.asarray(values)
 
 
 def _one_fold(

@@ -1,4 +1,4 @@
-"""What stands behind the fusion: hidden layers, and an output for a score, for classes or for labels."""
+"""What stands behind the fusion: hidden layers; what their outputs mean stands in `outputs`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from assay.config import ClassesTarget, Head, LabelsTarget, ScoreTarget, Target
+from assay.config import Head
 
 
 class MLP(nn.Module):
@@ -74,87 +74,3 @@ class Heads(nn.Module):
     def forward(self, fused: Tensor) -> Tensor:
         """[n, dim] -> [members, n, outputs]."""
         return torch.stack([member(fused) for member in self.members])
-
-
-class ScoreOutput(nn.Module):
-    """Bounded regression: a sigmoid stretched over [min, max], so that no score lies outside."""
-
-    outputs = 1
-
-    def __init__(self, target: ScoreTarget) -> None:
-        super().__init__()
-        self.low, self.high = target.min, target.max
-
-    def start(self, values: Tensor) -> Tensor:
-        """The bias from which the head begins: the logit of the training mean, [1]."""
-        share = ((values.mean() - self.low) / (self.high - self.low)).clamp(0.02, 0.98)
-        return torch.logit(share).reshape(1)
-
-    def forward(self, raw: Tensor) -> Tensor:
-        """[n, 1] -> scores [n]."""
-        return self.low + (self.high - self.low) * torch.sigmoid(raw.squeeze(1))
-
-
-class ClassOutput(nn.Module):
-    """Classes: logits divided by the temperature that calibration fitted (1 before)."""
-
-    temperature: Tensor
-
-    def __init__(self, classes: int) -> None:
-        super().__init__()
-        self.outputs = classes
-        self.register_buffer("temperature", torch.ones(()))
-
-    def start(self, values: Tensor) -> Tensor:
-        """The bias from which the head begins: log frequencies of the classes, [classes]."""
-        counts = torch.bincount(values.long(), minlength=self.outputs).float() + 1
-        return torch.log(counts / counts.sum())
-
-    def forward(self, raw: Tensor) -> Tensor:
-        """[n, classes] -> probabilities [n, classes]."""
-        return torch.softmax(raw / self.temperature, dim=1)
-
-
-class LabelsOutput(nn.Module):
-    """Labels: a probability each, and the thresholds that calibration fitted (0.5 before)."""
-
-    temperature: Tensor
-    thresholds: Tensor
-
-    def __init__(self, labels: int) -> None:
-        super().__init__()
-        self.outputs = labels
-        self.register_buffer("temperature", torch.ones(()))
-        self.register_buffer("thresholds", torch.full((labels,), 0.5))
-
-    def start(self, values: Tensor) -> Tensor:
-        """The bias from which the head begins: the logit of each label's share, [labels]."""
-        share = (values.sum(0) + 0.5) / (len(values) + 1)
-        return torch.logit(share.float())
-
-    def forward(self, raw: Tensor) -> Tensor:
-        """[n, labels] -> probabilities [n, labels]."""
-        return torch.sigmoid(raw / self.temperature)
-
-
-Output = ScoreOutput | ClassOutput | LabelsOutput
-
-
-def build_output(target: Target) -> Output:
-    """The output that a target asks for."""
-    if isinstance(target, ScoreTarget):
-        return ScoreOutput(target)
-    if isinstance(target, LabelsTarget):
-        return LabelsOutput(len(target.names))
-    return ClassOutput(len(target.names))
-
-
-def output_groups(targets: dict[str, Target]) -> list[int]:
-    """How many outputs stand under each small head: one a label, all of a task otherwise."""
-    groups: list[int] = []
-    for target in targets.values():
-        if isinstance(target, LabelsTarget):
-            groups += [1] * len(target.names)
-        else:
-            groups.append(len(target.names) if isinstance(target, ClassesTarget) else 1)
-    return groups

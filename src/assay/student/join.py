@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from assay.config import ClassesTarget, Task
+from assay.config import Task
 from assay.errors import DataError
 from assay.posts import read, write_table
-from assay.splits import split
+from assay.splits import split_by
 from assay.student import features as feature_files
 from assay.student.features import Features
 
@@ -59,20 +59,15 @@ def join(tasks: dict[str, Task], *, samples: Path, labels: Path, features: Path,
 def _split(tasks: dict[str, Task], posts: list[dict[str, Any]], labels: Path) -> Any:
     """One split over all labelled posts, stratified by which task labels a post and how."""
     first = next(iter(tasks.values()))
-    rows: dict[str, dict[str, Any]] = {}
     strata: dict[str, str] = {}
     for name, task in tasks.items():
-        for row in pq.read_table(labels / f"{name}.parquet", columns=["post_id", "status", "value"]).to_pylist():
-            if row["status"] == "ok" and row["post_id"] not in rows:
-                rows[row["post_id"]] = row
-                strata[row["post_id"]] = f"{name} {_stratum(row['value'], task)}"
-    names = sorted(set(strata.values()))
-    target = ClassesTarget(kind="classes", names=names if len(names) > 1 else [*names, "-"])
-    as_classes = [{"post_id": i, "status": "ok", "value": strata[i]} for i in rows]
-    return split(posts, as_classes, first.split, target)
-
-
-def _stratum(value: Any, task: Task) -> str:
-    if task.target.kind == "score":
-        return str(int(np.digitize(value, task.target.bands)))
-    return str(sorted(value)[:1]) if isinstance(value, list) else str(value)
+        table = pq.read_table(labels / f"{name}.parquet", columns=["post_id", "status", "value"]).to_pylist()
+        rows = [row for row in table if row["status"] == "ok" and row["post_id"] not in strata]
+        if rows:
+            found = task.target.strata(task.target.numbers([row["value"] for row in rows]))
+            strata |= {row["post_id"]: f"{name} {stratum}" for row, stratum in zip(rows, found, strict=True)}
+    labelled = [post for post in posts if post["post_id"] in strata]
+    if not labelled:
+        raise DataError("no labelled posts to split; see the reasons in the labels tables")
+    _, codes = np.unique([strata[post["post_id"]] for post in labelled], return_inverse=True)
+    return split_by(labelled, codes, first.split)

@@ -16,10 +16,8 @@ from safetensors.torch import save
 
 import assay
 from assay.code import code_digest
-from assay.config import ClassesTarget, LabelsTarget, Student, Target, Train
+from assay.config import Student, Train
 from assay.errors import DataError
-from assay.measure import calibrate
-from assay.measure.labels import fit_thresholds
 from assay.places import home
 from assay.progress import say
 from assay.student import features as feature_files
@@ -28,12 +26,12 @@ from assay.student.familiar import Familiar
 from assay.student.features import EncoderFacts, Made
 from assay.student.fit import Fitted, fit
 from assay.student.folds import fit_with_folds, predict_part, vectors_of
-from assay.student.heads import ClassOutput, LabelsOutput
 from assay.student.model import Trained
 from assay.student.parts import Part, parts_by_split
 from assay.student.resume import Curve, digest_of
 from assay.student.team import Team
 from assay.student.towers import Towers
+from assay.targets import Target
 
 
 @dataclass(frozen=True)
@@ -191,22 +189,11 @@ def check_parts(parts: dict[str, Part], targets: dict[str, Target]) -> None:
         if name not in parts:
             raise DataError(f"the {name} split has no posts; label more posts or change the shares in split")
     for task, target in targets.items():
-        if isinstance(target, ClassesTarget):
-            counts = np.bincount(parts["train"].values[task].clip(min=-1) + 1, minlength=len(target.names) + 1)[1:]
-            few = [f"{name} {count}" for name, count in zip(target.names, counts, strict=True) if count < 2]
-            if few:
-                raise DataError(
-                    f"{task}: too few posts in train of the classes {', '.join(few)}; each needs at least 2: label "
-                    "more posts, or take them out of target.names"
-                )
-        if isinstance(target, LabelsTarget):
-            for split, part in sorted(parts.items()):
-                held = np.nan_to_num(part.values[task]).sum(0)
-                none = [name for name, count in zip(target.names, held, strict=True) if not count]
-                if none and split == "train" and len(none) == len(target.names):
-                    raise DataError(f"{task}: no post in train has any label; label more posts")
-                if none:
-                    say(f"{task}: no post of the {split} split has {', '.join(none)}; figures that need one are null")
+        why, notes = target.too_few({split: part.values[task] for split, part in parts.items()})
+        for note in notes:
+            say(f"{task}: {note}")
+        if why:
+            raise DataError(f"{task}: {why}")
 
 
 def calibrate_student(
@@ -217,30 +204,7 @@ def calibrate_student(
     for task in targets:
         known = part.known(task)
         y, p, output = part.values[task][known], predicted[task][known].astype(float), fitted.model.output(task)
-        figures: dict[str, Any] = {"posts": len(y)}
-        if isinstance(output, LabelsOutput):
-            heat = calibrate.label_temperature(y, p)
-            output.temperature.fill_(heat)
-            clipped = np.clip(p, 1e-7, 1 - 1e-7)
-            scaled = 1 / (1 + np.exp(-np.log(clipped / (1 - clipped)) / heat))
-            output.thresholds.copy_(torch.from_numpy(fit_thresholds(y, scaled, part.weights[known])))
-            names = targets[task].names  # type: ignore[union-attr]
-            at = {name: round(float(t), 2) for name, t in zip(names, output.thresholds, strict=True)}
-            apart = [calibrate.residual_quantile(y[:, k], scaled[:, k]) for k in range(y.shape[1])]
-            sets = {name: round(q, 6) for name, q in zip(names, apart, strict=True) if q is not None}
-            figures |= {"temperature": round(heat, 6), "thresholds": at, "set_q90": sets}
-        elif isinstance(output, ClassOutput):
-            heat = calibrate.temperature(y, p)
-            output.temperature.fill_(heat)
-            figures |= {"temperature": round(heat, 6)}
-            powered = np.clip(p, 1e-12, 1) ** (1 / heat)
-            given = powered[np.arange(len(y)), y.astype(int)] / powered.sum(1) if len(y) else np.zeros(0)
-            apart_by = calibrate.residual_quantile(np.ones(len(given)), given)
-            figures |= {"set_q90": round(apart_by, 6)} if apart_by is not None else {}
-        else:
-            half = calibrate.residual_quantile(y, p)
-            figures |= {"residual_q90": round(half, 6)} if half is not None else {}
-        found[task] = figures
+        found[task] = {"posts": len(y), **output.calibrate(targets[task], y, p, part.weights[known])}
     return found
 
 

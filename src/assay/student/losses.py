@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from assay.config import ClassesTarget, LabelsTarget, ScoreTarget, Target, Train
-from assay.student.heads import Output, ScoreOutput
+from assay.config import Train
+from assay.student.outputs import Lesson, Output, loss_of
+from assay.targets import Target
 
 
 class TaskLoss(nn.Module):
@@ -24,10 +24,10 @@ class TaskLoss(nn.Module):
 
     def __init__(self, settings: Train, target: Target, output: Output, values: Tensor) -> None:
         super().__init__()
-        self.settings, self.target, self.output = settings, target, output
-        self.kind = settings.loss if settings.loss != "auto" else DEFAULT[target.kind]
-        self.register_buffer("prior", log_prior(values, target))
-        self.register_buffer("weight", _weights(values, target) if settings.class_weights == "balanced" else None)
+        self.settings, self.output = settings, output
+        self.loss = loss_of(target.kind, settings.loss)
+        self.register_buffer("prior", output.prior(values))
+        self.register_buffer("weight", output.balanced(values) if settings.class_weights == "balanced" else None)
 
     def forward(self, raw: Tensor, wanted: Tensor, soft: Tensor | None = None, share: float = 0.0) -> Tensor:
         """The mean loss of each part, [parts]: a label each, or the one score or class.
@@ -35,101 +35,18 @@ class TaskLoss(nn.Module):
         `soft` [n, outputs] has nan rows where a post has no distribution.
         """
         raw = raw.float()
-        if self.settings.logit_adjustment and not isinstance(self.target, ScoreTarget):
+        if self.settings.logit_adjustment:
             raw = raw + self.settings.logit_adjustment * self.prior
         hard = self._hard(raw, wanted)
         if soft is None or not share:
             return hard.mean(0)
         known = torch.isfinite(soft).all(1, keepdim=True)
-        distilled = self._soft(raw, torch.where(known, soft, torch.zeros_like(soft)))
+        wished = torch.where(known, soft, torch.zeros_like(soft))
+        distilled = self.output.soft_loss(raw, wished, self._hard)
         return torch.where(known, (1 - share) * hard + share * distilled, hard).mean(0)
 
     def _hard(self, raw: Tensor, wanted: Tensor) -> Tensor:
-        if isinstance(self.output, ScoreOutput):
-            return score_loss(raw, wanted, self.output, self.kind)[:, None]
-        if isinstance(self.target, ClassesTarget):
-            gamma = self.settings.focal_gamma if self.kind == "focal" else 0.0
-            return class_loss(
-                raw, wanted.long(), weight=self.weight, smoothing=self.settings.label_smoothing, gamma=gamma
-            )[:, None]
-        return self._labels(raw, wanted.float())
-
-    def _labels(self, raw: Tensor, wanted: Tensor) -> Tensor:
-        if self.kind == "asymmetric":
-            how = self.settings.asymmetric
-            return asymmetric_loss(raw, wanted, how.gamma_pos, how.gamma_neg, how.clip)
-        plain = F.binary_cross_entropy_with_logits(raw, wanted, pos_weight=self.weight, reduction="none")
-        if self.kind == "focal":
-            right = torch.exp(-F.binary_cross_entropy_with_logits(raw, wanted, reduction="none"))
-            plain = plain * (1 - right) ** self.settings.focal_gamma
-        return plain
-
-    def _soft(self, raw: Tensor, soft: Tensor) -> Tensor:
-        if isinstance(self.output, ScoreOutput):
-            return score_loss(raw, soft.squeeze(1), self.output, self.kind)[:, None]
-        if isinstance(self.target, ClassesTarget):
-            return -(soft * torch.log_softmax(raw, dim=1)).sum(1, keepdim=True)
-        return F.binary_cross_entropy_with_logits(raw, soft, reduction="none")
-
-
-DEFAULT = {"score": "mse", "classes": "cross_entropy", "labels": "bce"}
-
-
-def score_loss(raw: Tensor, wanted: Tensor, output: ScoreOutput, kind: str) -> Tensor:
-    """Of scores scaled to [0, 1], times ten: mse, huber, or ordinal, [n].
-
-    ordinal: the mean absolute distance plus cross-entropy to the share of the range, so that the
-    order of scores counts and far misses are not alone in charge.
-    """
-    span = output.high - output.low
-    share = (wanted - output.low) / span
-    if kind == "ordinal":
-        entropy = F.binary_cross_entropy_with_logits(raw.squeeze(1), share, reduction="none")
-        return 5 * (torch.sigmoid(raw.squeeze(1)) - share).abs() + entropy
-    how = F.huber_loss if kind == "huber" else F.mse_loss
-    return 10 * how(torch.sigmoid(raw.squeeze(1)), share, reduction="none")
-
-
-def class_loss(raw: Tensor, wanted: Tensor, *, weight: Tensor | None, smoothing: float, gamma: float) -> Tensor:
-    """Cross-entropy with label smoothing and class weights, [n]; focal (Lin et al., 2017) where gamma > 0."""
-    if not gamma:
-        found = F.cross_entropy(raw, wanted, weight=weight, label_smoothing=smoothing, reduction="none")
-    else:
-        right = torch.softmax(raw, dim=1).gather(1, wanted[:, None]).squeeze(1)
-        entropy = F.cross_entropy(raw, wanted, label_smoothing=smoothing, reduction="none")
-        found = (1 - right) ** gamma * entropy
-        found = found if weight is None else found * weight[wanted]
-    return found if weight is None else found / weight[wanted].mean()
-
-
-def asymmetric_loss(raw: Tensor, wanted: Tensor, gamma_pos: float, gamma_neg: float, clip: float) -> Tensor:
-    """Asymmetric loss (Ridnik et al., 2021), [n, L]: easy negatives count little, and nothing below clip."""
-    p = torch.sigmoid(raw)
-    kept = (1 - p + clip).clamp(max=1)
-    positive = wanted * torch.log(p.clamp(min=1e-8)) * (1 - p) ** gamma_pos
-    negative = (1 - wanted) * torch.log(kept.clamp(min=1e-8)) * (1 - kept) ** gamma_neg
-    return -(positive + negative)
-
-
-def log_prior(values: Tensor, target: Target) -> Tensor:
-    """Log shares of classes, or log odds of labels, in the training targets; zeros for scores."""
-    if isinstance(target, ScoreTarget):
-        return torch.zeros(1)
-    if isinstance(target, LabelsTarget):
-        return torch.logit(((values.sum(0) + 0.5) / (len(values) + 1)).float())
-    counts = torch.bincount(values.long(), minlength=len(target.names)).float() + 1
-    return torch.log(counts / counts.sum())
-
-
-def _weights(values: Tensor, target: Target) -> Tensor | None:
-    """Balanced weights: n / (classes x count) of classes, negatives / positives of labels (at most 50)."""
-    if isinstance(target, ScoreTarget):
-        return None
-    if isinstance(target, LabelsTarget):
-        positive = values.sum(0).float()
-        return ((len(values) - positive) / positive.clamp(min=1)).clamp(0.02, 50)
-    counts = torch.bincount(values.long(), minlength=len(target.names)).float().clamp(min=1)
-    return counts.sum() / (len(counts) * counts)
+        return self.loss(raw, wanted, Lesson(self.output, self.settings, self.weight))
 
 
 class JointLoss(nn.Module):
@@ -147,7 +64,7 @@ class JointLoss(nn.Module):
         self.tasks = nn.ModuleDict(
             {name: TaskLoss(settings, targets[name], output, values[name]) for name, output in outputs.items()}
         )
-        parts = {name: size if targets[name].kind == "labels" else 1 for name, size in self.sizes.items()}
+        parts = {name: output.parts for name, output in outputs.items()}
         self.log_variance = nn.ParameterDict(
             {name: torch.zeros(size) for name, size in parts.items()} if settings.uncertainty_weights else {}
         )

@@ -22,15 +22,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from assay.config import Student, Target
+from assay.config import Student
 from assay.errors import ModelError
 from assay.student.familiar import FILE as FAMILIAR
 from assay.student.familiar import Familiar
 from assay.student.features import EncoderFacts, Features
 from assay.student.folder import FORMAT, check_shapes, read_config
 from assay.student.fusion import Standardise, build_fusion
-from assay.student.heads import ClassOutput, Heads, LabelsOutput, Output, build_output, output_groups
+from assay.student.heads import Heads
 from assay.student.lexical import Grams, Lexical, grams, hash_grams
+from assay.student.outputs import Output, build_output
+from assay.targets import Target
 
 PREDICT_ROWS = 8192
 
@@ -62,7 +64,7 @@ class StudentModel(nn.Module):
         self.image, self.text = Standardise(image_dim), Standardise(text_dim)
         self.fusion = build_fusion(settings.fusion, image_dim, text_dim)
         self.outputs = nn.ModuleDict({name: build_output(target) for name, target in targets.items()})
-        groups = output_groups(targets)
+        groups = [size for name in targets for size in self.output(name).groups()]
         self.heads = Heads(settings.head, self.fusion.dim, groups)
         self.lexical = Lexical(settings.lexical, sum(groups)) if settings.lexical else None
 
@@ -88,9 +90,7 @@ class StudentModel(nn.Module):
             output = self.output(name)
             part = mean[:, at : at + output.outputs]
             at += output.outputs
-            if not calibrated and isinstance(output, ClassOutput | LabelsOutput):
-                part = part * output.temperature
-            found[name] = output(part).cpu().numpy()
+            found[name] = (output(part) if calibrated else output.uncalibrated(part)).cpu().numpy()
         return found
 
     def predict(self, features: Features, *, calibrated: bool = True) -> dict[str, np.ndarray]:
@@ -107,8 +107,7 @@ class StudentModel(nn.Module):
 
     def thresholds(self, task: str) -> np.ndarray | None:
         """The thresholds of a task's labels, [labels]; None for scores and classes."""
-        output = self.output(task)
-        return output.thresholds.cpu().numpy() if isinstance(output, LabelsOutput) else None
+        return self.output(task).thresholds_of()
 
 
 class Inputs:

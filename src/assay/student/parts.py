@@ -11,11 +11,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 
-from assay.config import ClassesTarget, LabelsTarget, ScoreTarget, Target
 from assay.errors import DataError
 from assay.posts import stream
 from assay.student.features import Features, PostInputs, sample_inputs
 from assay.student.losses import is_known
+from assay.targets import Target
 
 
 @dataclass
@@ -94,13 +94,13 @@ def parts_by_split(
         name: Part(
             features.take(np.array([at for _, at, _ in found])),
             {
-                task: targets_of([known[task].get(post_id, {}).get("value") for post_id, _, _ in found], target)
+                task: target.encode([known[task].get(post_id, {}).get("value") for post_id, _, _ in found])
                 for task, target in targets.items()
             },
             np.array([_weight(post_id, known) for post_id, _, _ in found]),
             np.array([group for _, _, group in found]),
             {
-                task: _soft([known[task].get(post_id, {}).get("distribution") for post_id, _, _ in found], target)
+                task: target.soft([known[task].get(post_id, {}).get("distribution") for post_id, _, _ in found])
                 for task, target in targets.items()
             },
             [raw[post_id] for post_id, _, _ in found] if sample else [],
@@ -126,23 +126,3 @@ def _raw_posts(sample: Path, wanted: set[str]) -> dict[str, PostInputs]:
         for row in batch
         if row["post_id"] in wanted
     }
-
-
-def targets_of(values: Sequence[Any], target: Target) -> np.ndarray:
-    """Label values as numbers, None as "no label": float32 [n], int64 [n], or float32 [n, labels]."""
-    if isinstance(target, ClassesTarget):
-        return np.array([-1 if value is None else target.names.index(value) for value in values], dtype=np.int64)
-    if isinstance(target, LabelsTarget):
-        rows = [
-            [np.nan] * len(target.names) if value is None else [float(name in value) for name in target.names]
-            for value in values
-        ]
-        return np.array(rows, dtype=np.float32).reshape(len(values), len(target.names))
-    return np.array([np.nan if value is None else value for value in values], dtype=np.float32)
-
-
-def _soft(values: Sequence[list[float] | None], target: Target) -> np.ndarray:
-    """Distributions that the labels carry, of classes or labels; nan where there are none."""
-    size = 1 if isinstance(target, ScoreTarget) else len(target.names)
-    fit = [v if v is not None and len(v) == size and size > 1 else [np.nan] * size for v in values]
-    return np.array(fit, dtype=np.float32).reshape(len(values), size)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from assay.config import ClassesTarget, LabelsTarget, Target
+from assay.targets import Target
 
 
 def post_weights(values: dict[str, np.ndarray], targets: dict[str, Target]) -> Tensor:
@@ -18,14 +18,8 @@ def post_weights(values: dict[str, np.ndarray], targets: dict[str, Target]) -> T
 
 
 def _one(values: np.ndarray, target: Target) -> np.ndarray:
-    if isinstance(target, LabelsTarget):
-        held = np.nan_to_num(values) > 0.5
-        counts, none = held.sum(0), int((~held.any(1)).sum())
-        inverse = np.where(held, 1 / np.maximum(counts, 1), 0).max(1)
-        return np.where(held.any(1), inverse, 1 / max(none, 1))
-    if isinstance(target, ClassesTarget):
-        stratum = values
-    else:
-        stratum = np.digitize(values, target.bands or np.nanquantile(values, [0.2, 0.4, 0.6, 0.8]))
+    known = np.isfinite(values).reshape(len(values), -1).all(1)
+    stratum = np.full(len(values), -2)
+    stratum[known] = target.strata(values[known])
     _, index, counts = np.unique(stratum, return_inverse=True, return_counts=True)
     return np.asarray(1 / counts[index])

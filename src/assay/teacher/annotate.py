@@ -14,10 +14,11 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from assay.config import Annotate, AnyCorpus, Target, Task, Teacher
+from assay.config import Annotate, AnyCorpus, Task, Teacher
 from assay.errors import DataError, RowError, TooManyFailures
 from assay.posts import gold_names, shards, stream
 from assay.progress import say
+from assay.targets import Target
 from assay.teacher.answers import COLUMNS, Answer, AnswerStore
 from assay.teacher.asking import Round, ask
 from assay.teacher.brands import brand_figures

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from assay.authors import author_key, hash_author
-from assay.config import LabelsTarget, ScoreTarget, Target
 from assay.errors import CorpusError, DataError, RowError
+from assay.targets import NAMES, NUMBER, Target, Value
 from assay.teacher.quality import Humans
-from assay.teacher.rubric import Value, gold_value
+from assay.teacher.rubric import gold_value
 
 RATING = "rating"
 POST = "post_id"
@@ -113,7 +113,7 @@ def _flat(row: dict[str, Any], where: str, target: Target) -> Note:
     if post in (None, ""):
         return _unused(where, None, f"no {POST}")
     where, coder = f"{where}, post {post}", row.get("annotator", row.get("completed_by"))
-    if row.get(RATING) in (None, "") and not isinstance(target, LabelsTarget):
+    if row.get(RATING) in (None, "") and target.shape != NAMES:
         return _unused(where, str(post), f"no {RATING}")
     try:
         return Note(where, str(post), coder, _rated(row.get(RATING), target))
@@ -151,10 +151,10 @@ def _value(results: Any, target: Target) -> Value:
     if not isinstance(results, list):
         raise RowError("no_label", "the annotation has no result")
     own = [one for one in results if isinstance(one, dict) and one.get("from_name") == RATING]
-    if not own and not (isinstance(target, LabelsTarget) and not results):
+    if not own and not (target.shape == NAMES and not results):
         names = sorted({str(one.get("from_name")) for one in results if isinstance(one, dict)})
         raise RowError("no_label", f"nothing is called {RATING!r}; the result has {', '.join(names) or 'nothing'}")
-    if isinstance(target, ScoreTarget):
+    if target.shape == NUMBER:
         if len(own) > 1:
             raise RowError("two_labels", "two numbers for one question")
         return _rated(own[0]["value"]["number"], target)
@@ -182,7 +182,7 @@ def _rated(value: Any, target: Target) -> Value:
         with contextlib.suppress(ValueError, RecursionError):
             value = json.loads(value)
     listed = [one for one in _flattened(value) if one not in (None, "")]
-    if isinstance(target, LabelsTarget):
+    if target.shape == NAMES:
         return gold_value(json.dumps([str(one) for one in listed]), target)
     if len(listed) != 1:
         raise RowError("two_labels" if listed else "no_label", f"{len(listed)} answers to a question of one: {listed}")

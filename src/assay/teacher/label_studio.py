@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape, quoteattr
 
-from assay.config import ClassesTarget, ScoreTarget, Target
 from assay.reads import note_read
+from assay.targets import NAME, NUMBER, Target
 from assay.teacher.label_export import POST, RATING
 from assay.teacher.privacy import clean_image
 from assay.teacher.questions import Asker, rows
@@ -57,10 +57,9 @@ def config_xml(rubric: Rubric, *, images: int) -> str:
 
 
 def _question(target: Target) -> str:
-    if isinstance(target, ScoreTarget):
-        bounds = f'min="{target.min:g}" max="{target.max:g}" step="0.5"'
-        return f'  <Number name="{RATING}" toName="text" required="true" {bounds}/>'
-    choice = "single" if isinstance(target, ClassesTarget) else "multiple"
-    needed = ' required="true"' if isinstance(target, ClassesTarget) else ""
-    names = "\n".join(f'    <Choice value="{escape(name)}"/>' for name in target.names)
+    if target.shape == NUMBER:
+        low, high = target.bounds
+        return f'  <Number name="{RATING}" toName="text" required="true" min="{low:g}" max="{high:g}" step="0.5"/>'
+    choice, needed = ("single", ' required="true"') if target.shape == NAME else ("multiple", "")
+    names = "\n".join(f'    <Choice value="{escape(name)}"/>' for name in target.groups)
     return f'  <Choices name="{RATING}" toName="text" choice="{choice}"{needed}>\n{names}\n  </Choices>'

@@ -14,15 +14,13 @@ from typing import Any, Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from assay.config import Target
 from assay.errors import DataError, PassingFault, RowError
+from assay.targets import Label, Target, Value
 from assay.teacher.answers import Answer
-from assay.teacher.distribution import Label, from_votes, label_of
+from assay.teacher.distribution import label_of
 from assay.teacher.injection import suspicions
 from assay.teacher.questions import Keys
-from assay.teacher.rubric import Rubric, Value
-
-VALUE = {"score": pa.float64(), "classes": pa.string(), "labels": pa.list_(pa.string())}
+from assay.teacher.rubric import Rubric
 
 ANSWER = [
     *(pa.field(name, pa.string()) for name in ("key", "status", "reason", "raw_answer", "model", "how")),
@@ -38,7 +36,7 @@ def label_schema(target: Target) -> pa.Schema:
     `repeat` is what the same teacher said when asked again, `second` what another one said, both of a
     share of the posts; `suspicions` are kinds of text that speak to the teacher (injection.suspicions).
     """
-    value = VALUE[target.kind]
+    value = target.arrow
     return pa.schema(
         [
             pa.field("post_id", pa.string(), nullable=False),
@@ -104,7 +102,7 @@ def labelled(
             reasons[0] if len(keys.votes) == 1 else f"too_few_votes: {len(found)} of {len(keys.votes)}; {reasons[0]}"
         )
         return row_of(source, target, status="failed", reason=reason, **known)
-    label = found[0] if len(keys.votes) == 1 else from_votes([one.value for one in found], target)
+    label = found[0] if len(keys.votes) == 1 else target.of_votes([one.value for one in found])
     known |= {
         "value": label.value,
         "distribution": label.distribution,

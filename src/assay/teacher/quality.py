@@ -11,16 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from assay.config import LabelsTarget, ScoreTarget, Target
 from assay.errors import CorpusError, DataError, RowError
-from assay.measure.agreement import agreement, alpha, interval, numbers
+from assay.measure.agreement import agreement, alpha, interval
 from assay.measure.csvfile import as_given, harmless
 from assay.progress import say
+from assay.targets import NAMES, Target, Value
 from assay.teacher.answers import COLUMNS, Answer, AnswerStore
 from assay.teacher.asking import Round, ask
 from assay.teacher.labels import value_of
 from assay.teacher.questions import Asker, Company, Keys, questions
-from assay.teacher.rubric import Value, gold_value
+from assay.teacher.rubric import gold_value
 from assay.teacher.together import keyed
 
 HUMAN_COLUMNS = ("post_id", "coder", "value")
@@ -49,32 +49,22 @@ def agreement_figures(found: Sequence[dict[str, Any]], target: Target, humans: H
     values = {row["post_id"]: row["value"] for row in found}
     coded = {post: coders for post, coders in humans.items() if post in values}
     if coded:
-        people = {post: joint_value(list(coders.values()), target) for post, coders in coded.items()}
+        people = {post: target.joint(list(coders.values())) for post, coders in coded.items()}
         result["human"] = agreement([people[post] for post in coded], [values[post] for post in coded], target)
         result["human"] |= {"coders": len({coder for coders in coded.values() for coder in coders})}
         result["human"] |= _between_people(coded, target)
     return {"agreement": result} if result else {}
 
 
-def joint_value(values: Sequence[Value], target: Target) -> Value:
-    """What several people say together: mean score, or by majority; ties go to the first name of the target."""
-    if isinstance(target, ScoreTarget):
-        return sum(map(float, values)) / len(values)  # type: ignore[arg-type]
-    if isinstance(target, LabelsTarget):
-        return [n for n in target.names if 2 * sum(n in value for value in values) >= len(values)]  # type: ignore[operator]
-    return max(target.names, key=lambda name: (sum(value == name for value in values), -target.names.index(name)))
-
-
 def _between_people(coded: Humans, target: Target) -> dict[str, Any]:
     """Krippendorff's alpha between the coders, over posts that at least two of them rated."""
     shared = [coders for coders in coded.values() if len(coders) > 1]
     names = sorted({coder for coders in shared for coder in coders})
-    if len(shared) < 2 or isinstance(target, LabelsTarget):
+    if len(shared) < 2 or target.shape == NAMES:
         return {}
-    level = "interval" if isinstance(target, ScoreTarget) else "nominal"
     nan = float("nan")
-    table = [[float(numbers([c[n]], target)[0]) if n in c else nan for n in names] for c in shared]
-    between = interval(lambda ratings: alpha(ratings.T, level), [np.array(table)], 1)
+    table = [[float(target.numbers([c[n]])[0]) if n in c else nan for n in names] for c in shared]
+    between = interval(lambda ratings: alpha(ratings.T, target.agreement_level), [np.array(table)], 1)
     return {"between_people": {"posts": len(shared), "alpha": between}}
 
 

@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from assay.config import Target, Teacher
+from assay.config import Teacher
 from assay.errors import LastingFault, PassingFault, RowError, Told
 from assay.progress import say
+from assay.targets import Target
 from assay.teacher.distribution import evidence
 from assay.teacher.money import price
 from assay.teacher.server import one_line, readable

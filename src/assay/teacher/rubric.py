@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from assay.config import ClassesTarget, LabelsTarget, ScoreTarget, Target
 from assay.errors import RowError, RubricError
 from assay.places import main_checkout
+from assay.targets import Target, Value
 from assay.text import normalise
 
 FENCE = "caption"
@@ -20,9 +20,7 @@ _CONTROL = re.compile(
     rf"<\||\|>|<<\s*/?\s*SYS|\[\s*/?\s*INST|</?s>|<(?:start|end)_of_|<\s*/?\s*(?:{FENCE}|system|assistant|user)\b",
     re.IGNORECASE,
 )
-ANSWER = {"score": "score", "classes": "label", "labels": "labels"}  # the key of the answer
 MOST_BRANDS, LONGEST_BRAND = 50, 100  # of an answer; more is no list of brands
-Value = float | str | list[str]
 
 
 @dataclass(frozen=True)
@@ -48,8 +46,7 @@ class Rubric:
                 f"{path}: {error.strerror}; write the rubric there, or set annotate.rubric to where it is"
             ) from error
         headings = {found.strip().lower() for found in _HEADING.findall(body)}
-        names = target.band_names if isinstance(target, ScoreTarget) else target.names
-        for name in names:
+        for name in target.headings():
             if not any(re.search(rf"\b{re.escape(name.lower())}\b", heading) for heading in headings):
                 raise RubricError(f"{path}: no heading for {name!r}, which target names; add a section for it")
         if brands and not any(re.search(r"\bbrands?\b", heading) for heading in headings):
@@ -83,14 +80,7 @@ class Rubric:
 
     def schema(self) -> dict[str, Any]:
         """The JSON schema of the answer."""
-        name = ANSWER[self.target.kind]
-        value: dict[str, Any]
-        if isinstance(self.target, ScoreTarget):
-            value = {"type": "number", "minimum": self.target.min, "maximum": self.target.max}
-        elif isinstance(self.target, LabelsTarget):
-            value = {"type": "array", "items": {"type": "string", "enum": list(self.target.names)}}
-        else:
-            value = {"type": "string", "enum": list(self.target.names)}
+        name, value = self.target.answer_key, self.target.answer_schema()
         brands: dict[str, Any] = {"brands": {"type": "array", "items": {"type": "string"}}} if self.brands else {}
         return {
             "type": "object",
@@ -115,7 +105,7 @@ class Rubric:
             found = json.loads(raw)
         except (ValueError, RecursionError) as error:
             raise RowError("invalid_answer", f"not JSON: {raw[:80]!r}") from error
-        name = ANSWER[self.target.kind]
+        name = self.target.answer_key
         wanted = ["reason", *(["brands"] if self.brands else []), name]
         if not isinstance(found, dict) or set(found) != set(wanted):
             raise RowError("invalid_answer", f"keys must be {' and '.join(wanted)}: {raw[:80]!r}")
@@ -123,22 +113,7 @@ class Rubric:
             raise RowError("invalid_answer", "reason is not text")
         if self.brands:
             self.brands_of(raw)
-        value = found[name]
-        if isinstance(self.target, ClassesTarget):
-            if value not in self.target.names:
-                raise RowError("invalid_answer", f"label {value!r} is none of {', '.join(self.target.names)}")
-            return str(value)
-        if isinstance(self.target, LabelsTarget):
-            if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
-                raise RowError("invalid_answer", f"labels {value!r} is not a list of names")
-            return _labels(value, self.target, "invalid_answer")
-        if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
-            raise RowError("invalid_answer", f"score {value!r} is not a number")
-        if not self.target.min <= value <= self.target.max:  # before anything that a huge number would break
-            raise RowError(
-                "invalid_answer", f"score {str(raw)[-40:]!r} is outside {self.target.min:g} to {self.target.max:g}"
-            )
-        return float(value)
+        return self.target.parse(found[name], raw)
 
 
 def about_the_post() -> str:
@@ -169,51 +144,14 @@ def form(target: Target, *, brands: bool = False) -> str:
     begins = '{"reason": "<one short sentence>"'
     if brands:
         begins += ', "brands": [<names of the brands in the post, none: []>]'
-    if isinstance(target, ScoreTarget):
-        return f'{begins}, "score": <a number from {target.min:g} to {target.max:g}>}}'
-    names = json.dumps(list(target.names))
-    if isinstance(target, LabelsTarget):
-        return f'{begins}, "labels": [<all that hold of {names}, none: []>]}}'
-    return f'{begins}, "label": <one of {names}>}}'
-
-
-def _labels(names: list[str], target: LabelsTarget, code: str) -> list[str]:
-    """The labels in the target's order, each once; RowError for one that the target does not have."""
-    for name in names:
-        if name not in target.names:
-            raise RowError(code, f"label {name!r} is none of {', '.join(target.names)}")
-    return [name for name in target.names if name in names]
+    return f"{begins}, {target.form()}}}"
 
 
 def gold_value(raw: str | None, target: Target) -> Value:
     """A gold label of a corpus as a value of the target; RowError when there is none or it does not fit.
 
-    Labels are a JSON list, or names separated by commas; `[]` means none of them.
+    How a label stands as text: see `gold` of the kind of target.
     """
     if raw is None or raw == "":
         raise RowError("no_gold_label", "the corpus has no label for this post")
-    if isinstance(target, LabelsTarget):
-        return _labels(_split(raw, target), target, "label_outside_target")
-    if isinstance(target, ClassesTarget):
-        if raw not in target.names:
-            raise RowError("label_outside_target", f"{raw!r} is none of {', '.join(target.names)}")
-        return raw
-    try:
-        value = float(raw)
-    except ValueError as error:
-        raise RowError("label_outside_target", f"{raw!r} is not a number") from error
-    if not target.min <= value <= target.max:
-        raise RowError("label_outside_target", f"{value:g} is outside {target.min:g} to {target.max:g}")
-    return value
-
-
-def _split(raw: str, target: LabelsTarget) -> list[str]:
-    if raw in target.names:
-        return [raw]
-    if raw.startswith("["):
-        try:
-            found = json.loads(raw)
-        except ValueError as error:
-            raise RowError("label_outside_target", f"{raw[:80]!r} is not a list of names") from error
-        return [str(one) for one in found]
-    return [part.strip() for part in raw.split(",") if part.strip()]
+    return target.gold(raw)

@@ -12,8 +12,9 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from assay.config import Annotate, ClassesTarget, ScoreTarget, Target, Teacher
+from assay.config import Annotate, Teacher
 from assay.errors import PassingFault
+from assay.targets import Target
 from assay.teacher.dialect import Dialect, first
 from assay.teacher.rubric import Rubric
 
@@ -163,37 +164,12 @@ def _typed(question: Question, settings: Teacher) -> dict[str, Any]:
     found: dict[str, Any] = {
         "model": settings.model,
         "state": "\n".join([question.user, *marks]),
-        "questions": typed_questions(question.system, question.target),
+        "questions": question.target.typed_questions(question.system),
     }
     if marks:
         data = [base64.b64encode(image).decode() for image in question.images]
         found["assets"] = {mark: {"data_base64": one} for mark, one in zip(marks, data, strict=True)}
     return _with_extra(found, settings)
-
-
-def levels(target: ScoreTarget) -> list[float]:
-    """The scores that a distribution is over: whole numbers where 2 to 25 steps cover the range, else 21 even ones."""
-    span = target.max - target.min
-    steps = int(span) if span == int(span) and 2 <= span <= 25 else 20
-    return [target.min + span * i / steps for i in range(steps + 1)]
-
-
-def typed_questions(instructions: str, target: Target) -> dict[str, Any]:
-    """The typed questions of a target, by name."""
-    if isinstance(target, ScoreTarget):
-        return {"score": {"type": "score", "instructions": instructions, "criteria": _level_names(target)}}
-    if isinstance(target, ClassesTarget):
-        return {"label": {"type": "choice", "instructions": instructions, "criteria": dict.fromkeys(target.names)}}
-    asked = {name: f"{instructions}\n\nDoes the label {name!r} hold?" for name in target.names}
-    return {name: {"type": "noul", "instructions": said} for name, said in asked.items()}
-
-
-def _level_names(target: ScoreTarget) -> list[str]:
-    found = []
-    for level in levels(target):
-        band = sum(level >= edge for edge in target.bands)
-        found.append(f"{level:g} ({target.band_names[band]})" if target.band_names else f"{level:g}")
-    return found
 
 
 def data_url(image: bytes) -> str:

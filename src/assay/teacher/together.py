@@ -12,8 +12,8 @@ from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from assay.config import Target
 from assay.errors import RowError
+from assay.targets import Target
 from assay.teacher.distribution import evidence
 from assay.teacher.reading import Reply
 from assay.teacher.rubric import about_the_post

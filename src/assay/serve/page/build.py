@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 from gradio.processing_utils import save_file_to_cache
 
-from assay.config import ScoreTarget
 from assay.errors import AssayError, Refusal
 from assay.progress import say
 from assay.reads import note_read
 from assay.serve.page import cards
 from assay.serve.page.corpus import ORDERS, Corpus, Query
+from assay.targets import NUMBER
 
 if TYPE_CHECKING:
     from assay.serve.page.mount import Backend
@@ -284,24 +284,19 @@ def _of_names(corpus: Corpus) -> dict[str, Any]:
 
 
 def _of_order(corpus: Corpus) -> dict[str, Any]:
-    orders = ORDERS["score" if isinstance(corpus.target, ScoreTarget) else "other"]
+    orders = ORDERS["score" if corpus.target.shape == NUMBER else "other"]
     return {"choices": list(orders), "value": orders[0]}
 
 
-def _ends(corpus: Corpus) -> tuple[float, float]:
-    target = corpus.target
-    return (target.min, target.max) if isinstance(target, ScoreTarget) else (0.0, 1.0)
-
-
 def _of_range(corpus: Corpus, *, upper: bool) -> dict[str, Any]:
-    low, high = _ends(corpus)
+    low, high = corpus.target.bounds
     return {
         "minimum": low,
         "maximum": high,
         "value": high if upper else low,
         "step": (high - low) / 100,
         "label": "Scores up to" if upper else "Scores from",
-        "visible": isinstance(corpus.target, ScoreTarget),
+        "visible": corpus.target.shape == NUMBER,
     }
 
 

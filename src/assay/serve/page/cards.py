@@ -8,12 +8,12 @@ from typing import Any
 
 import jinja2
 
-from assay.config import ClassesTarget, LabelsTarget, ScoreTarget, Target
-from assay.measure.findings import histogram
 from assay.scoring.explain import Explanation, heat_url, tone
 from assay.scoring.predict import Prediction
 from assay.serve.models import Served
 from assay.serve.page.corpus import Found
+from assay.targets import NAME, NUMBER, Target
+from assay.targets.score import BINS
 
 CSS = Path(__file__).with_name("page.css")
 SEEN = {"ok": "text and picture", "text_only": "text alone", "image_only": "picture alone", "failed": "failed"}
@@ -48,15 +48,15 @@ def answer(served: Served, by_task: dict[str, Prediction]) -> str:
 
 
 def _answer(task: str, target: Target, one: Prediction, served: Served) -> SimpleNamespace:
-    found = SimpleNamespace(task=task, status=one.status, seen=SEEN[one.status], reason=one.reason, kind=target.kind)
+    found = SimpleNamespace(task=task, status=one.status, seen=SEEN[one.status], reason=one.reason, shape=target.shape)
     found.unlike = one.unlike
-    if isinstance(target, ScoreTarget):
-        found.value, found.interval, found.edges = one.value, one.interval, target.bands
-        found.min, found.max = target.min, target.max
-        found.at = lambda value: round(100 * (value - target.min) / (target.max - target.min), 2)
-        number = one.value if isinstance(one.value, float) else target.min
-        bands = target.names_of_bands()
-        found.band = bands[sum(number >= edge for edge in target.bands)] if target.bands else ""
+    if target.shape == NUMBER:
+        low, high = target.bounds
+        found.value, found.interval = one.value, one.interval
+        found.edges = [low + edge * (high - low) / BINS for edge in target.edges]
+        found.min, found.max = low, high
+        found.at = lambda value: round(100 * (value - low) / (high - low), 2)
+        found.band = ", ".join(target.groups_of(one.value)) if found.edges else ""
         return found
     held = [one.value] if isinstance(one.value, str) else list(one.value or []) if isinstance(one.value, list) else []
     found.said, found.set = ", ".join(held) or "none", one.prediction_set
@@ -65,7 +65,7 @@ def _answer(task: str, target: Target, one: Prediction, served: Served) -> Simpl
         (name, p, name in (one.prediction_set or []), name in held, None if at is None else float(at[k]))
         for k, (name, p) in enumerate((one.probabilities or {}).items())
     ]
-    if isinstance(target, ClassesTarget):
+    if target.shape == NAME:
         found.bars.sort(key=lambda bar: -bar[1])
     return found
 
@@ -83,13 +83,13 @@ def findings(
 ) -> str:
     """What a corpus says: counts, distribution, brands with intervals; `name`: the class or label of the brands."""
     bars = _bars(values, target)
-    column = "mean" if isinstance(target, ScoreTarget) else f"share_{name}"
-    low, high = (target.min, target.max) if isinstance(target, ScoreTarget) else (0.0, 1.0)
-    if not isinstance(target, ScoreTarget):  # shares are small numbers: let the largest interval fill the width
+    column = target.column(name or target.estimands[0])
+    low, high = target.bounds
+    if target.are_shares:  # shares are small numbers: let the largest interval fill the width
         high = max([row.get(f"{column}_high") or 0 for row in brands], default=1) or 1
     rows = [_brand(row, column, low, high) for row in brands]
     rows.sort(key=lambda row: (row.value is None, -(row.value or 0)))
-    what = "mean score" if isinstance(target, ScoreTarget) else f"share of {name}"
+    what = f"share of {name}" if target.are_shares else "mean score"
     note = (
         f"Corrected means and shares: predictions, shifted by how {found.get('held_out_labels', 0):,} held-out labels "
         "differ from them (prediction-powered inference). Intervals account for the student's errors, not for the "
@@ -99,11 +99,12 @@ def findings(
 
 
 def _bars(values: list[Any], target: Target) -> list[tuple[str, float, int]]:
-    counts = histogram(values, target)
-    if isinstance(target, ScoreTarget):  # twenty bins are many rows: pairs of them
-        step = (target.max - target.min) / DIST_BINS
+    counts = target.histogram([value for value in values if value is not None])
+    if target.shape == NUMBER:  # twenty bins are many rows: pairs of them
+        low, high = target.bounds
+        step = (high - low) / DIST_BINS
         pairs = [counts[2 * i][1] + counts[2 * i + 1][1] for i in range(DIST_BINS)]
-        counts = [(f"{target.min + i * step:g}–{target.min + (i + 1) * step:g}", n) for i, n in enumerate(pairs)]
+        counts = [(f"{low + i * step:g}–{low + (i + 1) * step:g}", n) for i, n in enumerate(pairs)]
     top = max((n for _, n in counts), default=0) or 1
     return [(label, round(100 * n / top, 1), n) for label, n in counts]
 
@@ -127,4 +128,4 @@ def hits(found: Found, first: int) -> str:
 
 def choices(target: Target) -> list[str]:
     """What can be explained or filtered by: the classes or labels; nothing for scores."""
-    return list(target.names) if isinstance(target, ClassesTarget | LabelsTarget) else []
+    return [] if target.shape == NUMBER else target.groups

@@ -17,11 +17,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from assay import config, images
-from assay.config import LabelsTarget, ScoreTarget, Target
 from assay.corpora.where import places
 from assay.errors import AssayError, ImageProblem
 from assay.measure.csvfile import read_csv
 from assay.posts import shards
+from assay.targets import NAMES, NUMBER, Target
 
 THUMBNAIL_PX = 260
 MOST_HITS = 2400  # that can be paged through
@@ -138,9 +138,9 @@ class Corpus:
             brands = text["brands"].take(pa.array(rows, pa.int64())).to_pylist()
             rows = [row for row, names in zip(rows, brands, strict=True) if query.brand in names]
         values = table["value"].take(pa.array(rows, pa.int64())).to_pylist()
-        if isinstance(self.target, ScoreTarget):
-            low = self.target.min if query.low is None else query.low
-            high = self.target.max if query.high is None else query.high
+        if self.target.shape == NUMBER:
+            low = self.target.bounds[0] if query.low is None else query.low
+            high = self.target.bounds[1] if query.high is None else query.high
             return [row for row, value in zip(rows, values, strict=True) if low - 1e-9 <= value <= high + 1e-9]
         if query.name is None:
             return rows
@@ -149,7 +149,7 @@ class Corpus:
     def _keys(self, table: pa.Table, rows: list[int], query: Query) -> list[float]:
         """What hits are ordered by, the smallest first."""
         downward = query.order not in ("lowest first", "least sure first")
-        if isinstance(self.target, ScoreTarget):
+        if self.target.shape == NUMBER:
             numbers = table["value"].take(pa.array(rows, pa.int64())).to_pylist()
         else:
             numbers = [
@@ -159,18 +159,18 @@ class Corpus:
 
     def _sure(self, probabilities: list[float], query: Query) -> float:
         """The probability of the class or label that is looked for, else the largest one."""
-        if query.name is None or isinstance(self.target, ScoreTarget):
+        if query.name is None or self.target.shape == NUMBER:
             return max(probabilities)
-        return probabilities[self.target.names.index(query.name)]
+        return probabilities[self.target.groups.index(query.name)]
 
     def _hit(self, number: int, row: int, query: Query) -> Hit:
         post = _row(shards(self.posts)[number], row, ["text", "brands", "images"])
         scored = _row(shards(self.predictions)[number], row, ["value", "probabilities", "status"])
         likely = None
-        if not isinstance(self.target, ScoreTarget):
+        if self.target.shape != NUMBER:
             likely = self._sure(scored["probabilities"], query)
         value = scored["value"]
-        if isinstance(self.target, LabelsTarget) and not value:
+        if self.target.shape == NAMES and not value:
             value = ["none"]
         hit = Hit(post["text"], value, likely, scored["status"], post["brands"], len(post["images"]))
         if self.root is not None and post["images"]:

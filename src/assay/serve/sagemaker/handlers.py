@@ -14,10 +14,10 @@ from typing import Any
 import orjson
 
 from assay import images, text
-from assay.config import ScoreTarget, Target
 from assay.errors import ImageProblem, ModelError
 from assay.scoring.predict import Prediction, Predictor
 from assay.student.features import PostInputs
+from assay.targets import NUMBER, Target
 
 JSON = "application/json"
 MOST_INSTANCES = 256
@@ -114,10 +114,10 @@ def _answer(model: Predictor, instance: Instance, by_task: dict[str, Prediction]
 
 def _told(target: Target, one: Prediction) -> dict[str, Any]:
     told: dict[str, Any] = {"status": one.status, "reason": one.reason}
-    if isinstance(target, ScoreTarget):
+    if target.shape == NUMBER:
         return told | {"score": one.value, "interval": one.interval}
     held = one.value if isinstance(one.value, list) else [one.value]
-    chosen = {name: name in held for name in target.names} if one.status != "failed" else None
+    chosen = {name: name in held for name in target.groups} if one.status != "failed" else None
     return told | {"class_predictions": chosen, "probabilities": one.probabilities}
 
 

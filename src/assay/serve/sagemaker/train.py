@@ -33,6 +33,7 @@ from assay.splits import split
 from assay.student.card import write_card
 from assay.student.features import embed
 from assay.student.learn import Lesson, learn
+from assay.targets import KINDS, NAMES
 from assay.teacher.annotate import annotate
 
 CHANNELS = ("train", "validation", "test")
@@ -145,7 +146,7 @@ def _joined(args: argparse.Namespace, work: Path) -> tuple[pd.DataFrame, Path]:
                 "label": table[args.label_column].fillna("").astype(str),
             }
         )
-        own["label"] = own["label"].map(lambda told: told.strip() or ("[]" if args.kind == "labels" else ""))
+        own["label"] = own["label"].map(lambda told: told.strip() or ("[]" if KINDS[args.kind].shape == NAMES else ""))
         own["split"] = channel if "test" in given or channel == "train" else "test"
         parts.append(own)
     joined = pd.concat(parts, ignore_index=True)

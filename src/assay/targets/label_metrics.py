@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from assay.measure.rank import auroc
+from assay.targets.weighted import auroc
 
 Array = np.ndarray
 GRID = np.round(np.arange(0.05, 0.951, 0.01), 2)
