@@ -160,6 +160,26 @@ def test_a_changed_default_reruns_what_it_changes_and_a_comment_nothing(reposito
     restored(repository)
 
 
+def test_a_kind_of_target_in_two_files_goes_from_rubric_to_findings(repository: Repository) -> None:
+    """Ranks: the same mood, as an order."""
+    repository.params(
+        lambda raw: raw["tasks"]["sentiment"]["target"].update(kind="ranks", names=["negative", "neutral", "positive"])
+    )
+    ran = repository.repro("report@sentiment")
+    assert next(name for name in ran if not name.startswith("choose")) == "annotate@sentiment"
+    found = repository.json("metrics/sentiment/evaluate.json")
+    assert {"value", "low", "high"} == set(found["kappa_quadratic"])
+    assert found["rank_error"]["value"] < found["baselines"]["constant"]["rank_error"]["value"]
+    assert found["gap"]["against"] in found["baselines"]
+    assert list(found["confusion"]) == ["negative", "neutral", "positive"]
+    findings = repository.json("metrics/sentiment/findings.json")
+    assert set(findings["corrected"]) == set(findings["shares"]) == {"negative", "neutral", "positive"}
+    assert "<svg" in (repository.folder / "metrics/sentiment/report.html").read_text()
+    said = repository.run("assay", "predict", "--model", "models/sentiment", "--text", "what a lovely day").stdout
+    assert set(json.loads(said)["probabilities"]) == {"negative", "neutral", "positive"}
+    restored(repository)
+
+
 def test_a_joint_student_answers_two_tasks_in_one_pass(repository: Repository) -> None:
     repository.params(lambda raw: raw.update(joint={"both": ["gender_bias", "hateful"]}))
     ran = repository.repro()

@@ -24,7 +24,8 @@ class TaskLoss(nn.Module):
 
     def __init__(self, settings: Train, target: Target, output: Output, values: Tensor) -> None:
         super().__init__()
-        self.settings, self.output = settings, output
+        self.settings = settings
+        self._of = (output,)  # not a part of this module: its parameters are the model's
         self.loss = loss_of(target.kind, settings.loss)
         self.register_buffer("prior", output.prior(values))
         self.register_buffer("weight", output.balanced(values) if settings.class_weights == "balanced" else None)
@@ -42,11 +43,11 @@ class TaskLoss(nn.Module):
             return hard.mean(0)
         known = torch.isfinite(soft).all(1, keepdim=True)
         wished = torch.where(known, soft, torch.zeros_like(soft))
-        distilled = self.output.soft_loss(raw, wished, self._hard)
+        distilled = self._of[0].soft_loss(raw, wished, self._hard)
         return torch.where(known, (1 - share) * hard + share * distilled, hard).mean(0)
 
     def _hard(self, raw: Tensor, wanted: Tensor) -> Tensor:
-        return self.loss(raw, wanted, Lesson(self.output, self.settings, self.weight))
+        return self.loss(raw, wanted, Lesson(self._of[0], self.settings, self.weight))
 
 
 class JointLoss(nn.Module):

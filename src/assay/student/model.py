@@ -90,7 +90,7 @@ class StudentModel(nn.Module):
             output = self.output(name)
             part = mean[:, at : at + output.outputs]
             at += output.outputs
-            found[name] = (output(part) if calibrated else output.uncalibrated(part)).cpu().numpy()
+            found[name] = (output(part) if calibrated else output.uncalibrated(part)).detach().cpu().numpy()
         return found
 
     def predict(self, features: Features, *, calibrated: bool = True) -> dict[str, np.ndarray]:
