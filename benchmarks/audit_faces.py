@@ -26,9 +26,9 @@ from assay.audit.measures import Measures
 from assay.audit.probe import Probe
 from assay.audit.spaces import _of_images, _space, read_grid
 from assay.config import Audit, FolderSource, ImageBranch, Student
+from assay.encode.features import Extractor
+from assay.encode.seeding import seed_everything
 from assay.progress import progress
-from assay.student.features import Extractor
-from assay.student.fit import seed_everything
 
 ROOT = Path(__file__).resolve().parent.parent
 GROUPS = ("neutral", "young", "middle", "older")

@@ -31,9 +31,9 @@ from assay.audit.generate import generate
 from assay.audit.measures import Measures
 from assay.audit.spaces import Grid, Space, _of_images, _space, read_grid
 from assay.config import Audit, DrawnSource, ImageBranch, Student
+from assay.encode.features import Extractor
+from assay.encode.seeding import seed_everything
 from assay.progress import progress
-from assay.student.features import Extractor
-from assay.student.fit import seed_everything
 
 CHUNK = 20  # replications that are drawn and embedded at a time
 ENCODERS = {"efficientnet": "packaged/efficientnet-lite0", "colours": "packaged/colour-grid"}

@@ -60,8 +60,8 @@ def measure(way: str, count: int) -> dict[str, float]:
 
     from assay.config import ImageBranch
     from assay.corpora.demo.figure import draw_figure, seeded
-    from assay.student import image_encoders
-    from assay.student.fit import seed_everything
+    from assay.encode import image_encoders
+    from assay.encode.seeding import seed_everything
 
     seed_everything(1)
     if way != "now":

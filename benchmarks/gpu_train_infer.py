@@ -39,12 +39,12 @@ from PIL import Image
 from torch import Tensor, nn
 
 from assay.config import Fusion, Head, ImageBranch, LabelsTarget, Student, TextBranch
+from assay.encode.image_encoders import ImageEncoder, load_image_encoder
+from assay.encode.text_encoders import TextEncoder, load_text_encoder
 from assay.errors import run_main
 from assay.posts import write_table
 from assay.progress import cores
-from assay.student.image_encoders import ImageEncoder, load_image_encoder
 from assay.student.model import Batch, StudentModel
-from assay.student.text_encoders import TextEncoder, load_text_encoder
 
 NAMES = ["racist", "sexist", "homophobe", "religion", "otherhate"]
 WORDS = [

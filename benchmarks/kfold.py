@@ -30,15 +30,16 @@ from assay.corpora.ingest import ingest
 from assay.corpora.layouts import open_corpus
 from assay.corpora.mapper import Rules
 from assay.corpora.where import images_root
+from assay.encode import features as feature_files
+from assay.encode.features import embed
 from assay.errors import RowError, run_main
 from assay.measure import metrics
-from assay.measure.evaluate import Judged, evaluate
+from assay.measure.evaluate import evaluate
+from assay.measure.judged import Judged
 from assay.posts import read, write_table
 from assay.sampling import write_sample
 from assay.scoring.judge import compare, seen_by
 from assay.splits import split
-from assay.student import features as feature_files
-from assay.student.features import embed
 from assay.student.learn import Lesson, train_one
 from assay.student.parts import Part, parts_by_split
 from assay.teacher.annotate import annotate

@@ -32,6 +32,8 @@ LEVEL = {
     "reads": 2,
     "colours": 2,
     "measure": 2,
+    "remote": 2,
+    "encode": 2,
     "corpora": 3,
     "sampling": 3,
     "teacher": 3,
@@ -102,6 +104,29 @@ def test_help_of_every_stage_is_there_at_once() -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert all(f"usage: {stage}.py " in done.stdout for stage in STAGES)
+
+
+def test_no_circles() -> None:
+    """Modules in an order in which each imports only earlier ones, wherever in a file the import stands."""
+    known = {name: path for name, path in modules().items() if path.name != "__init__.py"}
+    left = {name: {other for other in imports(path) if other in known} for name, path in known.items()}
+    while ready := [name for name, wanted in left.items() if not wanted & left.keys()]:
+        for name in ready:
+            del left[name]
+    assert not left, "these import each other"
+
+
+def test_audit_and_server_take_nothing_from_how_students_learn() -> None:
+    """Encoders are in `encode`, a paid service is `remote`."""
+    for name, path in modules().items():
+        top = name.split(".")[0]
+        found = set(imports(path))
+        if top == "audit":
+            assert not {one for one in found if one.startswith(("student", "teacher")) and one.count(".")} - {
+                "teacher.annotate"  # what people are taken for is asked as any other task
+            }, name
+        if top == "serve" and not name.startswith("serve.sagemaker.train"):
+            assert not {one for one in found if one.startswith("student.")} - {"student.model"}, name
 
 
 @pytest.mark.parametrize("stage", STAGES)

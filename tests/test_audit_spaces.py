@@ -17,9 +17,9 @@ from assay.audit.generate import generate
 from assay.audit.measures import Measures
 from assay.audit.spaces import build, read_grid
 from assay.config import Audit, DrawnSource, FolderSource, ImageBranch, TextBranch
+from assay.encode.image_encoders import load_image_encoder
+from assay.encode.text_encoders import load_text_encoder
 from assay.errors import DataError, EncoderError
-from assay.student.image_encoders import load_image_encoder
-from assay.student.text_encoders import load_text_encoder
 from tests.checkpoints import save_clip, save_resnet, save_sdxl, save_siglip, save_timm_vit, save_vae, save_vit
 from tests.conftest import ROOT, Repository, small
 from tests.test_audit import ACTIVITIES, shipped

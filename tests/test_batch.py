@@ -17,9 +17,9 @@ import pytest
 
 from assay.config import Annotate
 from assay.errors import AccountRefused, BudgetReached, TooManyFailures
+from assay.remote.answers import AnswerStore
+from assay.remote.money import Ledger
 from assay.teacher import batch as batch_module
-from assay.teacher.answers import AnswerStore
-from assay.teacher.money import Ledger
 from tests.conftest import ROOT, completion, picture, valid_answer
 from tests.test_client import changed
 from tests.test_teacher import run, settings, write_sample

@@ -13,12 +13,12 @@ import pytest
 
 from assay.config import Annotate, LabelsTarget, ScoreTarget, Teacher
 from assay.errors import AccountRefused, PassingFault, RowError
+from assay.remote.answers import AnswerStore
+from assay.remote.pace import Pace, backoff, seconds
+from assay.remote.server import retry_after
 from assay.targets import Target
 from assay.teacher import asking
-from assay.teacher.answers import AnswerStore
 from assay.teacher.distribution import evidence, from_evidence, from_typed
-from assay.teacher.limits import Pace, backoff, seconds
-from assay.teacher.server import retry_after
 from tests.conftest import StubTeacher, completion, valid_answer
 from tests.test_teacher import CLASSES, SCORE, run, settings, write_sample
 

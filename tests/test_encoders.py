@@ -10,11 +10,11 @@ import pytest
 from PIL import Image
 
 from assay.config import ImageBranch, Student, TextBranch
+from assay.encode import image_encoders, text_encoders
+from assay.encode.features import Extractor, PostInputs
+from assay.encode.image_encoders import load_image_encoder
+from assay.encode.text_encoders import load_text_encoder
 from assay.errors import EncoderError
-from assay.student import image_encoders, text_encoders
-from assay.student.features import Extractor, PostInputs
-from assay.student.image_encoders import load_image_encoder
-from assay.student.text_encoders import load_text_encoder
 from tests.checkpoints import save_bert, save_clip, save_distilbert, save_resnet, save_siglip, save_timm, save_vit
 from tests.conftest import picture
 
@@ -156,8 +156,8 @@ def test_features_are_cached_by_content_and_masked(monkeypatch: pytest.MonkeyPat
         raise AssertionError("encoded again")
 
     known = extract.facts
-    monkeypatch.setattr("assay.student.features.load_image_encoder", never)
-    monkeypatch.setattr("assay.student.features.load_text_encoder", never)
+    monkeypatch.setattr("assay.encode.features.load_image_encoder", never)
+    monkeypatch.setattr("assay.encode.features.load_text_encoder", never)
     again, _ = Extractor(PACKAGED, image_px=256, known=known)(posts[:4])
     assert np.array_equal(again.image, first.image[:4])
     assert np.array_equal(again.text, first.text[:4])

@@ -15,10 +15,10 @@ import pytest
 import torch
 
 from assay import durable
+from assay.encode.encoders import hub, hub_is_allowed
 from assay.errors import AssayError, EncoderError, ModelError
 from assay.posts import write_table
 from assay.scoring.predict import Predictor
-from assay.student.encoders import hub, hub_is_allowed
 from assay.student.model import load_trained
 from assay.student.resume import Checkpoint, State
 from tests.serving import MOODS, make_model

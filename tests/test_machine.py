@@ -15,8 +15,8 @@ import pytest
 from assay import progress as bars
 from assay.machine import read_figures, watched, write_figures
 from assay.progress import progress, report_to
+from assay.remote.answers import Answer, AnswerStore
 from assay.scoring.run_log import RunLog, beside_teacher
-from assay.teacher.answers import Answer, AnswerStore
 from assay.teacher.asking import Round
 
 

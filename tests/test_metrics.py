@@ -25,8 +25,9 @@ from assay.measure.baselines import Inputs, Learning, predict_all
 from assay.measure.calibrate import expected_calibration_error, label_temperature, residual_quantile, temperature
 from assay.measure.corrected import HELD_OUT, LEARNT, Corrected, Labels, align
 from assay.measure.csvfile import read_csv, write_csv
-from assay.measure.evaluate import Judged, evaluate
+from assay.measure.evaluate import evaluate
 from assay.measure.findings import brand_table, findings
+from assay.measure.judged import Judged
 from assay.measure.tables import plot_tables
 from assay.targets.label_metrics import decide, fit_thresholds, label_metrics, per_label
 from assay.targets.weighted import pearson

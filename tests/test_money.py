@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from assay.errors import BudgetReached, SettingsError, TeacherError
+from assay.remote.answers import AnswerStore
+from assay.remote.money import AuditLog, Ledger, price, tokens_of
 from assay.teacher.annotate import annotate
-from assay.teacher.answers import AnswerStore
-from assay.teacher.money import AuditLog, Ledger, price, tokens_of
 from assay.teacher.plan import as_text, interval, plan
 from assay.teacher.questions import Asker
 from assay.teacher.rubric import Rubric

@@ -19,13 +19,13 @@ from assay.config import ScoreTarget
 from assay.corpora.ingest import ingest
 from assay.corpora.instagram import Instagram
 from assay.corpora.mapper import Rules
+from assay.encode.features import Extractor
 from assay.images import MAX_PIXELS
 from assay.machine import read_figures
 from assay.posts import read, shards, write_table
 from assay.scoring.corpus import infer
 from assay.scoring.predict import Predictor
 from assay.splits import SCHEMA
-from assay.student.features import Extractor
 from assay.student.model import StudentModel, Trained
 from tests.conftest import ROOT, picture
 from tests.test_encoders import PACKAGED

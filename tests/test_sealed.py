@@ -13,11 +13,11 @@ from cryptography.fernet import Fernet
 from assay.cli import main
 from assay.errors import DataError, SettingsError, TeacherError
 from assay.reads import note_read
-from assay.teacher.answers import Answer, AnswerStore
+from assay.remote.answers import Answer, AnswerStore
+from assay.remote.sealed import MARK, VARIABLE, Seal
 from assay.teacher.label_studio import export
 from assay.teacher.questions import Asker
 from assay.teacher.rubric import Rubric
-from assay.teacher.sealed import MARK, VARIABLE, Seal
 from tests.conftest import StubTeacher
 from tests.test_teacher import RUBRIC, SCORE, run, settings, write_sample
 

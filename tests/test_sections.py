@@ -20,6 +20,7 @@ from assay.config import ImageBranch, Lora, Student, TextBranch, Train
 from assay.corpora.ingest import ingest
 from assay.corpora.instagram import Instagram
 from assay.corpora.mapper import Rules
+from assay.encode.features import embed
 from assay.errors import DataError, EncoderError, ModelError, SettingsError
 from assay.images import MAX_PIXELS
 from assay.measure.evaluate import evaluate
@@ -31,7 +32,6 @@ from assay.scoring.judge import judge, speed_and_size
 from assay.scoring.predict import Predictor
 from assay.splits import split
 from assay.student.augment import drop_words, image_change
-from assay.student.features import embed
 from assay.student.learn import Lesson, learn
 from assay.student.towers import Towers
 from assay.teacher.annotate import annotate

@@ -24,12 +24,12 @@ import pytest
 from PIL import Image
 
 from assay.config import ScoreTarget
+from assay.encode.features import PostInputs
 from assay.errors import ModelError, Refusal, SettingsError
 from assay.scoring.predict import Predictor
 from assay.serve.batching import Batcher
 from assay.serve.options import Options, keys_from_environment
 from assay.serve.rates import Rates
-from assay.student.features import PostInputs
 from tests.conftest import picture
 from tests.serving import KEY, MOODS, Server, b64, make_model
 

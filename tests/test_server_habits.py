@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 from assay.errors import AccountRefused, DataError, TooManyFailures
+from assay.remote.answers import AnswerStore
+from assay.remote.dialect import Dialect
+from assay.remote.money import Ledger
 from assay.store import machine
-from assay.teacher.answers import AnswerStore
-from assay.teacher.dialect import Dialect
-from assay.teacher.money import Ledger
 from assay.teacher.reading import count_of, money_of, status_of
 from assay.teacher.structure import unwrapped
 from tests.conftest import ROOT, StubTeacher, completion

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from assay.config import ClassesTarget, Fusion, Head, LabelsTarget, LexicalBranch, ScoreTarget, Student, Train
+from assay.encode.features import Features
 from assay.errors import DataError, ModelError
-from assay.student.features import Features
 from assay.student.fit import fit
 from assay.student.folds import fit_with_folds
 from assay.student.model import StudentModel, Trained, load_trained

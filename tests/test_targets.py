@@ -12,14 +12,15 @@ import pytest
 from sklearn.metrics import cohen_kappa_score
 
 from assay.config import Train
+from assay.encode.features import Features
 from assay.errors import RowError, SettingsError
 from assay.measure import metrics
 from assay.measure.agreement import agreement
 from assay.measure.corrected import Corrected, Labels
-from assay.measure.evaluate import Judged, evaluate
+from assay.measure.evaluate import evaluate
 from assay.measure.findings import brand_table, findings
+from assay.measure.judged import Judged
 from assay.measure.tables import plot_tables
-from assay.student.features import Features
 from assay.student.fit import fit
 from assay.student.outputs import build_output, loss_of, losses_of
 from assay.targets import KINDS, NAMES, NUMBER, Target

@@ -21,11 +21,11 @@ import pytest
 from assay.config import Annotate, ClassesTarget, LabelsTarget, ScoreTarget, Teacher
 from assay.errors import AccountRefused, DataError, RowError, RubricError, SettingsError, TooManyFailures
 from assay.posts import write_table
+from assay.remote.answers import Answer, AnswerStore
 from assay.sampling import sample_schema
 from assay.store import process_start
 from assay.targets import Target
 from assay.teacher.annotate import annotate
-from assay.teacher.answers import Answer, AnswerStore
 from assay.teacher.demo import complete
 from assay.teacher.labels import label_schema
 from assay.teacher.rubric import Rubric, Value, fenced, gold_value

@@ -13,8 +13,8 @@ import yaml
 
 from assay.config import Annotate, ClassesTarget, LabelsTarget, ScoreTarget, load
 from assay.errors import RowError, RubricError, SettingsError, TeacherError
+from assay.remote.answers import AnswerStore
 from assay.teacher.annotate import annotate
-from assay.teacher.answers import AnswerStore
 from assay.teacher.brands import brand_figures, in_dictionary
 from assay.teacher.plan import plan
 from assay.teacher.questions import Asker

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from assay.errors import DataError
-from assay.teacher.answers import AnswerStore
+from assay.remote.answers import AnswerStore
 from tests.checkpoints import save_qwen_vl
 from tests.conftest import picture
 from tests.test_client import changed

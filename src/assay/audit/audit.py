@@ -12,10 +12,10 @@ from assay.audit.perceived import perceived
 from assay.audit.projection import maps
 from assay.audit.spaces import build, read_grid
 from assay.config import Audit, DrawnSource, Generator
+from assay.encode.seeding import seed_everything
 from assay.measure.csvfile import write_csv
 from assay.posts import write_json
 from assay.progress import say
-from assay.student.fit import seed_everything
 
 
 def run_audit(

@@ -11,11 +11,11 @@ import numpy as np
 
 from assay import images
 from assay.config import Audit, AuditEncoder, Student
+from assay.encode.features import Extractor, PostInputs
+from assay.encode.image_encoders import ImageEncoder, load_image_encoder
 from assay.errors import DataError, EncoderError
 from assay.posts import count, stream
 from assay.progress import progress, say
-from assay.student.features import Extractor, PostInputs
-from assay.student.image_encoders import ImageEncoder, load_image_encoder
 
 ROWS_AT_ONCE = 256
 Kind = Literal["images", "prompts", "patches"]

@@ -70,7 +70,7 @@ def add_answers(commands: Any) -> None:
 
 def _answers(args: argparse.Namespace) -> None:
     from assay.audit.kept import ImageStore
-    from assay.teacher.answers import AnswerStore
+    from assay.remote.answers import AnswerStore
 
     with AnswerStore() as store:
         if args.forget_failed:
@@ -89,7 +89,7 @@ def _answers(args: argparse.Namespace) -> None:
 
 
 def _claims(args: argparse.Namespace) -> None:
-    from assay.teacher.answers import AnswerStore
+    from assay.remote.answers import AnswerStore
 
     with AnswerStore() as store:
         if args.release:
@@ -99,8 +99,8 @@ def _claims(args: argparse.Namespace) -> None:
 
 
 def _rotate(args: argparse.Namespace) -> None:
-    from assay.teacher.answers import AnswerStore
-    from assay.teacher.sealed import VARIABLE, Seal
+    from assay.remote.answers import AnswerStore
+    from assay.remote.sealed import VARIABLE, Seal
 
     seal = Seal.from_environment()
     if not seal.has_key:
@@ -111,7 +111,7 @@ def _rotate(args: argparse.Namespace) -> None:
 
 
 def _new_key(args: argparse.Namespace) -> None:
-    from assay.teacher.sealed import new_key
+    from assay.remote.sealed import new_key
 
     print(new_key())
 
@@ -135,7 +135,7 @@ def _sample(name: str) -> Path:
 
 
 def _plan(args: argparse.Namespace) -> None:
-    from assay.teacher.answers import AnswerStore
+    from assay.remote.answers import AnswerStore
     from assay.teacher.plan import as_text, plan
 
     params = config.load()

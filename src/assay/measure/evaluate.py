@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -10,24 +9,9 @@ import numpy as np
 from assay.measure import metrics
 from assay.measure.baselines import PROBES
 from assay.measure.calibrate import expected_calibration_error
+from assay.measure.judged import Judged
 from assay.measure.slices import by_slice
 from assay.targets import Target
-
-
-@dataclass
-class Judged:
-    """The test posts: truth, weights, leakage groups, and everybody's predictions."""
-
-    y: np.ndarray  # scores float [n], class numbers int [n], or labels 0/1 [n, L]
-    weights: np.ndarray  # inverse inclusion probabilities [n]
-    group: np.ndarray  # [n]
-    student: np.ndarray  # scores [n] or probabilities [n, K] or [n, L]
-    baselines: dict[str, np.ndarray]
-    thresholds: dict[str, np.ndarray] = field(default_factory=dict)  # of labels [L]: of student and baselines
-    uncalibrated: np.ndarray | None = None  # the student's probabilities before temperature scaling
-    seeds: dict[int, np.ndarray] = field(default_factory=dict)  # predictions of the same student, other seeds
-    seed_thresholds: dict[int, np.ndarray] = field(default_factory=dict)
-    slices: dict[str, list[Any]] = field(default_factory=dict)  # column -> a value, or a list of values, a post
 
 
 def evaluate(

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from fairlearn.metrics import MetricFrame
 
 from assay.measure import metrics
+from assay.measure.judged import Judged
 from assay.targets import Target
-
-if TYPE_CHECKING:
-    from assay.measure.evaluate import Judged
 
 UNKNOWN = "(unknown)"
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from assay.measure.evaluate import Judged
+from assay.measure.judged import Judged
 from assay.targets import Target
 
 

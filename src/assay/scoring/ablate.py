@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from assay.config import Student, Task
+from assay.encode import features as feature_files
+from assay.encode.features import Features
 from assay.errors import SettingsError
 from assay.measure import metrics
 from assay.scoring.judge import seen_by
-from assay.student import features as feature_files
-from assay.student.features import Features
 from assay.student.learn import Lesson, check_parts, train_one
 from assay.student.parts import parts_by_split
 

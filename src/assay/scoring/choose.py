@@ -12,12 +12,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from assay.config import Student, Task
+from assay.encode import features as feature_files
+from assay.encode.features import embed
 from assay.posts import read, write_table
 from assay.progress import say
 from assay.sampling import frame, permanent_number, random_draw, write_choice, write_sample
 from assay.scoring.designs import Chosen, active, compress, diverse
-from assay.student import features as feature_files
-from assay.student.features import embed
 from assay.teacher.annotate import annotate
 
 

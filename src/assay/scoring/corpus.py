@@ -20,13 +20,13 @@ import pyarrow.parquet as pq
 
 from assay import durable, images
 from assay.code import code_digest
+from assay.encode.features import CODE, PostInputs
 from assay.errors import DataError
 from assay.places import home
 from assay.posts import shards, write_table
 from assay.progress import progress, say
 from assay.scoring.predict import Prediction, Predictor
 from assay.scoring.run_log import RunLog
-from assay.student.features import CODE, PostInputs
 from assay.student.model import folder_digest
 from assay.targets import Target
 

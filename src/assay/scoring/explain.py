@@ -19,12 +19,12 @@ from torch import Tensor, nn
 
 from assay import images
 from assay import text as texts
+from assay.encode.features import Features, PostInputs
+from assay.encode.image_encoders import ImageEncoder
+from assay.encode.text_encoders import TextEncoder
 from assay.errors import DataError, ImageProblem, SettingsError
 from assay.scoring.predict import Prediction, Predictor
-from assay.student.features import Features, PostInputs
-from assay.student.image_encoders import ImageEncoder
 from assay.student.model import Inputs
-from assay.student.text_encoders import TextEncoder
 from assay.targets import NUMBER
 
 

@@ -18,14 +18,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from assay.encode.features import PostInputs
+from assay.encode.image_encoders import ImageEncoder
+from assay.encode.text_encoders import TextEncoder
 from assay.errors import ModelError, SettingsError
 from assay.progress import say
 from assay.scoring.predict import Predictor
-from assay.student.features import PostInputs
-from assay.student.image_encoders import ImageEncoder
 from assay.student.lexical import hash_grams
 from assay.student.model import Batch, StudentModel
-from assay.student.text_encoders import TextEncoder
 
 TEXTS = ("a good day with friends by the sea", "never again, what a rude and careless place!", "")
 TOLERANCE = 1e-3  # of a vector's largest entry, and of a probability

@@ -11,15 +11,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from assay.encode import features as feature_files
+from assay.encode.encoders import default_device
+from assay.encode.features import Features, sample_inputs
 from assay.errors import DataError, SettingsError
 from assay.measure.baselines import Inputs, Learning, predict_all
 from assay.measure.ceiling import noise_ceiling
-from assay.measure.evaluate import Judged
+from assay.measure.judged import Judged
 from assay.posts import read, shards, stream, write_table
 from assay.scoring.predict import Predictor
-from assay.student import features as feature_files
-from assay.student.encoders import default_device
-from assay.student.features import Features, sample_inputs
 from assay.student.model import Trained, load_trained
 from assay.student.parts import Part, parts_by_split
 from assay.targets import Target

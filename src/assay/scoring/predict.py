@@ -11,9 +11,9 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from assay import images, text
+from assay.encode.encoders import Encoder, hub_is_allowed
+from assay.encode.features import Extractor, Features, PostInputs
 from assay.errors import ModelError
-from assay.student.encoders import Encoder, hub_is_allowed
-from assay.student.features import Extractor, Features, PostInputs
 from assay.student.model import Trained, load_trained
 from assay.targets import Target
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
+from assay.encode.features import PostInputs
 from assay.errors import AssayError, Refusal
-from assay.student.features import PostInputs
 
 Score = Callable[[Sequence[PostInputs]], dict[str, list[Any]]]
 

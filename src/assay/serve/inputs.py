@@ -13,9 +13,9 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.requests import ClientDisconnect, Request
 
 from assay import images, text
+from assay.encode.features import PostInputs
 from assay.errors import ImageProblem, Refusal
 from assay.serve.options import Options
-from assay.student.features import PostInputs
 
 IN_A_THREAD = 200_000  # bytes of JSON from which its reading would hold up others
 FLAGS = {"true": True, "false": False, "1": True, "0": False}

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from assay.encode.encoders import default_device
+from assay.encode.features import PostInputs
 from assay.errors import Refusal
 from assay.progress import cores, say
 from assay.scoring.predict import Predictor
 from assay.scoring.publish import evaluated
 from assay.serve.batching import Batcher
 from assay.serve.options import Options
-from assay.student.encoders import default_device
-from assay.student.features import PostInputs
 from assay.student.model import folder_digest
 
 Stamp = tuple[tuple[str, int, int], ...]

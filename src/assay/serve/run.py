@@ -7,10 +7,10 @@ import signal
 
 import uvicorn
 
+from assay.encode.seeding import seed_everything
 from assay.progress import say
 from assay.serve.api import make_app
 from assay.serve.options import Options
-from assay.student.fit import seed_everything
 
 
 def serve(options: Options) -> None:

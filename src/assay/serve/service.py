@@ -7,6 +7,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
+from assay.encode.features import PostInputs
 from assay.errors import Refusal
 from assay.places import main_checkout
 from assay.progress import cores
@@ -18,7 +19,6 @@ from assay.serve.metrics import Metrics
 from assay.serve.models import Models, Served
 from assay.serve.options import Options
 from assay.serve.rates import Rates
-from assay.student.features import PostInputs
 
 
 class Service:

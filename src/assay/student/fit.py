@@ -14,11 +14,12 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from assay.config import Student, Train
+from assay.encode.features import PostInputs
+from assay.encode.seeding import seed_everything
 from assay.errors import DataError
 from assay.measure.metrics import point
-from assay.progress import cores, progress
+from assay.progress import progress
 from assay.student.augment import hide_modality
-from assay.student.features import PostInputs
 from assay.student.losses import JointLoss, is_known
 from assay.student.model import Batch, Inputs, StudentModel
 from assay.student.parts import Part
@@ -43,12 +44,6 @@ class Fitted:
     stopped: str = ""
     towers: Towers | None = None
     inner: dict[str, np.ndarray] = field(default_factory=dict)  # out-of-fold predictions by task, where folds were used
-
-
-def seed_everything(seed: int) -> None:
-    """Make torch repeatable on this machine, and use all cores."""
-    torch.manual_seed(seed)
-    torch.set_num_threads(cores())
 
 
 def fit(

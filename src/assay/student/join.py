@@ -15,11 +15,11 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from assay.config import Task
+from assay.encode import features as feature_files
+from assay.encode.features import Features
 from assay.errors import DataError
 from assay.posts import read, write_table
 from assay.splits import split_by
-from assay.student import features as feature_files
-from assay.student.features import Features
 
 COLUMNS = ("post_id", "text", "author", "text_sig", "image_sig", "split")
 

@@ -17,13 +17,13 @@ from safetensors.torch import save
 import assay
 from assay.code import code_digest
 from assay.config import Student, Train
+from assay.encode import features as feature_files
+from assay.encode.encoders import digest
+from assay.encode.features import EncoderFacts, Made
 from assay.errors import DataError
 from assay.places import home
 from assay.progress import say
-from assay.student import features as feature_files
-from assay.student.encoders import digest
 from assay.student.familiar import Familiar
-from assay.student.features import EncoderFacts, Made
 from assay.student.fit import Fitted, fit
 from assay.student.folds import fit_with_folds, predict_part, vectors_of
 from assay.student.model import Trained

@@ -23,10 +23,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from assay.config import Student
+from assay.encode.features import EncoderFacts, Features
 from assay.errors import ModelError
 from assay.student.familiar import FILE as FAMILIAR
 from assay.student.familiar import Familiar
-from assay.student.features import EncoderFacts, Features
 from assay.student.folder import FORMAT, check_shapes, read_config
 from assay.student.fusion import Standardise, build_fusion
 from assay.student.heads import Heads

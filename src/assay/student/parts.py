@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 
+from assay.encode.features import Features, PostInputs, sample_inputs
 from assay.errors import DataError
 from assay.posts import stream
-from assay.student.features import Features, PostInputs, sample_inputs
 from assay.student.losses import is_known
 from assay.targets import Target
 

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from assay import images
 from assay.config import Lora, Student, Train
+from assay.encode.features import PostInputs
+from assay.encode.image_encoders import ImageEncoder, load_image_encoder
+from assay.encode.text_encoders import TextEncoder, load_text_encoder
 from assay.errors import EncoderError, ImageProblem
 from assay.progress import cores
 from assay.student.augment import drop_words, image_change
-from assay.student.features import PostInputs
-from assay.student.image_encoders import ImageEncoder, load_image_encoder
 from assay.student.model import Batch
-from assay.student.text_encoders import TextEncoder, load_text_encoder
 
 # where encoders keep their blocks: BERT, DistilBERT, CLIP and SigLIP, ViT of timm and transformers, CNNs
 BLOCKS = (

@@ -18,12 +18,13 @@ from assay.config import Annotate, AnyCorpus, Task, Teacher
 from assay.errors import DataError, RowError, TooManyFailures
 from assay.posts import gold_names, shards, stream
 from assay.progress import say
+from assay.remote.answers import COLUMNS, Answer, AnswerStore
+from assay.remote.faults import counted
 from assay.targets import Target
-from assay.teacher.answers import COLUMNS, Answer, AnswerStore
-from assay.teacher.asking import Round, ask
+from assay.teacher.ask import ask
+from assay.teacher.asking import Round
 from assay.teacher.brands import brand_figures
 from assay.teacher.dry_run import write_requests
-from assay.teacher.faults import counted
 from assay.teacher.labels import LabelsFile, labelled, row_of
 from assay.teacher.quality import Humans, agreement_figures, ask_anchors, drift_figures, read_humans
 from assay.teacher.questions import Asker, Company, Keys, all_keys, each, questions, rows

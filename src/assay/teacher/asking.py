@@ -11,11 +11,11 @@ from typing import Any
 from assay.config import Teacher
 from assay.errors import AccountRefused, AssayError, LastingFault, PassingFault, Taken
 from assay.progress import progress, say
+from assay.remote.answers import Answer, AnswerStore
+from assay.remote.dialect import Dialect
+from assay.remote.money import Meter
 from assay.store import LEASE_S
-from assay.teacher.answers import Answer, AnswerStore
 from assay.teacher.client import Client
-from assay.teacher.dialect import Dialect
-from assay.teacher.money import AuditLog, Meter
 from assay.teacher.questions import Asker
 from assay.teacher.reading import Reply
 from assay.teacher.structure import Question, Way
@@ -50,30 +50,9 @@ class Round:
         }
 
 
-def ask(
-    questions: Iterable[Asked], count: int, teacher: Teacher, asker: Asker, store: AnswerStore, done: Round, task: str
-) -> None:
-    """Ask one teacher and keep its answers; TeacherError when annotation has to stop.
+class Asking:
+    """Asks one by one, several at a time; every answer is kept as it comes."""
 
-    One by one or by the batch endpoint, within the budget, and with an audit log of what leaves the machine.
-    """
-    log = AuditLog(teacher, task) if teacher.base_url != "demo" else None
-    meter = Meter(store, scope=task, budget=asker.settings.budget_usd, log=log)
-    try:
-        batch = asker.settings.mode == "batch"
-        left = store.rows("SELECT 1 FROM batches WHERE base_url = ? AND scope = ?", (teacher.base_url, task))
-        if batch or left:
-            from assay.teacher.batch import ask_in_batches
-
-            ask_in_batches(questions if batch else (), teacher, asker, store, meter, done, task)
-        if not batch:
-            asyncio.run(_Asking(iter(questions), count, teacher, asker, store, meter, done).run())
-    finally:
-        if log:
-            log.close()
-
-
-class _Asking:
     def __init__(
         self,
         questions: Iterator[Asked],

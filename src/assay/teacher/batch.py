@@ -22,13 +22,13 @@ from assay.config import Teacher
 from assay.errors import AccountRefused, BudgetReached, LastingFault, PassingFault, Told
 from assay.places import home
 from assay.progress import progress, say
-from assay.teacher.answers import AnswerStore
+from assay.remote.answers import AnswerStore
+from assay.remote.dialect import longest
+from assay.remote.faults import NOT_THIS_WAY, fault_of
+from assay.remote.money import UNKNOWN_IMAGE_TOKENS, Ledger, Meter, price, tokens_of
+from assay.remote.pace import backoff
 from assay.teacher.asking import Asked, Round, answer_of, refusal
 from assay.teacher.client import Client
-from assay.teacher.dialect import longest
-from assay.teacher.faults import NOT_THIS_WAY, fault_of
-from assay.teacher.limits import backoff
-from assay.teacher.money import UNKNOWN_IMAGE_TOKENS, Ledger, Meter, price, tokens_of
 from assay.teacher.questions import Asker
 from assay.teacher.structure import Way, body, path, remembered
 

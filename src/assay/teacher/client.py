@@ -14,15 +14,15 @@ import openai
 
 from assay.config import Annotate, Teacher
 from assay.errors import AccountRefused, LastingFault, LeavesHost, PassingFault, RowError, Taken, TeacherError, Told
-from assay.teacher import dialect
-from assay.teacher.dialect import Dialect
+from assay.remote import dialect
+from assay.remote.dialect import Dialect
+from assay.remote.faults import ACCOUNT, NOT_THIS_WAY, fault_of
+from assay.remote.money import Meter, tokens_of
+from assay.remote.pace import Pace, backoff
+from assay.remote.server import api_key, body_of, http_client, retry_after, said_by, secret_headers
 from assay.teacher.distribution import from_typed
-from assay.teacher.faults import ACCOUNT, NOT_THIS_WAY, fault_of
-from assay.teacher.limits import Pace, backoff
-from assay.teacher.money import Meter, tokens_of
 from assay.teacher.reading import Reader, Reply, is_spent
 from assay.teacher.rubric import Rubric
-from assay.teacher.server import api_key, body_of, http_client, retry_after, said_by, secret_headers
 from assay.teacher.structure import ORDER, Question, Way, body, path, remembered, ways, with_repair
 from assay.teacher.together import Together
 

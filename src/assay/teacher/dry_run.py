@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from assay.errors import TeacherError
-from assay.teacher import dialect
-from assay.teacher.answers import AnswerStore
+from assay.remote import dialect
+from assay.remote.answers import AnswerStore
 from assay.teacher.questions import Asker, Company, Keys, questions
 from assay.teacher.structure import body, path, remembered, ways
 

@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from assay.errors import DataError, PassingFault, RowError
+from assay.remote.answers import Answer
 from assay.targets import Label, Target, Value
-from assay.teacher.answers import Answer
 from assay.teacher.distribution import label_of
 from assay.teacher.injection import suspicions
 from assay.teacher.questions import Keys

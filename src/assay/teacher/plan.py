@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from assay.config import Teacher
-from assay.teacher.answers import AnswerStore
-from assay.teacher.asking import Round, ask
-from assay.teacher.dialect import for_answers, longest
-from assay.teacher.money import Ledger, price, tokens_of
+from assay.remote.answers import AnswerStore
+from assay.remote.dialect import for_answers, longest
+from assay.remote.money import Ledger, price, tokens_of
+from assay.teacher.ask import ask
+from assay.teacher.asking import Round
 from assay.teacher.questions import Asker, Company, Keys, all_keys, each, questions
 from assay.teacher.structure import Way, body, ways
 

@@ -15,9 +15,10 @@ from assay.errors import CorpusError, DataError, RowError
 from assay.measure.agreement import agreement, alpha, interval
 from assay.measure.csvfile import as_given, harmless
 from assay.progress import say
+from assay.remote.answers import COLUMNS, Answer, AnswerStore
 from assay.targets import NAMES, Target, Value
-from assay.teacher.answers import COLUMNS, Answer, AnswerStore
-from assay.teacher.asking import Round, ask
+from assay.teacher.ask import ask
+from assay.teacher.asking import Round
 from assay.teacher.labels import value_of
 from assay.teacher.questions import Asker, Company, Keys, questions
 from assay.teacher.rubric import gold_value

@@ -12,10 +12,10 @@ from typing import Any
 from assay.config import Teacher
 from assay.errors import LastingFault, PassingFault, RowError, Told
 from assay.progress import say
+from assay.remote.money import price
+from assay.remote.server import one_line, readable
 from assay.targets import Target
 from assay.teacher.distribution import evidence
-from assay.teacher.money import price
-from assay.teacher.server import one_line, readable
 from assay.teacher.structure import Way, content_of
 
 MOST_COUNT = 2**53

@@ -14,8 +14,8 @@ from typing import Any, Literal, NamedTuple
 
 from assay.config import Annotate, Teacher
 from assay.errors import PassingFault
+from assay.remote.dialect import Dialect, first
 from assay.targets import Target
-from assay.teacher.dialect import Dialect, first
 from assay.teacher.rubric import Rubric
 
 Structure = Literal["json_schema", "tool", "plain", "typed"]

@@ -18,11 +18,11 @@ from assay.audit.kept import Made
 from assay.audit.sources.base import Keep, Request, checked
 from assay.config import OpenAISource
 from assay.errors import AccountRefused, BudgetReached, LastingFault, LeavesHost, PassingFailure, PassingFault, Stopped
-from assay.teacher.answers import AnswerStore
-from assay.teacher.faults import ACCOUNT, fault_of
-from assay.teacher.limits import Pace, backoff
-from assay.teacher.money import Ledger, Reserved
-from assay.teacher.server import api_key, http_client, one_line, retry_after, said_by, secret_headers
+from assay.remote.answers import AnswerStore
+from assay.remote.faults import ACCOUNT, fault_of
+from assay.remote.money import Ledger, Reserved
+from assay.remote.pace import Pace, backoff
+from assay.remote.server import api_key, http_client, one_line, retry_after, said_by, secret_headers
 
 MOST_BYTES = 64_000_000  # of an image that a server gives as a link
 LONGEST_WAIT_S = 3600.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gradio as gr
 from gradio.processing_utils import save_file_to_cache
@@ -14,11 +14,9 @@ from assay.errors import AssayError, Refusal
 from assay.progress import say
 from assay.reads import note_read
 from assay.serve.page import cards
+from assay.serve.page.backend import Backend
 from assay.serve.page.corpus import ORDERS, Corpus, Query
 from assay.targets import NUMBER
-
-if TYPE_CHECKING:
-    from assay.serve.page.mount import Backend
 
 PAGE_SIZE = 15
 CAPTIONS = ["best day of the whole year, so grateful", "the queue took an hour and nobody said sorry", "new menu"]

@@ -14,9 +14,9 @@ from typing import Any
 import orjson
 
 from assay import images, text
+from assay.encode.features import PostInputs
 from assay.errors import ImageProblem, ModelError
 from assay.scoring.predict import Prediction, Predictor
-from assay.student.features import PostInputs
 from assay.targets import NUMBER, Target
 
 JSON = "application/json"

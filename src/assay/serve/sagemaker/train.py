@@ -23,6 +23,7 @@ from assay.config import Demo, Split, Student, TableCorpus, Task
 from assay.corpora.ingest import ingest
 from assay.corpora.layouts import open_corpus
 from assay.corpora.mapper import Rules
+from assay.encode.features import embed
 from assay.errors import DataError, run_main
 from assay.measure.evaluate import evaluate
 from assay.posts import read, write_json, write_table
@@ -31,7 +32,6 @@ from assay.sampling import write_sample
 from assay.scoring.judge import judge
 from assay.splits import split
 from assay.student.card import write_card
-from assay.student.features import embed
 from assay.student.learn import Lesson, learn
 from assay.targets import KINDS, NAMES
 from assay.teacher.annotate import annotate

@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from assay.config import TextBranch
+from assay.encode.encoders import check_hash, default_device, digest, quiet_transformers, unreachable, weights_digest
 from assay.errors import EncoderError
-from assay.student.encoders import check_hash, default_device, digest, quiet_transformers, unreachable, weights_digest
 
 MINILM = "packaged/minilm-l6"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"

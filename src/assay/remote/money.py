@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 from assay.config import Teacher
 from assay.errors import BudgetReached, SettingsError, TeacherError
 from assay.places import home
-from assay.teacher.answers import AnswerStore
-from assay.teacher.dialect import longest
+from assay.remote.answers import AnswerStore
+from assay.remote.dialect import longest
 
 CHARS_A_TOKEN = 4
 IMAGE_TOKENS = 256  # a rough figure; what a server says counts as soon as it says it

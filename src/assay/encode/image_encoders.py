@@ -13,8 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from assay.config import ImageBranch
-from assay.errors import EncoderError
-from assay.student.encoders import (
+from assay.encode.encoders import (
     check_hash,
     default_device,
     digest,
@@ -23,6 +22,7 @@ from assay.student.encoders import (
     unreachable,
     weights_digest,
 )
+from assay.errors import EncoderError
 
 EFFICIENTNET = "packaged/efficientnet-lite0"
 CPU_BATCH = 8  # images: larger batches leave the caches of a CPU

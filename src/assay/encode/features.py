@@ -24,14 +24,14 @@ from safetensors.numpy import load_file, save_file
 from assay import images
 from assay.code import code_digest
 from assay.config import Student
+from assay.encode import encoders, image_encoders, text_encoders
+from assay.encode.encoders import Encoder, apply_learnt, default_device
+from assay.encode.image_encoders import load_image_encoder
+from assay.encode.text_encoders import load_text_encoder
 from assay.errors import DataError, EncoderError, ImageProblem
 from assay.places import home
 from assay.posts import count, stream, write_table
 from assay.progress import cores, progress
-from assay.student import encoders, image_encoders, text_encoders
-from assay.student.encoders import Encoder, apply_learnt, default_device
-from assay.student.image_encoders import load_image_encoder
-from assay.student.text_encoders import load_text_encoder
 
 ENCODE_BATCH = {"cpu": 32, "cuda": 1024}  # items that are decoded and encoded at a time
 

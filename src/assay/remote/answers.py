@@ -15,8 +15,8 @@ from typing import Any
 from assay.errors import TeacherError
 from assay.places import home
 from assay.progress import say
+from assay.remote.sealed import FIELDS, Seal
 from assay.store import Store, owner_name
-from assay.teacher.sealed import FIELDS, Seal
 
 PAUSE_S = 30.0  # a longer gap between two answers is not asking
 WAY_S = 30 * 86400.0  # servers change: how they take questions is found out anew after so long
