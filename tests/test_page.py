@@ -20,7 +20,7 @@ from assay.measure.corrected import HELD_OUT, Corrected, Labels
 from assay.measure.csvfile import write_csv
 from assay.measure.findings import brand_table, findings
 from assay.posts import schema, write_table
-from assay.scoring.corpus import prediction_schema
+from assay.scoring.prediction import prediction_schema
 from assay.serve.options import Options, posts_shown
 from assay.serve.page.corpus import Corpus, Query
 from tests.conftest import ROOT, picture

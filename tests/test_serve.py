@@ -100,7 +100,8 @@ def test_card_models_health_and_metrics(server: Server) -> None:
 
 def test_the_older_path_keeps_its_shape_and_refuses_paths(server: Server, tmp_path: Path) -> None:
     found = server.http.post("/test_model", json={"text": "good day"}).json()
-    assert set(found) == {"prediction", "probabilities", "status"}
+    more = {"interval", "prediction_set", "familiarity", "unlike", "reason"}  # what /v1/predict says beside it
+    assert set(found) == {"prediction", "probabilities", "status"} | more
     image = picture()
     assert server.http.post("/test_model", files={"image": ("a.jpg", image)}).json()["status"] == "image_only"
     (tmp_path / "secret.jpg").write_bytes(image)

@@ -3,8 +3,8 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from assay.scoring.predict import Prediction as Prediction
     from assay.scoring.predict import Predictor as Predictor
+    from assay.scoring.prediction import Prediction as Prediction
 
 __version__ = "0.1.0"
 __all__ = ["Prediction", "Predictor", "__version__"]

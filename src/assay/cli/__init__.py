@@ -8,7 +8,6 @@ import json
 import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -167,7 +166,7 @@ def _score(predictor: Any, posts: list[tuple[str, str, list[Path]]], task: str |
         unread.append(lost)
     inputs = [(text, data) for (_, text, _), data in zip(posts, files, strict=True)]
     for (post_id, _, _), lost, result in zip(posts, unread, predictor.predict_many(inputs, task=task), strict=True):
-        row = {k: v for k, v in asdict(result).items() if v is not None}
+        row = {k: v for k, v in result.as_row().items() if v is not None}
         if lost:
             row["reason"] = "; ".join([*lost, *([result.reason] if result.reason else [])])
         print(json.dumps(({"id": post_id} if post_id else {}) | row, ensure_ascii=False))

@@ -25,32 +25,12 @@ from assay.errors import DataError
 from assay.places import home
 from assay.posts import shards, write_table
 from assay.progress import progress, say
-from assay.scoring.predict import Prediction, Predictor
+from assay.scoring.predict import Predictor
+from assay.scoring.prediction import prediction_schema, table_row
 from assay.scoring.run_log import RunLog
 from assay.student.model import folder_digest
-from assay.targets import Target
 
 KEEP_S = 7 * 86_400
-
-
-def prediction_schema(target: Target) -> pa.Schema:
-    """The predictions table: one row for every post of ingest, in the same order."""
-    value = {"score": pa.float64(), "classes": pa.string(), "labels": pa.list_(pa.string())}[target.kind]
-    return pa.schema(
-        [
-            pa.field("post_id", pa.string(), nullable=False),
-            pa.field("status", pa.string(), nullable=False),  # ok | text_only | image_only | failed
-            pa.field("value", value),
-            pa.field("probabilities", pa.list_(pa.float32())),  # in the order of the target's names
-            pa.field("reason", pa.string()),
-            pa.field("in_train", pa.bool_(), nullable=False),
-            pa.field("interval_low", pa.float64()),  # of a score: holds 90 % of the labels of posts like these
-            pa.field("interval_high", pa.float64()),
-            pa.field("prediction_set", pa.list_(pa.string())),  # of classes and labels: the same
-            pa.field("familiarity", pa.float64()),  # 0 to 1: p-value of "like the posts that were learnt from"
-            pa.field("unlike", pa.bool_()),  # too unlike these: the prediction rests on nothing that was measured
-        ]
-    )
 
 
 def infer(
@@ -134,7 +114,7 @@ def _score_shard(
         unread = ["; ".join(f"{code}: {detail}" for code, detail in found.lost) for found in loaded]
         for task, predictions in predictor.score(inputs).items():
             for row, lost, prediction in zip(batch, unread, predictions, strict=True):
-                rows[task].append(_row(row["post_id"], prediction, lost, row["post_id"] in learnt))
+                rows[task].append(table_row(row["post_id"], prediction, lost, row["post_id"] in learnt))
     return {
         task: pa.Table.from_pylist(found, schema=prediction_schema(predictor.targets[task]))
         for task, found in rows.items()
@@ -144,23 +124,6 @@ def _score_shard(
 def _batches(source: Path, size: int) -> Iterator[list[dict[str, Any]]]:
     for batch in pq.ParquetFile(source).iter_batches(batch_size=size, columns=["post_id", "text", "images"]):
         yield batch.to_pylist()
-
-
-def _row(post_id: str, found: Prediction, unread: str, in_train: bool) -> dict[str, Any]:
-    reason = "; ".join(part for part in (unread, found.reason) if part) or None
-    return {
-        "post_id": post_id,
-        "status": found.status,
-        "value": found.value,
-        "probabilities": list(found.probabilities.values()) if found.probabilities else None,
-        "reason": reason,
-        "in_train": in_train,
-        "interval_low": found.interval[0] if found.interval else None,
-        "interval_high": found.interval[1] if found.interval else None,
-        "prediction_set": found.prediction_set,
-        "familiarity": found.familiarity,
-        "unlike": found.unlike,
-    }
 
 
 def _forget_old(waiting: Path) -> None:

@@ -23,7 +23,8 @@ from assay.encode.features import Features, PostInputs
 from assay.encode.image_encoders import ImageEncoder
 from assay.encode.text_encoders import TextEncoder
 from assay.errors import DataError, ImageProblem, SettingsError
-from assay.scoring.predict import Prediction, Predictor
+from assay.scoring.predict import Predictor
+from assay.scoring.prediction import Prediction
 from assay.student.model import Inputs
 from assay.targets import NUMBER
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from threading import Lock
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 
@@ -14,34 +14,9 @@ from assay import images, text
 from assay.encode.encoders import Encoder, hub_is_allowed
 from assay.encode.features import Extractor, Features, PostInputs
 from assay.errors import ModelError
+from assay.scoring.prediction import Prediction, Status
 from assay.student.model import Trained, load_trained
 from assay.targets import Target
-
-Status = Literal["ok", "text_only", "image_only", "failed"]
-STATUSES: tuple[Status, ...] = get_args(Status)
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What the student says of one post.
-
-    `value` is a score, a class name or a list of labels, None when the status is `failed`;
-    `probabilities` has an entry for each class or label (None for scores); `reason` says why a
-    modality is missing. `interval` of a score, and `prediction_set` of classes or labels (those that are not ruled
-    out), hold the label of 90 % of posts like those of the calibration split: split-conformal prediction (Lei et al.,
-    2018; Sadinle, Lei and Wasserman, 2019), of each label by itself. None where calibration had too few posts.
-    `familiarity` (0 to 1) is the p-value of "drawn like the posts that were learnt from" (see student.familiar), and
-    `unlike` says that it is so low that the prediction rests on nothing that was measured; None: not known.
-    """
-
-    status: Status
-    value: float | str | list[str] | None
-    probabilities: dict[str, float] | None = None
-    reason: str | None = None
-    interval: tuple[float, float] | None = None
-    prediction_set: list[str] | None = None
-    familiarity: float | None = None
-    unlike: bool | None = None
 
 
 class Predictor:

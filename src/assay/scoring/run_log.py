@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from assay.machine import read_figures, write_curve, write_figures
-from assay.scoring.predict import STATUSES
+from assay.scoring.prediction import STATUSES
 
 
 def beside_teacher(machine: Path | None, posts_per_s: float | None) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 
 from assay import __version__, config
 from assay.errors import AssayError, Refusal
-from assay.scoring.predict import Prediction
+from assay.scoring.prediction import Prediction
 from assay.serve import inputs
 from assay.serve.docs import add_docs
 from assay.serve.guard import Guard, answer
@@ -31,7 +31,6 @@ from assay.serve.schemas import (
     JobsOut,
     ModelsOut,
     PredictOut,
-    TaskOut,
     TestOut,
     TrainIn,
     codes,
@@ -117,7 +116,7 @@ def _predictions(app: FastAPI, service: Service) -> None:
         predictions = []
         for given, by_task in zip(asked.ids, found, strict=True):
             first = next(iter(by_task.values()))
-            tasks = {task: {name: getattr(one, name) for name in TaskOut.model_fields} for task, one in by_task.items()}
+            tasks = {task: one.as_row() for task, one in by_task.items()}
             predictions.append({"id": given, "status": first.status, "reason": first.reason, "tasks": tasks})
         return {"model": served.name, "version": served.version, "predictions": predictions}
 
@@ -181,7 +180,7 @@ def _older_paths(app: FastAPI, service: Service) -> None:
             raise Refusal(422, "bad_request", "one post; POST /v1/predict takes several")
         _, found = await _predicted(service, request, asked)
         one = next(iter(found[0].values()))
-        return {"prediction": one.value, "probabilities": one.probabilities, "status": one.status}
+        return {"prediction": one.value, **one.as_row()}
 
     @app.post(
         "/train_model",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import fields
+from typing import Annotated, Any, get_type_hints
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, create_model
 
+from assay.scoring.prediction import Prediction
 from assay.serve.options import Options
 
 PICTURE = "picture"  # the format of a string that is a picture's file in base64
@@ -33,19 +35,19 @@ class Error(BaseModel):
     error: Said
 
 
-class TaskOut(BaseModel):
-    """What the student says of a post for one task; the interval or set holds the label of 90 % of posts.
-
-    `unlike`: the post is so unlike those that the student learnt from (`familiarity`, a p-value from 0 to 1) that the
-    answer rests on nothing that was measured.
-    """
-
-    value: float | str | list[str] | None
-    probabilities: dict[str, float] | None
-    interval: tuple[float, float] | None
-    prediction_set: list[str] | None
-    familiarity: float | None
-    unlike: bool | None
+# What the student says of a post for one task: the fields of a prediction, but for those that all tasks share.
+SHARED = ("status", "reason")
+FIELDS: dict[str, Any] = {field.name: (get_type_hints(Prediction)[field.name], ...) for field in fields(Prediction)}
+FIELDS["interval"] = (Annotated[list[float], Field(min_length=2, max_length=2)] | None, ...)  # low, high
+TaskOut = create_model(
+    "TaskOut",
+    __doc__=(
+        "What the student says of a post for one task; the interval or set holds the label of 90 % of posts. `unlike`: "
+        "the post is so unlike those that the student learnt from (`familiarity`, a p-value from 0 to 1) that the "
+        "answer rests on nothing that was measured."
+    ),
+    **{name: one for name, one in FIELDS.items() if name not in SHARED},
+)
 
 
 class PredictionOut(BaseModel):
@@ -54,7 +56,7 @@ class PredictionOut(BaseModel):
     id: str | None
     status: str
     reason: str | None
-    tasks: dict[str, TaskOut]
+    tasks: dict[str, TaskOut]  # type: ignore[valid-type]
 
 
 class PredictOut(BaseModel):
@@ -71,12 +73,11 @@ class ModelsOut(BaseModel):
     models: list[dict[str, Any]]
 
 
-class TestOut(BaseModel):
-    """The answer of POST /test_model."""
-
-    prediction: float | str | list[str] | None
-    probabilities: dict[str, float] | None
-    status: str
+TestOut = create_model(
+    "TestOut",
+    __doc__="The answer of POST /test_model: `prediction` is the value, beside it what /v1/predict says.",
+    **{"prediction" if name == "value" else name: one for name, one in FIELDS.items()},
+)
 
 
 class TrainIn(BaseModel):

@@ -11,7 +11,7 @@ from assay.encode.features import PostInputs
 from assay.errors import Refusal
 from assay.places import main_checkout
 from assay.progress import cores
-from assay.scoring.predict import Prediction
+from assay.scoring.prediction import Prediction
 from assay.serve import inputs
 from assay.serve.inputs import Asked
 from assay.serve.jobs import Jobs

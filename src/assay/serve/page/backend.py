@@ -8,7 +8,8 @@ from pathlib import Path
 
 from assay.errors import AssayError, Refusal
 from assay.scoring.explain import Explanation, explain
-from assay.scoring.predict import Prediction, Predictor
+from assay.scoring.predict import Predictor
+from assay.scoring.prediction import Prediction
 from assay.serve.inputs import Asked, check_post, packed
 from assay.serve.models import Served
 from assay.serve.options import posts_shown

@@ -9,7 +9,7 @@ from typing import Any
 import jinja2
 
 from assay.scoring.explain import Explanation, heat_url, tone
-from assay.scoring.predict import Prediction
+from assay.scoring.prediction import Prediction
 from assay.serve.models import Served
 from assay.serve.page.corpus import Found
 from assay.targets import NAME, NUMBER, Target

@@ -1,7 +1,8 @@
 """What SageMaker's inference toolkit calls: the model, the request, the prediction, the answer.
 
 A request is `{"instances": [{"text": …, "image_base64": …}, …]}`, an answer `{"predictions": [{"class_predictions":
-{name: bool}, "probabilities": {name: p}, "status": …, "reason": …}, …]}`; of a score `score` and `interval` instead.
+{name: bool}, "probabilities": {name: p}, "status": …, "reason": …, …}, …]}` with all fields of a prediction; of a score
+`score` instead of `class_predictions`.
 An instance that cannot be scored has the status `failed` and a reason; a request that cannot be read is refused.
 """
 
@@ -16,7 +17,8 @@ import orjson
 from assay import images, text
 from assay.encode.features import PostInputs
 from assay.errors import ImageProblem, ModelError
-from assay.scoring.predict import Prediction, Predictor
+from assay.scoring.predict import Predictor
+from assay.scoring.prediction import Prediction
 from assay.targets import NUMBER, Target
 
 JSON = "application/json"
@@ -113,12 +115,13 @@ def _answer(model: Predictor, instance: Instance, by_task: dict[str, Prediction]
 
 
 def _told(target: Target, one: Prediction) -> dict[str, Any]:
-    told: dict[str, Any] = {"status": one.status, "reason": one.reason}
+    told = one.as_row()
+    value = told.pop("value")
     if target.shape == NUMBER:
-        return told | {"score": one.value, "interval": one.interval}
-    held = one.value if isinstance(one.value, list) else [one.value]
+        return told | {"score": value}
+    held = value if isinstance(value, list) else [value]
     chosen = {name: name in held for name in target.groups} if one.status != "failed" else None
-    return told | {"class_predictions": chosen, "probabilities": one.probabilities}
+    return told | {"class_predictions": chosen}
 
 
 def _refused(status: int, said: str) -> Exception:
