@@ -29,7 +29,7 @@ repro: $(READY)  ## run what changed of the pipeline
 	dvc repro
 
 test: $(READY)  ## run the tests (those marked real need ASSAY_REAL_DATA)
-	python -m pytest
+	python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 20
 
 check: $(READY)  ## lint and type check
 	ruff check .

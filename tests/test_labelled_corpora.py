@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from assay.config import Columns, Demo, HubCorpus
+from assay.config import Columns, Demo, HubCorpus, Mmhs150kCorpus
 from assay.corpora.hateful_memes import HatefulMemes
 from assay.corpora.hub import export_folder
 from assay.corpora.ingest import ingest
 from assay.corpora.layouts import open_corpus
 from assay.corpora.mapper import Rules
-from assay.corpora.mmhs150k import Mmhs150k, hateful, majority, open_mmhs150k
+from assay.corpora.mmhs150k import Mmhs150k, hateful, majority, open_layout
 from assay.corpora.table import FILE, Table
 from assay.errors import CorpusError, RowError
 from assay.posts import read
@@ -94,7 +94,7 @@ def test_mmhs_table_form(tmp_path: Path) -> None:
     (tmp_path / "images" / "1.jpg").write_bytes(picture())
     (tmp_path / "train.csv").write_text('text,image_path,labels\nhello,1.jpg,"sexist,otherhate"\nplain,2.jpg,\n')
     (tmp_path / "test.csv").write_text("text,image_path,labels\nx,3.jpg,nonsense\ny,,racist\n")
-    layout = open_mmhs150k(tmp_path, ocr=False)
+    layout = open_layout(Mmhs150kCorpus(kind="mmhs150k", path="x"), [tmp_path])
     found = parsed(layout)
     one, two = found["train.csv:2"], found["train.csv:3"]
     assert not isinstance(one, RowError)
@@ -107,7 +107,7 @@ def test_mmhs_table_form(tmp_path: Path) -> None:
     assert counts["source_rows"] == counts["posts"] + counts["dropped"]["total"] == 4
     (tmp_path / "test.csv").write_text("text,image,labels\nx,3.jpg,racist\n")
     with pytest.raises(CorpusError, match="needs the columns text, image_path, labels"):
-        parsed(open_mmhs150k(tmp_path, ocr=False))
+        parsed(open_layout(Mmhs150kCorpus(kind="mmhs150k", path="x"), [tmp_path]))
 
 
 # ----------------------------------------------------------------------------------- Hateful Memes

@@ -13,7 +13,12 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parent
-REGISTRIES = ("assay.targets", "assay.student.outputs")  # packages that import all of their modules, by their names
+# Modules that import others by name, and the package whose modules these are.
+REGISTRIES = {
+    "assay.targets": "assay.targets",
+    "assay.student.outputs": "assay.student.outputs",
+    "assay.corpora.layouts": "assay.corpora",
+}
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 # Settings arrive by the files of stages/settings.py. The others say things, measure the machine or tell where things
 # are; they decide no result.
@@ -77,8 +82,8 @@ def imports(path: Path, root: Path = ROOT) -> tuple[str, ...]:
         elif isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         found += [name for name in names if name in known and name != root.name]  # its own imports are lazy
-    for package in REGISTRIES:
-        if package in found:
+    for registry, package in REGISTRIES.items():
+        if registry in found:
             found += [name for name in known if name.startswith(f"{package}.")]
     return tuple(dict.fromkeys([*found, *(name.rpartition(".")[0] for name in found if name.count(".") > 1)]))
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import codecs
-from typing import Annotated, Literal, Self
+from functools import reduce
+from importlib.metadata import entry_points
+from operator import or_
+from typing import TYPE_CHECKING, Annotated, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
@@ -26,6 +29,7 @@ class Brand(Section):
 class Corpus(Section):
     """What every corpus has, whatever its layout."""
 
+    kind: str
     path: str
     check_images: CheckImages = "header"
     max_pixels: Positive = 50_000_000  # as images.MAX_PIXELS
@@ -113,10 +117,20 @@ class HubCorpus(Corpus):
     columns: Columns = Columns()
 
 
-AnyCorpus = Annotated[
-    DemoCorpus | InstagramCorpus | MvsaCorpus | TableCorpus | Mmhs150kCorpus | HatefulMemesCorpus | HubCorpus,
-    Field(discriminator="kind"),
-]
+def _kinds() -> dict[str, type[Corpus]]:
+    """The settings of every kind: the classes above, and those that packages bring (`assay.corpus_settings`).
+
+    A package's class stands in a module that imports nothing of assay but this one, which is half read by then.
+    """
+    own = [one for one in Corpus.__subclasses__() if one.__module__ == __name__]
+    brought = [point.load() for point in entry_points(group="assay.corpus_settings")]
+    return {get_args(one.model_fields["kind"].annotation)[0]: one for one in [*own, *brought]}
+
+
+if TYPE_CHECKING:
+    AnyCorpus = Corpus
+else:  # what params.yaml may have under a name of `corpora`
+    AnyCorpus = Annotated[reduce(or_, _kinds().values()), Field(discriminator="kind")]
 
 
 class Demo(Section):

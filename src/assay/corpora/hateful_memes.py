@@ -9,11 +9,12 @@ and `dev_unseen` share 400).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from assay import text
+from assay.config import Corpus
 from assay.corpora import cells
 from assay.corpora.base import Bookkeeping, RawPost, Row
 from assay.errors import CorpusError, RowError
@@ -100,3 +101,8 @@ def _names(value: Any) -> str | None:
         return None
     listed = value if isinstance(value, list) else [value]
     return json.dumps([str(one) for one in listed if str(one) != "None" and not str(one).endswith("_empty")])
+
+
+def open_layout(settings: Corpus, places: Sequence[Path]) -> HatefulMemes:
+    """The layout at its one place."""
+    return HatefulMemes(places[0])

@@ -9,9 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import filelock
 
@@ -19,6 +19,9 @@ from assay.config import HubCorpus
 from assay.errors import CorpusError, SettingsError
 from assay.places import corpus_root
 from assay.progress import progress
+
+if TYPE_CHECKING:
+    from assay.corpora.table import Table
 
 STAMP, TABLE, SPLIT = "asked.json", "posts.jsonl", "assay_split"
 SUFFIX = {b"\xff\xd8": ".jpg", b"\x89P": ".png", b"GI": ".gif", b"RI": ".webp"}
@@ -125,3 +128,11 @@ def _named(feature: Any, value: Any) -> Any:
     if hasattr(feature, "int2str") and isinstance(value, int):
         return feature.int2str(value) if value >= 0 else None
     return value
+
+
+def open_layout(settings: HubCorpus, places: Sequence[Path]) -> Table:
+    """The exported table."""
+    from assay.corpora.table import Table  # whoever asks where pictures lie reads no tables
+
+    columns = settings.columns.model_copy(update={"split": settings.columns.split or SPLIT})
+    return Table(places[0] / TABLE, places[0], columns, unneeded=[places[0] / STAMP])

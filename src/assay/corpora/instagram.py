@@ -15,7 +15,7 @@ import os
 import re
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
@@ -25,6 +25,7 @@ import numpy as np
 import orjson
 
 from assay import text
+from assay.config import Corpus
 from assay.corpora.base import Bookkeeping, RawPost, Row
 from assay.corpora.insta_node import NOT_POSTS, is_post, nodes, picture_names, post_of
 from assay.errors import CorpusError, ImageProblem, RowError
@@ -287,3 +288,8 @@ def _second_try(data: bytes, relative: str) -> Any:
         raise RowError("cut_json", f"{relative}: {error}"[:200]) from error
     except RowError as error:
         raise RowError(error.code, f"{relative}: {error.detail}") from error
+
+
+def open_layout(settings: Corpus, places: Sequence[Path]) -> Instagram:
+    """The layout at its one place."""
+    return Instagram(places[0])

@@ -10,12 +10,13 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import orjson
 
+from assay.config import Mmhs150kCorpus
 from assay.corpora.base import Bookkeeping, RawPost, Row
 from assay.corpora.sheets import open_sheet
 from assay.errors import CorpusError, RowError
@@ -145,6 +146,7 @@ class Mmhs150kTable(Bookkeeping):
         )
 
 
-def open_mmhs150k(root: Path, *, ocr: bool) -> Mmhs150k | Mmhs150kTable:
+def open_layout(settings: Mmhs150kCorpus, places: Sequence[Path]) -> Mmhs150k | Mmhs150kTable:
     """Whichever form lies there."""
-    return Mmhs150k(root, ocr=ocr) if (root / GROUND_TRUTH).is_file() else Mmhs150kTable(root)
+    root = places[0]
+    return Mmhs150k(root, ocr=settings.ocr) if (root / GROUND_TRUTH).is_file() else Mmhs150kTable(root)

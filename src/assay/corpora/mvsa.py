@@ -8,10 +8,11 @@ MVSA-Multiple has three coders: a majority for each modality first, then the sam
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from assay import text
+from assay.config import Corpus
 from assay.corpora.base import Bookkeeping, RawPost, Row
 from assay.errors import CorpusError, ImageProblem, RowError
 from assay.images import safe_path
@@ -78,3 +79,8 @@ def merge(of_text: str | None, of_image: str | None) -> str | None:
     if of_text == of_image or of_image == NEUTRAL:
         return of_text
     return of_image if of_text == NEUTRAL else None
+
+
+def open_layout(settings: Corpus, places: Sequence[Path]) -> Mvsa:
+    """The layout at its one place."""
+    return Mvsa(places[0])

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from assay.config import Columns
+from assay.config import Columns, TableCorpus
 from assay.corpora import cells
 from assay.corpora.base import RawPost, Row
 from assay.corpora.sheets import SUFFIXES, Options, Sheet, kind_of, open_sheet
@@ -125,3 +125,11 @@ class Table:
             gold={name: cells.label(get(column), f"gold_{name}", lost) for name, column in c.gold.items()},
             lost=lost,
         )
+
+
+def open_layout(settings: TableCorpus, places: Sequence[Path]) -> Table:
+    """The table at the first place; its pictures lie at the second, where there is one."""
+    root, *rest = places
+    told = {name: getattr(settings, name) for name in ("encoding", "delimiter", "quoting")}
+    options = {name: value for name, value in told.items() if value != "auto"}
+    return Table(root, rest[0] if rest else None, settings.columns, options)

@@ -23,6 +23,11 @@ def places(settings: AnyCorpus) -> list[Path]:
 def images_root(settings: AnyCorpus, demo: Demo) -> Path:
     """The folder that image paths of this corpus count from; the demo corpus is drawn if absent."""
     ensure(settings, demo)
+    return pictures_of(settings)
+
+
+def pictures_of(settings: AnyCorpus) -> Path:
+    """The same, of a corpus that is there or not."""
     *_, last = places(settings)
     if settings.kind == "mmhs150k" and (last / "train.csv").is_file():
         return last / "images"

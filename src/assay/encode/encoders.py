@@ -12,9 +12,10 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -40,6 +41,24 @@ class Encoder(Protocol):
     def encode(self, items: Sequence[Any]) -> np.ndarray:
         """float32 [n, dim] of n RGB images or n texts."""
         ...
+
+
+def brought(branch: str, name: str) -> Callable[[Any], Any] | None:
+    """What loads an encoder that a package brings, `plugin/<name>`: its entry point `assay.<branch>_encoders`.
+
+    It is called with the branch's settings and returns an ImageEncoder or a TextEncoder, whose `identity` must change
+    with its weights. None for other names; EncoderError where no package has it.
+    """
+    if not name.startswith("plugin/"):
+        return None
+    points = {point.name: point for point in entry_points(group=f"assay.{branch}_encoders")}
+    wanted = name.removeprefix("plugin/")
+    if wanted not in points:
+        raise EncoderError(
+            f"{branch}.encoder: no installed package brings {wanted!r}; there are: {', '.join(points) or 'none'}"
+        )
+    found: Callable[[Any], Any] = points[wanted].load()
+    return found
 
 
 def quiet_transformers() -> None:

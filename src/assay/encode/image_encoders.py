@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from assay.config import ImageBranch
 from assay.encode.encoders import (
+    brought,
     check_hash,
     default_device,
     digest,
@@ -113,6 +114,8 @@ class ImageEncoder:
 def load_image_encoder(settings: ImageBranch) -> ImageEncoder:
     """The image encoder that params name; EncoderError with what to do when it cannot be had."""
     name = settings.encoder
+    if load := brought("image", name):
+        return cast(ImageEncoder, load(settings))
     if name == EFFICIENTNET:
         return _efficientnet_lite0(settings)
     if name == COLOURS:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -12,7 +12,15 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from assay.config import TextBranch
-from assay.encode.encoders import check_hash, default_device, digest, quiet_transformers, unreachable, weights_digest
+from assay.encode.encoders import (
+    brought,
+    check_hash,
+    default_device,
+    digest,
+    quiet_transformers,
+    unreachable,
+    weights_digest,
+)
 from assay.errors import EncoderError
 
 MINILM = "packaged/minilm-l6"
@@ -102,6 +110,8 @@ class TextEncoder:
 def load_text_encoder(settings: TextBranch) -> TextEncoder:
     """The text encoder that params name; EncoderError with what to do when it cannot be had."""
     name = settings.encoder
+    if load := brought("text", name):
+        return cast(TextEncoder, load(settings))
     if name == MINILM:
         return _minilm(settings)
     if name.startswith("packaged/"):

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import filelock
+
+from assay.code import code_digest
+from assay.config import Corpus
+
+if TYPE_CHECKING:
+    from assay.corpora.instagram import Instagram
 
 STAMP = "drawn.json"
 
@@ -38,7 +45,11 @@ def ensure_drawn(root: Path, *, posts: int, seed: int) -> None:
 
 def _code() -> str:
     """A digest of the drawing code, so that an edit redraws the corpus."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
+    return code_digest(*(str(path) for path in sorted(Path(__file__).parent.glob("*.py"))))
+
+
+def open_layout(settings: Corpus, places: Sequence[Path]) -> Instagram:
+    """The Instagram influencer layout, beside which stands what was planted."""
+    from assay.corpora.instagram import Instagram  # whoever draws reads nothing
+
+    return Instagram(places[0], unneeded=("drawn.json", "truth.csv", "truth.json"))

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from assay import config, images
-from assay.corpora.where import places
+from assay.corpora.where import pictures_of
 from assay.errors import AssayError, ImageProblem
 from assay.measure.csvfile import read_csv
 from assay.posts import shards
@@ -78,7 +78,7 @@ class Corpus:
         try:
             params = config.load(here / "params.yaml")
             of = params.tasks[task].corpus
-            root = places(params.corpora[of])[-1]
+            root = pictures_of(params.corpora[of])
         except (AssayError, KeyError):
             return None
         predictions = here / "data" / "predictions" / model.name
@@ -88,7 +88,7 @@ class Corpus:
             target,
             here / "data" / "corpora" / of / "posts",
             predictions / task if joint else predictions,
-            root if root.is_dir() else root.parent,
+            root,
         )
         metrics = here / "metrics" / "joint" / model.name if joint else here / "metrics" / model.name
         found.findings_file = metrics / "findings.json"
