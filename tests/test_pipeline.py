@@ -141,7 +141,7 @@ def test_a_changed_default_reruns_what_it_changes_and_a_comment_nothing(reposito
         source.write_text(text.replace(old, new))
         assert stage in json.loads(repository.run("dvc", "status", "--json").stdout)
         repository.run("dvc", "repro", stage)
-        return set(json.loads(repository.run("dvc", "status", "--json").stdout))
+        return set(json.loads(repository.run("dvc", "status", "--json").stdout)) - {"settings", "digests"}
 
     tasks = ("gender_bias", "sentiment", "hateful")
     repository.params(lambda raw: [task["split"].pop("text_similarity", None) for task in raw["tasks"].values()])
