@@ -17,6 +17,7 @@ SRC = ROOT / "src" / "assay"
 LEVEL = {
     "errors": 0,
     "section": 1,
+    "plugins": 1,
     "targets": 1,
     "config": 2,
     "progress": 1,

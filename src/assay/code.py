@@ -19,11 +19,21 @@ REGISTRIES = {
     "assay.student.outputs": "assay.student.outputs",
     "assay.corpora.layouts": "assay.corpora",
 }
+TEMPLATES = (".html", ".css")
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 # Settings arrive by the files of stages/settings.py. The others say things, measure the machine or tell where things
 # are; they decide no result.
-EXEMPT = ("assay", "assay.code", "assay.config", "assay.errors", "assay.machine", "assay.places", "assay.progress",
-          "assay.reads")  # fmt: skip
+EXEMPT = (
+    "assay",
+    "assay.code",
+    "assay.config",
+    "assay.errors",
+    "assay.machine",
+    "assay.places",
+    "assay.plugins",
+    "assay.progress",
+    "assay.reads",
+)
 
 
 def digest(path: Path) -> str:
@@ -43,17 +53,26 @@ def code_digest(*paths: str) -> str:
 def reached(script: Path, root: Path = ROOT) -> dict[str, str]:
     """The digest of a script, and of every module of the package at `root` that it can import, by name.
 
-    Imports count wherever they stand. Templates beside a module (*.html, *.css) belong to it. What is exempt is left
+    Imports count wherever they stand. Templates beside a module belong to it. What is exempt is left
     out, as nothing that a stage writes depends on it.
     """
     known = modules(root)
     found = {script.name: digest(script)}
     for name in sorted(closure(script, root)):
         if not is_exempt(name):
-            found[name] = digest(known[name])
-            for other in sorted(known[name].parent.glob("*.[hc][ts][ms]*")):
-                found[other.relative_to(root.parent).as_posix()] = digest(other)
-    return found
+            found[name] = _digest(known[name])
+    folders = {known[name].parent for name in found if name in known}
+    templates = [path for folder in sorted(folders) for path in sorted(folder.iterdir()) if path.suffix in TEMPLATES]
+    return found | {path.relative_to(root.parent).as_posix(): _digest(path) for path in templates}
+
+
+@cache
+def reach_digest(module: str) -> str:
+    """Sixteen hex digits of a module's file and all that it can reach: part of the key of whatever it computes."""
+    return hashlib.sha256(" ".join(reached(Path(module)).values()).encode()).hexdigest()[:16]
+
+
+_digest = cache(digest)  # of files that do not change while a run looks at them
 
 
 def is_exempt(module: str) -> bool:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import codecs
 from functools import reduce
-from importlib.metadata import entry_points
 from operator import or_
 from typing import TYPE_CHECKING, Annotated, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
+from assay.plugins import brought
 from assay.section import Positive, Section
 
 CheckImages = Literal["none", "header", "full"]
@@ -118,13 +118,10 @@ class HubCorpus(Corpus):
 
 
 def _kinds() -> dict[str, type[Corpus]]:
-    """The settings of every kind: the classes above, and those that packages bring (`assay.corpus_settings`).
-
-    A package's class stands in a module that imports nothing of assay but this one, which is half read by then.
-    """
+    """The settings of every kind: the classes above, and those that packages bring, which see this module half read."""
     own = [one for one in Corpus.__subclasses__() if one.__module__ == __name__]
-    brought = [point.load() for point in entry_points(group="assay.corpus_settings")]
-    return {get_args(one.model_fields["kind"].annotation)[0]: one for one in [*own, *brought]}
+    theirs = [point.load() for point in brought("corpus_settings").values()]
+    return {get_args(one.model_fields["kind"].annotation)[0]: one for one in [*own, *theirs]}
 
 
 if TYPE_CHECKING:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ast
 from functools import cache
-from importlib.metadata import entry_points
 from pathlib import Path
+
+from assay.plugins import brought_losses
 
 OUTPUTS = Path(__file__).parent.parent / "student" / "outputs"
 
@@ -27,5 +28,4 @@ def known_losses(kind: str) -> tuple[str, ...]:
         for key in node.value.keys
         if key is not None
     ]
-    points = [point.name.partition(".") for point in entry_points(group="assay.losses")]
-    return ("auto", *found, *(name for of, _, name in points if of == kind))
+    return ("auto", *found, *brought_losses(kind))

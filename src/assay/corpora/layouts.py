@@ -7,12 +7,12 @@ the class of its settings by `assay.corpus_settings`.
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import entry_points
 from typing import Any
 
 from assay.config import AnyCorpus, Demo
 from assay.corpora.base import Layout
 from assay.corpora.where import ensure, places
+from assay.plugins import brought
 
 
 def open_corpus(settings: AnyCorpus, demo: Demo) -> Layout:
@@ -23,6 +23,5 @@ def open_corpus(settings: AnyCorpus, demo: Demo) -> Layout:
 
 
 def _module(kind: str) -> Any:
-    for point in entry_points(group="assay.corpora", name=kind):
-        return point.load()
-    return import_module(f"assay.corpora.{kind}")
+    point = brought("corpora").get(kind)
+    return point.load() if point else import_module(f"assay.corpora.{kind}")

@@ -15,7 +15,6 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,6 +25,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from assay.errors import EncoderError, ModelError
+from assay.plugins import brought
 
 
 class Encoder(Protocol):
@@ -43,7 +43,7 @@ class Encoder(Protocol):
         ...
 
 
-def brought(branch: str, name: str) -> Callable[[Any], Any] | None:
+def plugged(branch: str, name: str) -> Callable[[Any], Any] | None:
     """What loads an encoder that a package brings, `plugin/<name>`: its entry point `assay.<branch>_encoders`.
 
     It is called with the branch's settings and returns an ImageEncoder or a TextEncoder, whose `identity` must change
@@ -51,7 +51,7 @@ def brought(branch: str, name: str) -> Callable[[Any], Any] | None:
     """
     if not name.startswith("plugin/"):
         return None
-    points = {point.name: point for point in entry_points(group=f"assay.{branch}_encoders")}
+    points = brought(f"{branch}_encoders")
     wanted = name.removeprefix("plugin/")
     if wanted not in points:
         raise EncoderError(

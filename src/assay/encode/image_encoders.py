@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from assay.config import ImageBranch
 from assay.encode.encoders import (
-    brought,
     check_hash,
     default_device,
     digest,
     keep_freed_memory,
+    plugged,
     quiet_transformers,
     unreachable,
     weights_digest,
@@ -114,7 +114,7 @@ class ImageEncoder:
 def load_image_encoder(settings: ImageBranch) -> ImageEncoder:
     """The image encoder that params name; EncoderError with what to do when it cannot be had."""
     name = settings.encoder
-    if load := brought("image", name):
+    if load := plugged("image", name):
         return cast(ImageEncoder, load(settings))
     if name == EFFICIENTNET:
         return _efficientnet_lite0(settings)

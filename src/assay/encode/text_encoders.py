@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from assay.config import TextBranch
 from assay.encode.encoders import (
-    brought,
     check_hash,
     default_device,
     digest,
+    plugged,
     quiet_transformers,
     unreachable,
     weights_digest,
@@ -110,7 +110,7 @@ class TextEncoder:
 def load_text_encoder(settings: TextBranch) -> TextEncoder:
     """The text encoder that params name; EncoderError with what to do when it cannot be had."""
     name = settings.encoder
-    if load := brought("text", name):
+    if load := plugged("text", name):
         return cast(TextEncoder, load(settings))
     if name == MINILM:
         return _minilm(settings)

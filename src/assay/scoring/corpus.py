@@ -19,8 +19,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from assay import durable, images
-from assay.code import code_digest
-from assay.encode.features import CODE, PostInputs
+from assay.code import reach_digest
+from assay.encode.features import PostInputs
 from assay.errors import DataError
 from assay.places import home
 from assay.posts import shards, write_table
@@ -58,7 +58,7 @@ def infer(
     sources = shards(posts)
     stem = hashlib.sha256(
         " ".join(
-            [folder_digest(model), _digest(split), _digest(manifest), str(max_pixels), code_digest(*CODE, __file__)]
+            [folder_digest(model), _digest(split), _digest(manifest), str(max_pixels), reach_digest(__file__)]
         ).encode()
     ).hexdigest()
     waiting = home() / "inference"

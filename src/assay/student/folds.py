@@ -97,9 +97,7 @@ def fit_with_folds(
 def assign_folds(pool: Part, targets: dict[str, Target], settings: Train) -> np.ndarray:
     """The fold of each post; groups stay whole, strata of the first task are spread."""
     task, target = next(iter(targets.items()))
-    known = pool.known(task)
-    strata = np.full(len(pool), -2)
-    strata[known] = target.strata(pool.values[task][known])
+    strata = target.strata_with_gaps(pool.values[task])
     groups = len(np.unique(pool.group))
     if groups < settings.inner_folds:
         raise DataError(f"train.inner_folds {settings.inner_folds}: only {groups} leakage groups; label more posts")

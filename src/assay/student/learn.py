@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save
 
 import assay
-from assay.code import code_digest
+from assay.code import reach_digest
 from assay.config import Student, Train
 from assay.encode import features as feature_files
 from assay.encode.encoders import digest
@@ -167,7 +167,6 @@ def weights_file(tensors: dict[str, torch.Tensor]) -> str:
 
 def _key(lesson: Lesson, settings: Train, parts: dict[str, Part], made: Made) -> str:
     """All that a run learns from, in one digest."""
-    code = sorted(str(path) for path in Path(__file__).parent.glob("*.py"))
     names = ("image", "text", "has_image", "has_text")
     return digest_of(
         lesson.name,
@@ -175,7 +174,7 @@ def _key(lesson: Lesson, settings: Train, parts: dict[str, Part], made: Made) ->
         {name: target.model_dump() for name, target in lesson.targets.items()},
         settings.model_dump(),
         made,
-        code_digest(*feature_files.CODE, *code),
+        reach_digest(__file__),
         *(part.features.words for part in parts.values()),
         *(getattr(part.features, name) for part in parts.values() for name in names),
         *(array for part in parts.values() for arrays in (part.values, part.soft) for array in arrays.values()),

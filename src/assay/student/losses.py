@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from assay.config import Train
-from assay.student.outputs import Lesson, Output, loss_of
+from assay.student.outputs import LossContext, Output, loss_of
 from assay.targets import Target
 
 
@@ -47,7 +47,7 @@ class TaskLoss(nn.Module):
         return torch.where(known, (1 - share) * hard + share * distilled, hard).mean(0)
 
     def _hard(self, raw: Tensor, wanted: Tensor) -> Tensor:
-        return self.loss(raw, wanted, Lesson(self._of[0], self.settings, self.weight))
+        return self.loss(raw, wanted, LossContext(self._of[0], self.settings, self.weight))
 
 
 class JointLoss(nn.Module):

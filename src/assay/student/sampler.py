@@ -18,8 +18,5 @@ def post_weights(values: dict[str, np.ndarray], targets: dict[str, Target]) -> T
 
 
 def _one(values: np.ndarray, target: Target) -> np.ndarray:
-    known = np.isfinite(values).reshape(len(values), -1).all(1)
-    stratum = np.full(len(values), -2)
-    stratum[known] = target.strata(values[known])
-    _, index, counts = np.unique(stratum, return_inverse=True, return_counts=True)
+    _, index, counts = np.unique(target.strata_with_gaps(values), return_inverse=True, return_counts=True)
     return np.asarray(1 / counts[index])

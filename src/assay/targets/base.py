@@ -21,6 +21,7 @@ from assay.targets.tokens import Token
 Array = np.ndarray
 Value = float | str | list[str]
 Shape = Literal["number", "name", "names"]
+GAP = -2  # the stratum of what has no label; -1 is that of labels of which none holds
 NUMBER: Shape = "number"
 NAME: Shape = "name"
 NAMES: Shape = "names"
@@ -128,6 +129,13 @@ class Target(Section, ABC):
     @abstractmethod
     def strata(self, y: Array) -> Array:
         """What samples, splits and folds spread evenly, int [n], of encoded values without gaps."""
+
+    def strata_with_gaps(self, y: Array) -> Array:
+        """The same of encoded values some of which are no label: these are a stratum of their own."""
+        known = (np.isfinite(y) & (y >= 0 if y.dtype.kind == "i" else True)).reshape(len(y), -1).all(1)
+        found = np.full(len(y), GAP)
+        found[known] = self.strata(y[known])
+        return found
 
     @abstractmethod
     def too_few(self, held: Mapping[str, Array]) -> tuple[str | None, list[str]]:
@@ -252,12 +260,6 @@ class Target(Section, ABC):
     @abstractmethod
     def words(self) -> str:
         """What is asked for, in words: `a score from 0 to 10`."""
-
-
-def majority(shares: Sequence[float], names: Sequence[str], how: str) -> Label:
-    """The likeliest name; `shares` sum to 1, and ties go to the first."""
-    best = max(range(len(shares)), key=lambda i: shares[i])
-    return Label(names[best], how, [round(p, 6) for p in shares], round(1 - shares[best], 6))
 
 
 def normal(shares: Sequence[float]) -> list[float]:

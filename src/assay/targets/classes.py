@@ -11,7 +11,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from assay.errors import RowError
-from assay.targets.base import NAME, Array, Label, Metric, Reading, Shape, Value, majority, normal
+from assay.targets.base import NAME, Array, Label, Metric, Reading, Shape, Value, normal
 from assay.targets.names import NamedTarget
 from assay.targets.tokens import COVERED, Token, name_masses, trimmed
 from assay.targets.weighted import auroc
@@ -74,7 +74,9 @@ class ClassesTarget(NamedTarget):
         return self._label(normal([float(given[name]) for name in self.names]), "typed")
 
     def _label(self, shares: Sequence[float], how: str) -> Label:
-        return majority(shares, self.names, how)
+        """The likeliest; ties go to the first."""
+        best = max(range(len(shares)), key=lambda i: shares[i])
+        return Label(self.names[best], how, [round(p, 6) for p in shares], round(1 - shares[best], 6))
 
     # ---------------------------------------------------------------------------------- values as numbers
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from functools import cache
 from importlib import import_module
-from importlib.metadata import entry_points
 
 from assay.errors import SettingsError
-from assay.student.outputs.base import Lesson, Loss, Output
+from assay.plugins import brought, brought_losses
+from assay.student.outputs.base import Loss, LossContext, Output
 from assay.targets import Target
 
-__all__ = ["Lesson", "Loss", "Output", "build_output", "loss_of", "losses_of"]
+__all__ = ["Loss", "LossContext", "Output", "build_output", "loss_of", "losses_of"]
 
 
 @cache
 def _class_of(kind: str) -> type[Output]:
-    for point in entry_points(group="assay.outputs", name=kind):
+    if point := brought("outputs").get(kind):
         found: type[Output] = point.load()
         return found
     module = import_module(f"{__name__}.{kind}")
@@ -32,13 +32,8 @@ def build_output(target: Target) -> Output:
 
 
 def losses_of(kind: str) -> dict[str, Loss]:
-    """The losses of a kind of target by name, the default first; also those of the entry point `assay.losses`.
-
-    A package names one `<kind>.<name>`.
-    """
-    points = {point.name.partition(".")[2]: point for point in entry_points(group="assay.losses")
-              if point.name.partition(".")[0] == kind}  # fmt: skip
-    return {**_class_of(kind).losses, **{name: point.load() for name, point in points.items()}}
+    """The losses of a kind of target by name, the default first, and those that packages bring."""
+    return {**_class_of(kind).losses, **{name: point.load() for name, point in brought_losses(kind).items()}}
 
 
 def loss_of(kind: str, name: str) -> Loss:

@@ -13,7 +13,7 @@ from assay.config import Train
 from assay.targets import Target
 
 
-class Lesson(NamedTuple):
+class LossContext(NamedTuple):
     """What a loss may look at beside raw outputs and what was wanted."""
 
     output: Output
@@ -21,7 +21,7 @@ class Lesson(NamedTuple):
     weight: Tensor | None  # balanced weights, where train.class_weights asks for them
 
 
-Loss = Callable[[Tensor, Tensor, Lesson], Tensor]  # raw [n, outputs], wanted -> [n, parts]
+Loss = Callable[[Tensor, Tensor, LossContext], Tensor]  # raw [n, outputs], wanted -> [n, parts]
 
 
 class Output(nn.Module):

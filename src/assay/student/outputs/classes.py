@@ -11,26 +11,26 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from assay.measure import calibrate
-from assay.student.outputs.base import Lesson, Loss, Output
+from assay.student.outputs.base import Loss, LossContext, Output
 from assay.targets import Target
 
 
-def cross_entropy(raw: Tensor, wanted: Tensor, lesson: Lesson) -> Tensor:
+def cross_entropy(raw: Tensor, wanted: Tensor, context: LossContext) -> Tensor:
     """Cross-entropy with label smoothing and class weights."""
-    wanted, weight = wanted.long(), lesson.weight
-    smoothing = lesson.settings.label_smoothing
+    wanted, weight = wanted.long(), context.weight
+    smoothing = context.settings.label_smoothing
     found = F.cross_entropy(raw, wanted, weight=weight, label_smoothing=smoothing, reduction="none")
     return (found if weight is None else found / weight[wanted].mean())[:, None]
 
 
-def focal(raw: Tensor, wanted: Tensor, lesson: Lesson) -> Tensor:
+def focal(raw: Tensor, wanted: Tensor, context: LossContext) -> Tensor:
     """Focal loss (Lin et al., 2017): posts that are right already count less."""
-    wanted, weight = wanted.long(), lesson.weight
-    gamma = lesson.settings.focal_gamma
+    wanted, weight = wanted.long(), context.weight
+    gamma = context.settings.focal_gamma
     if not gamma:
-        return cross_entropy(raw, wanted, lesson)
+        return cross_entropy(raw, wanted, context)
     right = torch.softmax(raw, dim=1).gather(1, wanted[:, None]).squeeze(1)
-    entropy = F.cross_entropy(raw, wanted, label_smoothing=lesson.settings.label_smoothing, reduction="none")
+    entropy = F.cross_entropy(raw, wanted, label_smoothing=context.settings.label_smoothing, reduction="none")
     found = (1 - right) ** gamma * entropy
     return (found if weight is None else found * weight[wanted] / weight[wanted].mean())[:, None]
 

@@ -11,24 +11,24 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from assay.measure import calibrate
-from assay.student.outputs.base import Lesson, Loss, Output
+from assay.student.outputs.base import Loss, LossContext, Output
 from assay.targets import Target
 
 
-def bce(raw: Tensor, wanted: Tensor, lesson: Lesson) -> Tensor:
+def bce(raw: Tensor, wanted: Tensor, context: LossContext) -> Tensor:
     """Binary cross-entropy of each label."""
-    return F.binary_cross_entropy_with_logits(raw, wanted.float(), pos_weight=lesson.weight, reduction="none")
+    return F.binary_cross_entropy_with_logits(raw, wanted.float(), pos_weight=context.weight, reduction="none")
 
 
-def focal(raw: Tensor, wanted: Tensor, lesson: Lesson) -> Tensor:
+def focal(raw: Tensor, wanted: Tensor, context: LossContext) -> Tensor:
     """Focal loss (Lin et al., 2017): labels that are right already count less."""
     right = torch.exp(-F.binary_cross_entropy_with_logits(raw, wanted.float(), reduction="none"))
-    return bce(raw, wanted, lesson) * (1 - right) ** lesson.settings.focal_gamma
+    return bce(raw, wanted, context) * (1 - right) ** context.settings.focal_gamma
 
 
-def asymmetric(raw: Tensor, wanted: Tensor, lesson: Lesson) -> Tensor:
+def asymmetric(raw: Tensor, wanted: Tensor, context: LossContext) -> Tensor:
     """Asymmetric loss (Ridnik et al., 2021): easy negatives count little, and nothing below clip."""
-    how, wanted = lesson.settings.asymmetric, wanted.float()
+    how, wanted = context.settings.asymmetric, wanted.float()
     p = torch.sigmoid(raw)
     kept = (1 - p + how.clip).clamp(max=1)
     positive = wanted * torch.log(p.clamp(min=1e-8)) * (1 - p) ** how.gamma_pos

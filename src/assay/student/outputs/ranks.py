@@ -9,23 +9,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from assay.student.outputs.base import Lesson, Loss, Output
+from assay.student.outputs.base import Loss, LossContext, Output
 from assay.student.outputs.classes import ClassesOutput
 from assay.targets import Target
 
 
-def cumulative(raw: Tensor, wanted: Tensor, lesson: Lesson) -> Tensor:
+def cumulative(raw: Tensor, wanted: Tensor, context: LossContext) -> Tensor:
     """Cross-entropy of "above this rank", over the cuts between ranks; class weights count by the true rank."""
-    output, wanted = _of(lesson.output), wanted.long()
+    output, wanted = _of(context.output), wanted.long()
     above = (wanted[:, None] > torch.arange(output.names - 1, device=raw.device)).float()
     found = F.binary_cross_entropy_with_logits(output.logits(raw), above, reduction="none").mean(1)
-    weight = lesson.weight
+    weight = context.weight
     return (found if weight is None else found * weight[wanted] / weight[wanted].mean())[:, None]
 
 
-def likelihood(raw: Tensor, wanted: Tensor, lesson: Lesson) -> Tensor:
+def likelihood(raw: Tensor, wanted: Tensor, context: LossContext) -> Tensor:
     """The negative log probability of the true rank."""
-    p = _of(lesson.output).probabilities(raw).clamp(min=1e-8)
+    p = _of(context.output).probabilities(raw).clamp(min=1e-8)
     return -torch.log(p.gather(1, wanted.long()[:, None]))
 
 

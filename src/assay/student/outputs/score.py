@@ -11,32 +11,32 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from assay.measure import calibrate
-from assay.student.outputs.base import Lesson, Loss, Output
+from assay.student.outputs.base import Loss, LossContext, Output
 from assay.targets import Target
 
 
-def mse(raw: Tensor, wanted: Tensor, lesson: Lesson) -> Tensor:
+def mse(raw: Tensor, wanted: Tensor, context: LossContext) -> Tensor:
     """Squared distance of scores scaled to [0, 1], times ten."""
-    return 10 * F.mse_loss(torch.sigmoid(raw.squeeze(1)), _share(wanted, lesson), reduction="none")[:, None]
+    return 10 * F.mse_loss(torch.sigmoid(raw.squeeze(1)), _share(wanted, context), reduction="none")[:, None]
 
 
-def huber(raw: Tensor, wanted: Tensor, lesson: Lesson) -> Tensor:
+def huber(raw: Tensor, wanted: Tensor, context: LossContext) -> Tensor:
     """Huber's loss of scores scaled to [0, 1], times ten."""
-    return 10 * F.huber_loss(torch.sigmoid(raw.squeeze(1)), _share(wanted, lesson), reduction="none")[:, None]
+    return 10 * F.huber_loss(torch.sigmoid(raw.squeeze(1)), _share(wanted, context), reduction="none")[:, None]
 
 
-def ordinal(raw: Tensor, wanted: Tensor, lesson: Lesson) -> Tensor:
+def ordinal(raw: Tensor, wanted: Tensor, context: LossContext) -> Tensor:
     """The absolute distance plus cross-entropy to the share of the range.
 
     So the order of scores counts, and far misses are not alone in charge.
     """
-    share = _share(wanted, lesson)
+    share = _share(wanted, context)
     entropy = F.binary_cross_entropy_with_logits(raw.squeeze(1), share, reduction="none")
     return (5 * (torch.sigmoid(raw.squeeze(1)) - share).abs() + entropy)[:, None]
 
 
-def _share(wanted: Tensor, lesson: Lesson) -> Tensor:
-    output = lesson.output
+def _share(wanted: Tensor, context: LossContext) -> Tensor:
+    output = context.output
     return (wanted - output.low) / (output.high - output.low)  # type: ignore[operator]
 
 
