@@ -6,7 +6,7 @@ TOOLS := .venv-tools
 READY := $(VENV)/.ready
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: help install install-hashed repro test check audit constraints hashes clean
+.PHONY: help install install-hashed repro test quick check manual audit constraints hashes clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/'
@@ -34,6 +34,9 @@ test: $(READY)  ## run the tests (those marked real need ASSAY_REAL_DATA)
 check: $(READY)  ## lint and type check
 	ruff check .
 	mypy
+
+manual: $(READY)  ## write docs/settings.md from the sections of src/assay/config
+	assay settings --markdown > docs/settings.md
 
 audit: $(READY)  ## look for known vulnerabilities in the installed packages (asks their data base)
 	test -x $(TOOLS)/bin/python || $(PYTHON) -m venv $(TOOLS)

@@ -144,7 +144,6 @@ def test_a_changed_default_reruns_what_it_changes_and_a_comment_nothing(reposito
         return set(json.loads(repository.run("dvc", "status", "--json").stdout)) - {"settings", "digests"}
 
     tasks = ("gender_bias", "sentiment", "hateful")
-    repository.params(lambda raw: [task["split"].pop("text_similarity", None) for task in raw["tasks"].values()])
     was = "text_similarity: Annotated[float, Field(gt=0, le=1)] = 0.8"
     assert would_run("settings", "src/assay/config/tasks.py", was, was.replace("0.8", "0.2")) == {
         f"split@{task}" for task in tasks
@@ -284,7 +283,7 @@ def test_kill_9_in_infer_computes_no_finished_shard_twice(repository: Repository
     shutil.rmtree(repository.home / "features")  # so that there is time to be killed
     waiting = repository.home / "inference"
     shutil.rmtree(waiting)
-    repository.params(lambda raw: raw["tasks"]["sentiment"]["infer"].update(batch_size=16))
+    repository.params(lambda raw: raw["tasks"]["sentiment"].update(infer={"batch_size": 16}))
     killed(repository, "infer@sentiment", lambda: len(list(waiting.glob("*.parquet"))) >= 2)
     finished = {path: path.stat().st_mtime_ns for path in waiting.glob("*.parquet")}
     assert 2 <= len(finished) < 6

@@ -7,6 +7,7 @@ import copy
 import io
 import json
 import logging
+import shlex
 import sys
 from collections.abc import Iterator
 from functools import reduce
@@ -20,25 +21,14 @@ from pydantic import BaseModel
 
 from assay import config
 from assay.cli.check import stale_samples
-from assay.config.params import UNSEEN, Params
+from assay.config.params import UNSEEN, Params, sections
 from assay.errors import RubricError, SettingsError
 from assay.posts import write_table
 from assay.teacher.rubric import Rubric
 from tests.conftest import ROOT
 
 TASK = "sentiment"
-SECTIONS = ("sample", "annotate", "split", "train", "evaluate", "infer", "report", "target", "student")
-RECORD = """
-import json, sys
-raw = json.load(open("params.yaml"))
-found = {}
-for key in sys.argv[2:]:
-    here = raw
-    for part in key.split("."):
-        here = here[part]
-    found[key] = here
-open(sys.argv[1], "w").write(json.dumps(found))
-"""
+RECORD = "import pathlib, sys; pathlib.Path('out.json').write_text(pathlib.Path(sys.argv[1]).read_text())"
 
 
 def leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
@@ -70,54 +60,65 @@ def put(raw: dict[str, Any], key: str, value: Any) -> None:
     raw[last] = value
 
 
-def resolved() -> dict[str, Any]:
-    """params.yaml with every setting of the task, its student and its corpus written out."""
-    params = config.load(ROOT / "params.yaml")
-    return params.model_dump(by_alias=True, mode="json")
+def depended_on() -> set[str]:
+    """The places below data/settings that the stages of the task, its student and its corpus depend on."""
+    places = {"${key}": TASK, "${item.corpus}": "demo", "${item.student}": "packaged"}
+    found = set()
+    for stage in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].values():
+        for dep in stage.get("do", stage).get("deps", ()):
+            if dep.startswith("data/settings/"):
+                plain = reduce(lambda text, one: text.replace(*one), places.items(), dep)
+                found.add(plain.removeprefix("data/settings/").removesuffix(".json"))
+    return found
+
+
+def test_some_stage_depends_on_every_setting() -> None:
+    """By the file of its section, which is other when the setting is, written out or left to its default."""
+    whole = config.load(ROOT / "params.yaml").model_dump(by_alias=True, mode="json")
+    before, known, unnoticed = sections(whole), depended_on(), []
+    for group, name in (("tasks", TASK), ("students", "packaged"), ("corpora", "demo")):
+        for key, value in leaves(whole[group][name], f"{group}.{name}"):
+            changed = copy.deepcopy(whole)
+            put(changed, key, other(value))
+            differ = [place for place, section in sections(changed).items() if section != before[place]]
+            if len(differ) != 1 or differ[0] not in known:
+                unnoticed.append(key)
+    assert not unnoticed
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("section", SECTIONS)
-def test_every_setting_reaches_an_output_through_a_warm_run_cache(
-    section: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The first stage that depends on a section, with its own list of params; its command writes down what it gets."""
+def test_a_setting_reaches_an_output_through_a_warm_run_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through the stage that writes settings down, also for one that params.yaml leaves out."""
     from dvc.repo import Repo
 
-    raw = resolved()
-    task = raw["tasks"][TASK]
-    places = {"${key}": TASK, "${item.corpus}": task["corpus"], "${item.student}": task["student"]}
-    stages = {}
-    for name, stage in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].items():
-        if "${tasks}" in str(stage.get("foreach")) and f"tasks.${{key}}.{section}" in stage["do"]["params"]:
-            keys = [reduce(lambda text, one: text.replace(*one), places.items(), key) for key in stage["do"]["params"]]
-            cmd = f"{sys.executable} -S record.py out.json {' '.join(keys)}"
-            stages[name] = {"cmd": cmd, "deps": ["record.py"], "params": keys, "outs": ["out.json"]}
-            break
+    place = f"data/settings/tasks/{TASK}/split.json"
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    settings = stages["settings"] | {"deps": ["params.yaml"]}
+    settings["cmd"] = settings["cmd"].replace("PYTHONPATH=src python stages", f"{sys.executable} {ROOT}/stages")
+    cmd = [sys.executable, "-S", "record.py", place]
+    record = {"cmd": shlex.join(cmd), "deps": [place], "outs": ["out.json"]}
     (tmp_path / "record.py").write_text(RECORD)
-    (tmp_path / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
+    (tmp_path / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"settings": settings, "record": record}}))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DVC_NO_ANALYTICS", "1")
     logging.getLogger("dvc").setLevel(logging.CRITICAL)
     Repo.init(no_scm=True).close()
 
-    def output(settings: dict[str, Any]) -> str:
-        (tmp_path / "params.yaml").write_text(json.dumps(settings))
+    def output(**split: Any) -> str:
+        raw = yaml.safe_load((ROOT / "params.yaml").read_text())
+        raw["tasks"][TASK]["split"] = split
+        (tmp_path / "params.yaml").write_text(json.dumps(raw))
         with contextlib.redirect_stdout(io.StringIO()), Repo() as repo:
             repo.reproduce()
         return (tmp_path / "out.json").read_text()
 
-    before = output(raw)
-    unnoticed = []
-    for key, value in leaves(task[section], f"tasks.{TASK}.{section}"):
-        changed = copy.deepcopy(raw)
-        put(changed, key, other(value))
-        if section == "student":
-            changed["students"][other(value)] = raw["students"][value]
-        if output(changed) == before:
-            unnoticed.append(key)
-    assert not unnoticed
-    assert output(raw) == before  # and back, from the run cache
+    before = output()
+    after = output(text_similarity=0.25)
+    assert '"text_similarity": 0.25' in after
+    assert after != before
+    assert output() == before  # and back, from the run cache
+    assert output(text_similarity=0.25) == after
+    assert output(seed=1) == before  # the default, written out
 
 
 def names(model: type[BaseModel], seen: set[type[BaseModel]]) -> Iterator[str]:
@@ -175,10 +176,6 @@ def test_check_says_where_a_sample_has_other_rows_than_its_settings_ask_for(tmp_
     (said,) = stale_samples(params, tmp_path)
     assert "tasks.sentiment.sample" in said
     assert "has 300 posts, the settings ask for 900 of 1500; `dvc repro` draws it anew" in said
-    known = {"params": {"params.yaml": {"tasks.sentiment.sample": {"size": 900}}}}
-    (tmp_path / "dvc.lock").write_text(yaml.safe_dump({"stages": {"sample@sentiment": known}}))
-    (said,) = stale_samples(params, tmp_path)
-    assert "run `dvc repro --force sample@sentiment`" in said
 
 
 def test_a_rubric_that_git_does_not_know_is_told_in_an_experiments_copy(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -132,13 +132,13 @@ def _fields(node: ast.AST) -> Iterator[str]:
     """The fields of a node that hold something; a later Python has more of them, which are empty here."""
     for name, value in ast.iter_fields(node):
         if name == "body" and isinstance(node, DOCUMENTED):
-            value = list(_without_docstring(value))
+            value = [one for one in value if prose(one) is None]
         if value not in (None, []):
             yield f"{name}={_shape(value)}"
 
 
-def _without_docstring(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
-    for number, one in enumerate(body):
-        said = isinstance(one, ast.Expr) and isinstance(one.value, ast.Constant) and isinstance(one.value.value, str)
-        if number or not said:
-            yield one
+def prose(statement: ast.stmt) -> str | None:
+    """The text of a docstring, of whatever stands above it; None of any other statement."""
+    if not isinstance(statement, ast.Expr) or not isinstance(statement.value, ast.Constant):
+        return None
+    return statement.value.value if isinstance(statement.value.value, str) else None

@@ -22,6 +22,7 @@ Beside it, what one part tells another: Taken, Told, LeavesHost, PassingFailure,
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -171,6 +172,10 @@ def run_main(main: Callable[[], None]) -> None:
     """Run a command's main function; an AssayError ends it with one line on stderr and status 1."""
     try:
         main()
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read the output has enough of it, as head has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from None
     except AssayError as error:
         print(f"assay: {error}", file=sys.stderr)
         raise SystemExit(1) from None

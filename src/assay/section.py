@@ -11,7 +11,11 @@ Positive = Annotated[int, Field(ge=1)]
 
 
 class Section(BaseModel):
-    """A section of params.yaml: an unknown key is an error, and text is never read as a number."""
+    """A section of params.yaml: an unknown key is an error, and text is never read as a number.
+
+    The string below a setting is its description in docs/settings.md and `assay settings` (config/manual.py reads it
+    there: pydantic's `use_attribute_docstrings` costs every start 0.35 s).
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 

@@ -1,4 +1,4 @@
-"""assay check: what is wrong with params.yaml, and with what was made by it."""
+"""assay check and assay settings: what params.yaml may have, and what is wrong with it and with what was made by it."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from assay import config
-from assay.config import Params, Task
+from assay.config import Params
 from assay.errors import DataError, SettingsError
 from assay.posts import count
 from assay.progress import say
@@ -21,6 +19,23 @@ def add_check(commands: Any) -> None:
     check = commands.add_parser("check", help="check params.yaml and say what is wrong with it")
     check.add_argument("--params", default="params.yaml")
     check.set_defaults(run=_check)
+
+    settings = commands.add_parser("settings", help="what a setting is for, what it may be, and what it is here")
+    settings.add_argument("key", nargs="?", default="", help="a setting, such as train.lr, or all below: tasks.sample")
+    settings.add_argument("--params", type=Path, default=Path("params.yaml"))
+    settings.add_argument("--markdown", action="store_true", help="the whole manual, as docs/settings.md has it")
+    settings.set_defaults(run=_settings)
+
+
+def _settings(args: argparse.Namespace) -> None:
+    from assay.config.manual import as_markdown, as_text, find, now
+
+    if args.markdown:
+        print(as_markdown(), end="")
+        return
+    here = config.load(args.params).model_dump(by_alias=True, mode="json") if args.params.exists() else {}
+    for one in find(args.key):
+        print(as_text(one, now(one, args.key, here)))
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -37,11 +52,7 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def stale_samples(params: Params, root: Path) -> Iterator[str]:
-    """A line for each sample whose rows are not as many as its settings ask for.
-
-    Earlier versions had `sample.size`, whose changes DVC's run cache does not see: it brought the old
-    sample back and wrote the new number into dvc.lock.
-    """
+    """A line for each sample whose rows are not as many as its settings ask for."""
     for name, task in params.tasks.items():
         sample, posts = root / "data" / "sample" / name, root / "data" / "corpora" / task.corpus / "posts"
         try:
@@ -51,19 +62,7 @@ def stale_samples(params: Params, root: Path) -> Iterator[str]:
         wanted = frame if task.sample.design == "all" else min(task.sample.posts, frame)
         if there == wanted:
             continue
-        said = f"tasks.{name}.sample: {sample} has {there} posts, the settings ask for {wanted} of {frame}; "
-        if _is_locked(root, name, task):
-            yield said + f"DVC takes it for up to date, so run `dvc repro --force sample@{name}`, then `dvc repro`"
-        else:
-            yield said + "`dvc repro` draws it anew"
-
-
-def _is_locked(root: Path, name: str, task: Task) -> bool:
-    """Whether dvc.lock says that the sample was drawn by the settings of today."""
-    try:
-        stages = yaml.safe_load((root / "dvc.lock").read_text(encoding="utf-8"))["stages"]
-        known = stages[f"sample@{name}"]["params"]["params.yaml"][f"tasks.{name}.sample"]
-    except (OSError, yaml.YAMLError, KeyError, TypeError):
-        return False
-    wanted = task.sample.posts
-    return isinstance(known, dict) and wanted in (known.get("posts"), known.get("size"))
+        yield (
+            f"tasks.{name}.sample: {sample} has {there} posts, the settings ask for {wanted} of {frame}; "
+            "`dvc repro` draws it anew"
+        )

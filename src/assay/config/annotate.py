@@ -30,25 +30,49 @@ class Teacher(Section):
     """Who rates: an OpenAI-compatible server, or the drawn demo teacher inside this process."""
 
     base_url: str = "demo"
+    """demo: the drawn teacher in this process; else the address of any OpenAI-compatible server, https://…/v1."""
     model: str = "assay-demo-1"
+    """The model's name there, such as qwen/qwen2.5-vl-32b-instruct."""
     api_key_env: str | None = None
+    """The NAME of the environment variable that holds the key; null: none is needed."""
     headers: dict[str, str] = {}
+    """More headers; a secret one as env:NAME_OF_A_VARIABLE."""
     extra_body: dict[str, Any] = {}
+    """More fields of each request, such as {provider: {sort: price}}; part of an answer's key. A field that is null is
+    left out, also one of assay's own, such as max_tokens.
+    """
     temperature: Annotated[float, Field(ge=0, le=2)] | None = 0.0
+    """null: not sent. A model that refuses it is asked without it."""
     max_tokens: Positive = 300
+    """The longest answer, in tokens; reasoning models think within it too."""
     token_limit: Literal["auto", "max_tokens", "max_completion_tokens"] = "auto"
+    """The field that max_tokens is sent in; auto: found out."""
     system_role: Literal["auto", "system", "developer", "user"] = "auto"
+    """Who speaks the rubric; auto: found out."""
     structure: Literal["auto", "json_schema", "tool", "plain"] = "auto"
+    """How the answer's form is asked for; auto tries them in this order with the first post, and remembers what the
+    server takes.
+    """
     concurrency: Annotated[int, Field(ge=1, le=512)] = 8
+    """The most requests in flight; fewer while the server has too much to do."""
     requests_per_minute: Annotated[float, Field(gt=0)] | None = None
+    """A limit of your account, where you know it; null: found out as it is met."""
     tokens_per_minute: Annotated[float, Field(gt=0)] | None = None
+    """The same, in tokens."""
     timeout_s: Annotated[float, Field(gt=0)] = 60.0
+    """Of one try, in seconds."""
     deadline_s: Annotated[float, Field(gt=0)] = 600.0
+    """Of one post with all its tries and pauses, in seconds."""
     retries: Annotated[int, Field(ge=0, le=50)] = 6
+    """Of passing faults: 429, 5xx, time-outs, cut connections."""
     usd_per_million_input: Price | None = None
+    """Price in US dollars of a million tokens sent, for servers that do not tell the cost; null: unknown."""
     usd_per_million_output: Price | None = None
+    """Price in US dollars of a million tokens answered; null: unknown."""
     batch_price: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Mode batch: share of these prices that a batch costs."""
     batch_poll_s: Annotated[float, Field(gt=0)] = 30.0
+    """Mode batch: seconds between two looks at a batch."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -70,23 +94,49 @@ class Annotate(Section):
     """Where labels come from: a teacher, or a gold column of the corpus."""
 
     source: Literal["teacher", "column"] = Field(alias="from")
+    """Ask a teacher, or read a gold column of the corpus."""
     column: str | None = None
+    """From a column: its name under the corpus' columns.gold. For labels, a JSON list or names separated by commas, []
+    for none of them.
+    """
     rubric: str | None = None
+    """Another rubric's name, without .md; null: the task's own name."""
     teacher: Teacher = Teacher()
+    """Who rates."""
     second_teacher: Teacher | None = None
+    """Another teacher, asked the share `repeat` too; null: none."""
     mode: Literal["online", "batch"] = "online"
+    """batch: the OpenAI Batch API, cheaper and up to a day's wait."""
     distribution: Literal["auto", "typed", "none"] = "auto"
+    """auto: log-probabilities where the server gives them, and the label is the expected score; typed: the endpoint
+    /systemone of `transformers serve`; none: plain answers.
+    """
     votes: Annotated[int, Field(ge=1, le=99)] = 1
+    """Answers a post; above 1 (with temperature above 0) the label is their mean or majority."""
     repeat: Share = 0.0
+    """Share of the posts asked a second time, for self-agreement and the noise ceiling."""
     anchors: Annotated[int, Field(ge=0, le=1000)] = 20
+    """Posts asked again when the server reports another version of its model; 0: none."""
     ask_with: list[str] = []
+    """Other tasks asked about the same posts in the same call, such as [sentiment]: same corpus, sample and teacher.
+    Their answers wait in the store for their own annotate.
+    """
     brands: bool = False
+    """The teacher also names the brands of a post (also unlisted ones); the rubric needs a section Brands.
+    annotate.json compares them with those of the corpus.
+    """
     budget_usd: Annotated[float, Field(gt=0)] | None = None
+    """The most that this task may cost in US dollars, all runs together, failed tries counted; null: no cap."""
     image_px: Annotated[int, Field(ge=32, le=4096)] | None = None
+    """Longer side of images as they are sent, in pixels; null: as in the sample."""
     mask: list[Masked] = ALL_MASKED
+    """What is replaced in texts before they are sent; handles of brands stay."""
     phone_regions: list[str] = ["US"]
+    """Countries whose phone numbers are known without +, such as [US, GB, IN]."""
     dry_run: str | None = None
+    """A folder: write the requests there instead of sending them, then stop."""
     max_failed_share: Share = 0.02
+    """More posts than this share failed for passing reasons: stop, keep all, run again."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

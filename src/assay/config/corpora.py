@@ -22,21 +22,40 @@ class Brand(Section):
     """
 
     hashtags: list[str] = []
+    """Hashtags that name it, without #."""
     handles: list[str] = []
+    """Handles that name it, without @."""
     words: list[str] = []
+    """Words that name it, whole and in any case; =Gap in this spelling alone."""
 
 
 class Corpus(Section):
     """What every corpus has, whatever its layout."""
 
     kind: str
+    """The layout of the raw files."""
     path: str
+    """Folder (or file, for a table; or hub name, for a hub), relative to the main checkout or absolute. A corpus stays
+    where it is; only its manifest is in git.
+    """
     check_images: CheckImages = "header"
+    """none: only whether the file exists; header: also format and size, no pixel decoded; full: every image is
+    decoded, which also gives hashes for duplicates.
+    """
     max_pixels: Positive = 50_000_000  # as images.MAX_PIXELS
+    """An image of more pixels (width x height) counts as a decompression bomb."""
     shard_posts: Positive = 10_000
+    """Posts in a shard: the unit in which inference resumes."""
     detect_language: bool = True
+    """Where the corpus names no language, it is detected from the caption (ISO 639, `und` where that is too short to
+    tell).
+    """
     brands: dict[str, Brand] = {}
+    """Brand -> how a post names it."""
     brand_file: str | None = None
+    """The same as a CSV with the columns name, words, hashtags, handles; several in a cell with | between them. Put it
+    into git; after a change, scan the corpus or run `dvc repro --force ingest@<corpus>`.
+    """
 
 
 class DemoCorpus(Corpus):
@@ -61,17 +80,29 @@ class Columns(Section):
     """Which column of a table holds what; `gold` maps a name of ours to a column of labels."""
 
     id: str = "id"
+    """The column of the post's id."""
     text: str | None = "text"
+    """Of the caption; null: there is none."""
     image: str | None = "image"
+    """Of a path, or a list of paths."""
     author: str | None = None
+    """Of the author, who becomes a keyed hash."""
     created_at: str | None = None
+    """Of the time: ISO text, UTC seconds, dd.mm.yyyy; 01/02/2020 is not guessed."""
     brands: str | None = None
+    """Of a list of brands, or names separated by commas."""
     sponsored: str | None = None
+    """Of whether the post is paid for."""
     language: str | None = None
+    """Of the language, ISO 639."""
     likes: str | None = None
+    """Of the number of likes."""
     comments: str | None = None
+    """Of the number of comments."""
     split: str | None = None
+    """Of the official split; (file): the name of the table's file, such as train.jsonl."""
     gold: dict[str, str] = {}
+    """Name -> column of labels, read by annotate.column."""
 
 
 class TableCorpus(Corpus):
@@ -79,10 +110,17 @@ class TableCorpus(Corpus):
 
     kind: Literal["table"]
     images_root: str | None = None
+    """The folder that image paths count from; null: the table's folder. Name it even so when path is a single file and
+    images may change, for only what is named is watched by scan.
+    """
     columns: Columns = Columns()
+    """Which column holds what."""
     encoding: str = "auto"
+    """Of CSV and TSV: auto (found from the whole file, and said by ingest), or such as cp1252."""
     delimiter: str = "auto"
+    """Of CSV: auto, or one character, such as ;"""
     quoting: Literal["auto", "double", "none"] = "auto"
+    """double: cells stand in quotes; none: quotes are part of the text; auto: found out."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -100,6 +138,7 @@ class Mmhs150kCorpus(Corpus):
 
     kind: Literal["mmhs150k"]
     ocr: bool = False
+    """Add the text in the picture to the caption."""
 
 
 class HatefulMemesCorpus(Corpus):
@@ -113,8 +152,11 @@ class HubCorpus(Corpus):
 
     kind: Literal["hub"]
     config: str | None = None
+    """Configuration of the data set."""
     revision: str | None = None
+    """A branch, tag or commit of it; its splits are kept as official splits."""
     columns: Columns = Columns()
+    """Which column holds what; image is an image feature."""
 
 
 def _kinds() -> dict[str, type[Corpus]]:
@@ -134,4 +176,6 @@ class Demo(Section):
     """How large the drawn corpus is and from which seed it is drawn."""
 
     posts: Annotated[int, Field(ge=50)] = 1500
+    """How many posts; about 3 % of them are broken on purpose."""
     seed: int = 7
+    """Same seed, same bytes."""

@@ -31,13 +31,25 @@ class Params(Section):
     """The whole of params.yaml."""
 
     scan: list[str] = []
+    """Corpora whose files may have changed: on every `dvc repro` names, sizes and times are looked at, and only what
+    changed is ingested again. A new corpus must stand here at least once, to get its manifest.
+    """
     demo: Demo = Demo()
+    """The drawn corpus, which lets everything run without any data."""
     corpora: dict[str, AnyCorpus]
+    """Raw corpora by name."""
     tasks: dict[str, Task]
+    """Questions by name; the rubric is rubrics/<name>.md."""
     students: dict[str, Student]
+    """Students by name: an image branch, a text branch (either may be absent), their fusion and a head."""
     joint: dict[str, list[str]] = {}
+    """Several tasks over one trunk, by a name: one pass over the corpus answers them all. They share corpus, student,
+    image_px and max_images; split, train and infer are the first one's.
+    """
     audits: dict[str, Audit] = {}
+    """Audits of image generators by name."""
     generators: dict[str, Generator] = {}
+    """What makes images, by name."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -113,15 +125,7 @@ class Params(Section):
 
         A stage depends on the sections that it reads, so that DVC sees a changed default as it sees a changed line.
         """
-        whole = self.model_dump(by_alias=True, mode="json")
-        found: dict[str, dict[str, Any]] = {}
-        for group, depth in (("demo", 0), ("corpora", 1), ("students", 1), ("generators", 1), ("joint", 1),
-                             ("tasks", 2), ("audits", 2)):  # fmt: skip
-            inner: dict[str, Any] = {group: whole[group]}
-            for _ in range(depth):
-                inner = {f"{place}/{name}": value for place, part in inner.items() for name, value in part.items()}
-            found |= {place: {place.replace("/", "."): value} for place, value in inner.items()}
-        return found
+        return sections(self.model_dump(by_alias=True, mode="json"))
 
     def members(self, name: str) -> dict[str, Task]:
         """The tasks behind a name: of a joint student all of its own, else the one; SettingsError if unknown."""
@@ -147,6 +151,18 @@ class Params(Section):
             for field in ("image_px", "max_images"):
                 if getattr(self.tasks[task].sample, field) != getattr(first.sample, field):
                     raise ValueError(f"{key}: {task} and {members[0]} must have the same sample.{field}")
+
+
+def sections(whole: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Settings as they are dumped, by the place of each section below data/settings; see Params.sections."""
+    found: dict[str, dict[str, Any]] = {}
+    for group, depth in (("demo", 0), ("corpora", 1), ("students", 1), ("generators", 1), ("joint", 1),
+                         ("tasks", 2), ("audits", 2)):  # fmt: skip
+        inner: dict[str, Any] = {group: whole[group]}
+        for _ in range(depth):
+            inner = {f"{place}/{name}": value for place, part in inner.items() for name, value in part.items()}
+        found |= {place: {place.replace("/", "."): value} for place, value in inner.items()}
+    return found
 
 
 def load(path: str | Path = "params.yaml") -> Params:

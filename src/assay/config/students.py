@@ -15,19 +15,30 @@ class Lora(Section):
     """Low-rank adapters on an encoder's linear layers (Hu et al., 2021), merged into it after training."""
 
     rank: Positive = 8
+    """Rank of the adapters."""
     alpha: Positive = 16
+    """Their scale is alpha / rank."""
     dropout: Rate = 0.0
+    """Dropout before them."""
     targets: list[str] | Literal["all-linear"] = "all-linear"
+    """Names of the linear layers that get one."""
 
 
 class Branch(Section):
     """What both branches have: an encoder, and how much of it learns."""
 
     encoder: str
+    """packaged/efficientnet-lite0 (image), packaged/minilm-l6 (text), timm/<model>, transformers/<model> (a name of
+    the hub) or a local folder, which is used with what lies on the machine; ASSAY_HUB=1 lets it fetch.
+    """
     revision: str | None = None
+    """A branch, tag or commit on the hub."""
     frozen: bool = True
+    """false: the encoder learns too."""
     freeze_layers: Annotated[int, Field(ge=0)] = 0
+    """So many of its first layers (and the embeddings before them) stay as they are."""
     lora: Lora | None = None
+    """Adapters on its linear layers instead; needs pip install 'assay[tune]'."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -43,25 +54,35 @@ class ImageBranch(Branch):
     """
 
     views: Annotated[list[Literal["crop", "whole", "flip"]], Field(min_length=1)] = ["crop"]
+    """Pictures are seen as crop (the encoder's own), whole (squeezed, nothing cut off), flip; the mean of all."""
     pooling: Literal["pooler", "projected"] = "pooler"
+    """projected: the space that CLIP shares between images and texts."""
 
 
 class TextBranch(Branch):
     """The text encoder: `packaged/…`, `transformers/<name>` or a local folder."""
 
     max_tokens: Annotated[int, Field(ge=4, le=8192)] = 128
+    """Longer texts are cut."""
     pooling: Literal["mean", "cls", "max", "pooler", "projected"] = "mean"
+    """How the tokens' vectors become one."""
     layers: list[Annotated[int, Field(ge=0)]] | None = None
+    """Layers side by side, such as [3, 4, 5, 6]; null: the last."""
 
 
 class LexicalBranch(Section):
     """Hashed word and character n-grams with learned weights, beside the dense text encoder."""
 
     buckets: Annotated[int, Field(ge=256, le=4_194_304)] = 65_536
+    """Size of the table of hashed n-grams, weighted like TF-IDF."""
     words: Annotated[int, Field(ge=0, le=3)] = 2
+    """Up to n-grams of so many words."""
     chars: Annotated[list[Annotated[int, Field(ge=1, le=8)]], Field(max_length=2)] = [3, 5]
+    """[shortest, longest] n-grams of characters; []: none."""
     dropout: Rate = 0.3
+    """Share of n-grams left out in training."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.1
+    """Of the table."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -76,11 +97,17 @@ class Fusion(Section):
     """How the two modalities meet."""
 
     kind: Literal["concat", "gated", "cross_attention"] = "concat"
+    """concat: side by side; gated: learned weights of the modalities; cross_attention: each looks at the other."""
     dim: Positive = 256
+    """Width, for gated and cross_attention."""
     dropout: Rate = 0.1
+    """For gated and cross_attention."""
     heads: Positive = 4
+    """Attention heads, for cross_attention."""
     layers: Positive = 2
+    """Layers, for cross_attention."""
     slots: Positive = 4
+    """Tokens a modality, for cross_attention."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -93,23 +120,36 @@ class Head(Section):
     """The layers behind the fusion; `linear_skip` adds a linear path around them."""
 
     kind: Literal["mlp", "multitask"] = "mlp"
+    """mlp: shared layers; multitask: a small head of task_hidden units for each label over them."""
     hidden: list[Positive] = [256, 128]
+    """Units of the hidden layers."""
     dropout: Rate = 0.3
+    """Behind each of them."""
     input_dropout: Rate = 0.0
+    """Before the first."""
     batch_norm: bool = False
+    """Batch normalisation in each."""
     linear_skip: bool = False
+    """A linear path from the features straight to the output."""
     members: Annotated[int, Field(ge=1, le=64)] = 1
+    """So many heads, learning apart and answering by their mean."""
     task_hidden: Positive = 64
+    """Kind multitask: units of each label's own layer."""
 
 
 class Student(Section):
     """A student: two branches (one may be absent), their fusion and a head."""
 
     image: ImageBranch | None = None
+    """The image branch; null: text alone."""
     text: TextBranch | None = None
+    """The text branch; null: images alone."""
     lexical: LexicalBranch | None = None
+    """Hashed n-grams beside the text encoder; null: none."""
     fusion: Fusion = Fusion()
+    """How the two modalities meet."""
     head: Head = Head()
+    """The layers behind the fusion."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -33,6 +33,7 @@ class ClassesTarget(NamedTarget):
 
     kind: Literal["classes"]
     names: Annotated[list[str], Field(min_length=2)]
+    """The classes, of which exactly one holds; each is a heading of the rubric."""
 
     # ------------------------------------------------------------------------------ the teacher's answer
 

@@ -38,6 +38,7 @@ class LabelsTarget(NamedTarget):
 
     kind: Literal["labels"]
     names: Annotated[list[str], Field(min_length=1)]
+    """The labels, of which any number holds, also none; each is a heading of the rubric."""
 
     # ------------------------------------------------------------------------------ the teacher's answer
 

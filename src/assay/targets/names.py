@@ -15,6 +15,7 @@ class NamedTarget(Target):
     """A target with names, each of them a heading of the rubric."""
 
     names: list[str]
+    """What may be answered; each is a heading of the rubric."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

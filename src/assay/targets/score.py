@@ -39,9 +39,15 @@ class ScoreTarget(Target):
 
     kind: Literal["score"]
     min: float = 0.0
+    """The lowest score."""
     max: float = 10.0
+    """The highest score."""
     bands: list[float] = []
+    """The inner edges between the bands, low to high."""
     band_names: list[str] = []
+    """Names of the bands, low to high, which are headings of the rubric; []: they are called by their ranges, such as
+    3-5.
+    """
 
     @model_validator(mode="after")
     def _check(self) -> Self:
