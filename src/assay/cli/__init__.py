@@ -14,6 +14,7 @@ from typing import Any
 from assay import __version__, config
 from assay.cli.answers import add_answers
 from assay.cli.check import add_check
+from assay.cli.init import add_init
 from assay.cli.publish import add_publish
 from assay.cli.serve import add_serve
 from assay.errors import AssayError, CorpusError, ImageProblem, SettingsError, run_main
@@ -32,6 +33,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"assay {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
+    add_init(commands)
     add_check(commands)
 
     doctor = commands.add_parser("doctor", help="say what is installed, where things are kept, what is missing")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -45,6 +47,15 @@ def _check(args: argparse.Namespace) -> None:
         manifest = root / "data" / "manifest" / f"{name}.json"
         if params.corpora[name].kind != "demo" and name not in params.scan and not manifest.exists():
             raise SettingsError(f"corpora.{name}: it has no manifest yet; add {name} to scan, so that it gets one")
+    git = shutil.which("git")
+    if git and (root / ".git").exists():
+        head = subprocess.run(
+            [git, "rev-parse", "--verify", "--quiet", "HEAD"], cwd=root, capture_output=True, check=False
+        )
+        if head.returncode:
+            raise SettingsError(
+                "git has no commit yet, which DVC's curves and experiments need: git add -A, git commit"
+            )
     for line in stale_samples(params, root):
         say(line)
     counts = ", ".join(f"{len(getattr(params, name))} {name}" for name in ("corpora", "tasks", "students", "audits"))

@@ -1,0 +1,105 @@
+"""assay init: a project of one's own, on the installed package."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from assay.errors import SettingsError
+from assay.progress import say
+
+OWN = Path(__file__).parent.parent / "project"  # params.yaml, rubric, Makefile; in a wheel the pipeline too
+CHECKOUT = Path(__file__).parents[3]
+PIPELINE = ("dvc.yaml", ".gitignore", ".dvcignore", "human/README.md", "stages")
+# What the pipeline of a checkout says of the package's own sources, which a project has not; it looks at the installed
+# package on every run instead.
+WITHOUT_SOURCES = (
+    ("PYTHONPATH=src python ", "python "),
+    (r"# PYTHONPATH=src: .*\n", ""),
+    (r"deps: \[src/assay, stages\]", "deps: [stages]\n    always_changed: true"),
+    (
+        r"deps: \[stages/settings.py, src/assay/config, params.yaml\]",
+        "deps: [stages/settings.py, params.yaml]\n    always_changed: true",
+    ),
+)
+
+
+def add_init(commands: Any) -> None:
+    """Add `init` to the command line."""
+    init = commands.add_parser("init", help="lay down a project of your own: pipeline, settings, a rubric to fill in")
+    init.add_argument("folder", type=Path, help="a new folder, or one without a pipeline")
+    init.add_argument("--task", default="my_question", help="what the question is called; default: %(default)s")
+    init.set_defaults(run=_init)
+
+
+def _init(args: argparse.Namespace) -> None:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", args.task):
+        raise SettingsError(f"--task {args.task}: a name of letters, digits, _ and -")
+    try:
+        _lay_down(args.folder, args.task)
+        _put_under_dvc(args.folder)
+    except OSError as error:
+        raise SettingsError(f"{args.folder}: {error.strerror or error}") from error
+    say(
+        f"{args.folder} is a project now, with a drawn corpus and a drawn teacher to try it on. Next:\n"
+        f"  cd {args.folder}\n"
+        f"  edit params.yaml and rubrics/{args.task}.md: your posts, your question\n"
+        "  dvc repro"
+    )
+
+
+def _lay_down(folder: Path, task: str) -> None:
+    """Write all files; SettingsError, and nothing written, where one is there already."""
+    source = OWN if (OWN / "dvc.yaml").exists() else CHECKOUT
+    if not (source / "dvc.yaml").exists():
+        raise SettingsError("this installation has no pipeline to lay down: install assay from a wheel or a checkout")
+    files: dict[str, str] = {}
+    for name in PIPELINE:
+        for path in sorted((source / name).glob("*.py")) if (source / name).is_dir() else [source / name]:
+            files[path.relative_to(source).as_posix()] = path.read_text(encoding="utf-8")
+    for old, new in WITHOUT_SOURCES:
+        files["dvc.yaml"] = re.sub(old, new, files["dvc.yaml"])
+    for name, place in (("params.yaml", "params.yaml"), ("rubric.md", f"rubrics/{task}.md"), ("Makefile", "Makefile")):
+        files[place] = (OWN / name).read_text(encoding="utf-8").replace("TASK", task)
+    there = [name for name in files if (folder / name).exists() and name not in (".gitignore", "Makefile")]
+    if there:
+        raise SettingsError(f"{folder}: {', '.join(there[:3])} is there already; name a new folder")
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        if (folder / name).exists():  # the user's own
+            text = (folder / name).read_text(encoding="utf-8").rstrip("\n") + "\n" + text if name[0] == "." else ""
+        if text:
+            (folder / name).write_text(text, encoding="utf-8")
+
+
+def _put_under_dvc(folder: Path) -> None:
+    """Make the folder a repository of DVC and, where there is git, of git, with a first commit if it is a new one."""
+    git, fresh, kind = shutil.which("git"), False, ["--no-scm"]
+    if git:
+        fresh = not _run(folder, git, "rev-parse", "--git-dir", check=False)
+        if fresh:
+            _run(folder, git, "init", "--quiet")
+        kind = ["--subdir"] if _run(folder, git, "rev-parse", "--show-prefix") else []
+    _run(folder, sys.executable, "-m", "dvc", "init", "--quiet", *kind)
+    settings = (OWN if (OWN / ".dvc").exists() else CHECKOUT) / ".dvc" / "config"
+    text = settings.read_text(encoding="utf-8")
+    without_git = text.replace("autostage = true", "no_scm = true")
+    (folder / ".dvc" / "config").write_text(text if git else without_git, encoding="utf-8")
+    if git and fresh:  # DVC's experiments and curves start from a commit
+        known = _run(folder, git, "config", "user.email", check=False)
+        nobody = [] if known else ["-c", "user.name=assay init", "-c", "user.email=assay@localhost"]
+        _run(folder, git, "add", "--all")
+        _run(folder, git, *nobody, "commit", "--quiet", "--message", "A new project, by assay init")
+
+
+def _run(folder: Path, *command: str, check: bool = True) -> str:
+    """What a command says, run in a folder; SettingsError when it fails, or "" if that is not to be checked."""
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode and check:
+        raise SettingsError(f"{folder}: {Path(command[0]).name} {command[-1]}: {' '.join(done.stderr.split())}")
+    return done.stdout.strip() if not done.returncode else ""
