@@ -46,7 +46,7 @@ def main() -> None:
         subprocess.run(["git", "clone", "-q", str(ROOT), str(clone)], check=True)
         if args.quick:
             params = clone / "params.yaml"
-            text = params.read_text().replace("posts: 1500", "posts: 260").replace("size: 900", "size: 160")
+            text = params.read_text().replace("posts: 1500", "posts: 260").replace("posts: 900", "posts: 160")
             params.write_text(text)
         full = timed("dvc", "repro")
         subprocess.run(["git", "-c", "user.name=b", "-c", "user.email=b@b", "commit", "-qam", "ran"], cwd=clone)

@@ -1,9 +1,13 @@
-"""A student beside its baselines on the test split: python stages/evaluate.py --help"""
+"""A student beside its baselines on the test split: python stages/evaluate.py --help
+
+Of a joint student, what is of a task stands below each path, as in `<labels>/<task>.parquet`.
+"""
 
 import argparse
 from pathlib import Path
 
 from assay import config
+from assay.config import own
 from assay.errors import run_main
 from assay.machine import write_figures
 from assay.measure.csvfile import write_csv
@@ -12,7 +16,7 @@ from assay.posts import write_json
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--task", required=True)
+    parser.add_argument("--task", required=True, help="a task, or a joint student of several")
     parser.add_argument("--sample", type=Path, required=True)
     parser.add_argument("--features", type=Path, required=True)
     parser.add_argument("--labels", type=Path, required=True)
@@ -29,26 +33,21 @@ def main() -> None:
     from assay.scoring.run_log import beside_teacher
     from assay.student.model import folder_digest
 
-    task = config.load().tasks[args.task]
-    ids, test = judge(
-        args.model,
-        args.sample,
-        args.features,
-        args.labels,
-        args.split,
-        task=args.task,
-        slices=task.evaluate.slices,
-    )
-    found = evaluate(test, task.target, min_slice=task.evaluate.min_slice)
-    ceiling = asked_again(args.labels, task.target)
-    found |= {"noise_ceiling": ceiling} if ceiling else {}
-    speed, size = speed_and_size(args.model, args.sample)
+    tasks, found = config.load().members(args.task), {}
+    for name, task in tasks.items():
+        sample, labels = own(args.sample, name, tasks), own(args.labels, name, tasks, ".parquet")
+        slices = task.evaluate.slices
+        ids, test = judge(args.model, sample, args.features, labels, args.split, task=name, slices=slices)
+        ceiling = asked_again(labels, task.target)
+        found[name] = evaluate(test, task.target, min_slice=task.evaluate.min_slice)
+        found[name] |= {"noise_ceiling": ceiling} if ceiling else {}
+        for plot, rows in plot_tables(test, task.target).items():
+            write_csv(rows, own(args.plots, name, tasks) / f"{plot}.csv")
+        per_post(ids, test, task.target, own(args.errors, name, tasks, ".parquet"))
+    speed, size = speed_and_size(args.model, sample)
     write_figures(args.machine, "evaluate", speed | beside_teacher(args.machine, speed["posts_per_s"]))
-    found |= {"size": size, "model": folder_digest(args.model)[:16]}
-    write_json(found, args.metrics)
-    for name, rows in plot_tables(test, task.target).items():
-        write_csv(rows, args.plots / f"{name}.csv")
-    per_post(ids, test, task.target, args.errors)
+    figures = found if len(tasks) > 1 else found[args.task]
+    write_json(figures | {"size": size, "model": folder_digest(args.model)[:16]}, args.metrics)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""Score every post of the corpus: python stages/infer.py --help"""
+"""Score every post of the corpus, for all tasks of a student in one pass: python stages/infer.py --help"""
 
 import argparse
 from pathlib import Path
 
 from assay import config
+from assay.config import own
 from assay.corpora.where import images_root
 from assay.errors import run_main
 from assay.machine import watched
@@ -13,12 +14,12 @@ from assay.progress import report_to
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--task", required=True)
+    parser.add_argument("--task", required=True, help="a task, or a joint student of several")
     parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--posts", type=Path, required=True)
-    parser.add_argument("--manifest", type=Path, required=True, help="says which state the images are in")
+    parser.add_argument("--corpora", type=Path, required=True, help="with the posts, in <corpus>/posts")
+    parser.add_argument("--manifests", type=Path, required=True, help="say which state the images are in")
     parser.add_argument("--split", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True, help="of a joint student, one folder a task below it")
     parser.add_argument("--metrics", type=Path, required=True)
     parser.add_argument("--progress", type=Path, help="a file that says how far it is, while it runs")
     parser.add_argument("--machine", type=Path, help="for figures of this machine")
@@ -28,18 +29,19 @@ def main() -> None:
 
     report_to(args.progress, "infer")
     params = config.load()
-    task = params.tasks[args.task]
-    corpus = params.corpora[task.corpus]
+    tasks = params.members(args.task)
+    first = next(iter(tasks.values()))
+    corpus = params.corpora[first.corpus]
     with watched(args.curves) as taken:
         found, log = infer(
             args.model,
-            args.posts,
+            args.corpora / first.corpus / "posts",
             images_root(corpus, params.demo),
             args.split,
-            {args.task: args.out},
-            batch_size=task.infer.batch_size,
+            {name: own(args.out, name, tasks) for name in tasks},
+            batch_size=first.infer.batch_size,
             max_pixels=corpus.max_pixels,
-            manifest=args.manifest,
+            manifest=args.manifests / f"{first.corpus}.json",
         )
     log.write(args.machine, args.curves, taken)
     write_json(found, args.metrics)

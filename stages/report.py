@@ -1,47 +1,60 @@
 """Predictions -> findings, brand table and an HTML page: python stages/report.py --help"""
 
 import argparse
+import json
 from pathlib import Path
 
 from assay import config
+from assay.config import own
 from assay.errors import run_main
-from assay.posts import read
+from assay.posts import beside, read, write_json
+
+PREDICTED = ["post_id", "status", "value", "reason", "in_train"]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--task", required=True)
-    parser.add_argument("--posts", type=Path, required=True)
-    parser.add_argument("--problems", type=Path, required=True)
+    parser.add_argument("--task", required=True, help="or a joint student: what is of a task is below each path")
+    parser.add_argument("--corpora", type=Path, required=True, help="with posts and problems, in <corpus>/")
     parser.add_argument("--labels", type=Path, required=True)
     parser.add_argument("--split", type=Path, required=True)
     parser.add_argument("--sample", type=Path, required=True)
     parser.add_argument("--predictions", type=Path, required=True)
-    parser.add_argument("--metrics", type=Path, required=True, help="the folder of the task's other metrics")
+    parser.add_argument("--metrics", type=Path, required=True, help="the folder of what train and evaluate wrote")
     parser.add_argument("--findings", type=Path, required=True)
     parser.add_argument("--brands", type=Path, required=True)
     parser.add_argument("--colours", type=Path, required=True)
     parser.add_argument("--page", type=Path, required=True)
     args = parser.parse_args()
-    from assay.measure.report import report
+    from assay.measure.report import Sources, report
 
-    posts = read(args.posts, ["brands", "colours"])
-    report(
-        args.task,
-        config.load().tasks[args.task],
-        brands_of_posts=posts["brands"].to_pylist(),
-        colours_of_posts=posts["colours"].to_pylist(),
-        predictions=read(args.predictions, ["post_id", "status", "value", "reason", "in_train"]),
-        problems=args.problems,
-        labels=args.labels,
-        split=args.split,
-        sample=args.sample,
-        metrics=args.metrics,
-        out_findings=args.findings,
-        out_brands=args.brands,
-        out_colours=args.colours,
-        out_page=args.page,
-    )
+    tasks, found = config.load().members(args.task), {}
+    corpus = args.corpora / next(iter(tasks.values())).corpus
+    posts = read(corpus / "posts", ["post_id", "brands", "colours"])
+    evaluated = json.loads((args.metrics / "evaluate.json").read_text())
+    for name, task in tasks.items():
+        predictions = read(own(args.predictions, name, tasks), PREDICTED)
+        sources = Sources(
+            posts=beside(predictions, posts),
+            predictions=predictions,
+            problems=corpus / "problems.parquet",
+            labels=own(args.labels, name, tasks, ".parquet"),
+            split=args.split,
+            sample=own(args.sample, name, tasks),
+            evaluated=evaluated[name] if len(tasks) > 1 else evaluated,
+            errors=own(args.metrics / "errors", name, tasks).with_suffix(".parquet"),
+            curves=args.metrics / "train" / "plots" / "metrics",
+            plots=own(args.metrics / "plots", name, tasks),
+        )
+        found[name] = report(
+            name,
+            task,
+            sources,
+            out_brands=own(args.brands, name, tasks, ".csv"),
+            out_colours=own(args.colours, name, tasks, ".csv"),
+            out_page=own(args.page, name, tasks, ".html"),
+        )
+    write_json(found if len(tasks) > 1 else found[args.task], args.findings)
 
 
 if __name__ == "__main__":

@@ -211,7 +211,7 @@ def test_bands_without_names_are_called_by_their_ranges() -> None:
     scores = [0.0, 2.4, 2.5, 5.0, 6.0, 8.4, 9.0, 10.0, None]
     columns = pa.table({"status": ["ok"] * 9, "value": scores, "in_train": [False] * 9})
     corrected = Corrected(scores, Labels([None] * 9, np.zeros(9), np.zeros(9), np.full(9, -1)), FOUR)
-    found = findings(columns, [[]] * 9, FOUR, min_posts=1, corrected=corrected)
+    found = findings(columns, [], FOUR, min_posts=1, corrected=corrected)
     assert found["bands"] == {"0 to 2.5": 0.25, "2.5 to 5.5": 0.25, "5.5 to 8.5": 0.25, "8.5 to 10": 0.25}
 
 
@@ -224,7 +224,8 @@ def test_findings_and_brands_by_hand() -> None:
     )
     labels = Labels([None] * 4, np.zeros(4), np.zeros(4), np.full(4, -1))
     corrected = Corrected(values, labels, SCORE)
-    found = findings(predictions, brands, SCORE, min_posts=2, corrected=corrected)
+    table = brand_table(values, brands, SCORE, min_posts=2, corrected=corrected)
+    found = findings(predictions, table, SCORE, min_posts=2, corrected=corrected)
     assert (found["posts"], found["scored"], found["in_train"], found["mean"]) == (4, 3, 1, 5.0)
     assert found["bands"] == {"low": 0.3333, "moderate": 0.3333, "high": 0.3333}
     assert found["brands"] == {"named": 2, "shown": 2, "min_posts": 2}
@@ -232,7 +233,7 @@ def test_findings_and_brands_by_hand() -> None:
     rows = brand_table(values, brands, SCORE, min_posts=3, corrected=corrected)
     figures = dict.fromkeys(["mean", "mean_low", "mean_high", "mean_uncorrected", "sd"])
     assert rows[0] == {"brand": "A", "posts": 2, "scored": 2, "too_few": True, "held_out_labels": 0, **figures}
-    assert brand_table(values, brands, SCORE, min_posts=2, corrected=corrected)[1]["mean_uncorrected"] == 7.0
+    assert table[1]["mean_uncorrected"] == 7.0
     assert CLASSES.histogram(["a", "a", "c"]) == [("a", 2), ("b", 0), ("c", 1)]
 
 

@@ -79,11 +79,12 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
         role = np.where(np.arange(60) < 40, HELD_OUT, 0)
         labels = Labels([v if r else None for v, r in zip(values, role, strict=True)], role, np.ones(60), np.arange(60))
         corrected = Corrected(values, labels, target)
-        told = findings(table, brands, target, min_posts=5, corrected=corrected)
+        named = brand_table(values, brands, target, min_posts=5, corrected=corrected)
+        told = findings(table, named, target, min_posts=5, corrected=corrected)
         folder = root / "metrics" / task
         folder.mkdir(parents=True)
         (folder / "findings.json").write_text(json.dumps(told))
-        write_csv(brand_table(values, brands, target, min_posts=5, corrected=corrected), folder / "brands.csv")
+        write_csv(named, folder / "brands.csv")
     return root
 
 

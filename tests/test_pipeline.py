@@ -189,6 +189,10 @@ def test_a_joint_student_answers_two_tasks_in_one_pass(repository: Repository) -
         assert table["post_id"].to_pylist() == posts
         assert repository.json("metrics/joint/both/evaluate.json")[task]["n"] > 10
         assert repository.json("metrics/joint/both/findings.json")[task]["scored"] > 100
+        page = (repository.folder / f"metrics/joint/both/report/{task}.html").read_text()
+        assert "<svg" in page
+        assert task in page
+        assert (repository.folder / f"metrics/joint/both/brands/{task}.csv").read_text().startswith("brand,posts,")
     post = ["--text", "Old people should stay off the road", "--task", "hateful"]
     said = repository.run("assay", "predict", "--model", "models/both", *post).stdout
     assert set(json.loads(said)["probabilities"]) == {"racist", "sexist", "homophobe", "religion", "otherhate"}

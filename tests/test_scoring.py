@@ -20,9 +20,10 @@ from assay.corpora.ingest import ingest
 from assay.corpora.instagram import Instagram
 from assay.corpora.mapper import Rules
 from assay.encode.features import Extractor
+from assay.errors import DataError
 from assay.images import MAX_PIXELS
 from assay.machine import read_figures
-from assay.posts import read, shards, write_table
+from assay.posts import beside, read, shards, write_table
 from assay.scoring.corpus import infer
 from assay.scoring.predict import Predictor
 from assay.splits import SCHEMA
@@ -225,3 +226,11 @@ def test_command_line_says_what_is_where(
         cli.main()
         captured = capsys.readouterr()
         assert wanted in captured.out + captured.err
+
+
+def test_posts_are_found_by_their_ids_and_never_by_position() -> None:
+    posts = pa.table({"post_id": ["c", "a", "b"], "brands": [["C"], ["A"], []]})
+    predictions = pa.table({"post_id": ["a", "b", "c"], "value": [1.0, 2.0, 3.0]})
+    assert beside(predictions, posts)["brands"].to_pylist() == [["A"], [], ["C"]]
+    with pytest.raises(DataError, match="1 of 2 posts, such as x, are not among the posts of the corpus"):
+        beside(pa.table({"post_id": ["a", "x"]}), posts)

@@ -146,9 +146,9 @@ def test_findings_brands_and_words(target: Target) -> None:
         assert figure.value == pytest.approx(np.mean(target.observed(values, one)), abs=0.35)
     predictions = pa.table({"status": ["ok"] * 200, "value": pa.array(values, target.arrow), "in_train": [False] * 200})
     brands = [["A"] if i % 2 else ["B"] for i in range(200)]
-    found = findings(predictions, brands, target, min_posts=10, corrected=corrected)
-    assert found["scored"] == 200
     rows = brand_table(values, brands, target, min_posts=10, corrected=corrected)
+    found = findings(predictions, rows, target, min_posts=10, corrected=corrected)
+    assert found["scored"] == 200
     for one in target.estimands:
         assert {target.column(one), f"{target.column(one)}_low", f"{target.column(one)}_uncorrected"} <= set(rows[0])
     assert sum(n for _, n in target.histogram(values)) == sum(1 if target.shape != NAMES else len(v) for v in values)

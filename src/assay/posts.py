@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from assay import colours
@@ -146,6 +147,18 @@ def shards(folder: Path) -> list[Path]:
 def read(folder: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """A whole table folder in memory; name `columns` where images would not fit."""
     return pa.concat_tables(pq.read_table(path, columns=list(columns) if columns else None) for path in shards(folder))
+
+
+def beside(rows: pa.Table, others: pa.Table) -> pa.Table:
+    """The rows of `others` that belong to those of `rows`, in their order, by `post_id`; DataError if one is not there.
+
+    Each of them has a post once.
+    """
+    at = pc.index_in(rows["post_id"], value_set=others["post_id"])
+    if at.null_count:
+        lost = rows["post_id"].filter(pc.is_null(at))
+        raise DataError(f"{len(lost)} of {len(rows)} posts, such as {lost[0]}, are not among the posts of the corpus")
+    return others.take(at)
 
 
 def stream(folder: Path, columns: Sequence[str] | None = None, batch: int = 1024) -> Iterator[list[dict[str, Any]]]:

@@ -99,28 +99,28 @@ def near_images(signatures: Sequence[Sequence[str]], distance: int) -> Iterator[
 def near_texts(posts: Sequence[dict[str, Any]], threshold: float) -> Iterator[tuple[int, int]]:
     """Pairs of posts whose texts are at least `threshold` similar; candidates share two MinHash minima."""
     first: dict[str, int] = {}
+    words: dict[int, set[str]] = {}  # of texts that are unlike all before them
     for i, post in enumerate(posts):
         if post["text_sig"] is not None:
-            key = " ".join(sorted(shingles(post["text"])))
+            mine = shingles(post["text"])
+            key = " ".join(sorted(mine))
             if key in first:
                 yield first[key], i
             else:
                 first[key] = i
+                words[i] = mine
     buckets: dict[tuple[int, bytes], list[int]] = defaultdict(list)
     for i in first.values():
         sig = posts[i]["text_sig"]
         for band in range(PERMUTATIONS // 2):
             buckets[band, sig[8 * band : 8 * band + 8]].append(i)
     seen: set[tuple[int, int]] = set()
-    words: dict[int, set[str]] = {}
     for members in buckets.values():
-        for pair in combinations(members, 2):
-            if pair in seen:
-                continue
-            seen.add(pair)
-            sets = [words.setdefault(i, shingles(posts[i]["text"])) for i in pair]
-            if similarity(*sets) >= threshold:
-                yield pair
+        for a, b in combinations(members, 2):
+            if (a, b) not in seen:
+                seen.add((a, b))
+                if similarity(words[a], words[b]) >= threshold:
+                    yield a, b
 
 
 def assign(strata: np.ndarray, group: np.ndarray, settings: Split) -> np.ndarray:

@@ -33,6 +33,7 @@ from assay.config.corpora import (
 from assay.config.params import (
     Params,
     load,
+    own,
 )
 from assay.config.students import (
     Fusion,
@@ -109,4 +110,5 @@ __all__ = [
     "TextBranch",
     "Train",
     "load",
+    "own",
 ]

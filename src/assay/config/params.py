@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -151,6 +152,11 @@ class Params(Section):
             for field in ("image_px", "max_images"):
                 if getattr(self.tasks[task].sample, field) != getattr(first.sample, field):
                     raise ValueError(f"{key}: {task} and {members[0]} must have the same sample.{field}")
+
+
+def own(path: Path, name: str, tasks: Mapping[str, Task], suffix: str = "") -> Path:
+    """What a task has at a path: the path itself, or its part below it where several tasks share a student."""
+    return path / f"{name}{suffix}" if len(tasks) > 1 else path
 
 
 def sections(whole: dict[str, Any]) -> dict[str, dict[str, Any]]:

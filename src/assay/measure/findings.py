@@ -19,9 +19,9 @@ UNCORRECTED = "uncorrected model means"
 
 
 def findings(
-    predictions: pa.Table, brands: list[list[str]], target: Target, *, min_posts: int, corrected: Corrected
+    predictions: pa.Table, brands: list[dict[str, Any]], target: Target, *, min_posts: int, corrected: Corrected
 ) -> dict[str, Any]:
-    """The content of findings.json; `brands` stands row by row beside `predictions`."""
+    """The content of findings.json; `brands` are the rows of `brand_table`."""
     status = Counter(predictions["status"].to_pylist())
     scored = np.array([value is not None for value in predictions["value"].to_pylist()], dtype=bool)
     found: dict[str, Any] = {
@@ -37,8 +37,7 @@ def findings(
     found["corrected"] = {name: corrected(everywhere, name).rounded() for name in corrected.names}
     found["labels_only"] = {name: corrected(everywhere, name, labels_only=True).rounded() for name in corrected.names}
     found["held_out_labels"] = corrected.held_out(everywhere)
-    table = brand_table(values, brands, target, min_posts=min_posts, corrected=corrected)
-    found["brands"] = {"named": len(table), "shown": sum(not row["too_few"] for row in table), "min_posts": min_posts}
+    found["brands"] = {"named": len(brands), "shown": sum(not row["too_few"] for row in brands), "min_posts": min_posts}
     return found
 
 

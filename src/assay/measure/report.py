@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import base64
-import json
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,47 +24,43 @@ AGAIN = "teacher asked again"  # how well its second answers predict the first
 UNKNOWN = {"value": None, "low": None, "high": None}
 
 
-def report(
-    name: str,
-    task: Task,
-    *,
-    brands_of_posts: list[list[str]],
-    colours_of_posts: list[dict[str, Any] | None],
-    predictions: pa.Table,
-    problems: Path,
-    labels: Path,
-    split: Path,
-    sample: Path,
-    metrics: Path,
-    out_findings: Path,
-    out_brands: Path,
-    out_colours: Path,
-    out_page: Path,
-) -> None:
-    """Write findings.json, brands.csv, colours.csv and report.html of a task.
+@dataclass(frozen=True)
+class Sources:
+    """What a report is made from; `posts` (brands, colours) stands row by row beside `predictions`."""
 
-    `brands_of_posts` and `colours_of_posts` stand row by row beside `predictions`; `metrics` is the folder that
-    holds evaluate.json, errors.parquet, train/ and plots/.
-    """
+    posts: pa.Table
+    predictions: pa.Table
+    problems: Path
+    labels: Path
+    split: Path
+    sample: Path
+    evaluated: dict[str, Any]  # the content of evaluate.json
+    errors: Path
+    curves: Path
+    plots: Path
+
+
+def report(
+    name: str, task: Task, sources: Sources, *, out_brands: Path, out_colours: Path, out_page: Path
+) -> dict[str, Any]:
+    """Write brands.csv, colours.csv and the page of a task; returns the content of findings.json."""
+    target, least, predictions = task.target, task.report.min_posts, sources.predictions
+    brands_of_posts = sources.posts["brands"].to_pylist()
     values = predictions["value"].to_pylist()
-    corrected = correct(predictions, labels, split, task.target)
-    least = task.report.min_posts
-    found = findings(predictions, brands_of_posts, task.target, min_posts=least, corrected=corrected)
-    brands = brand_table(values, brands_of_posts, task.target, min_posts=least, corrected=corrected)
-    out_findings.parent.mkdir(parents=True, exist_ok=True)
-    out_findings.write_text(json.dumps(found, indent=1) + "\n")
+    corrected = correct(predictions, sources.labels, sources.split, target)
+    brands = brand_table(values, brands_of_posts, target, min_posts=least, corrected=corrected)
+    found = findings(predictions, brands, target, min_posts=least, corrected=corrected)
     write_csv(brands or [{"brand": None, "posts": None}], out_brands)
     colours = colours_of_task(
         predictions["post_id"].to_pylist(),
         values,
         brands_of_posts,
-        colours_of_posts,
-        sample,
-        task.target,
+        sources.posts["colours"].to_pylist(),
+        sources.sample,
+        target,
         min_posts=least,
     )
     write_csv(colours, out_colours)
-    evaluated = json.loads((metrics / "evaluate.json").read_text())
     page = _template().render(
         name=name,
         task=task,
@@ -72,15 +68,17 @@ def report(
         least_groups=LEAST_GROUPS,
         brands=brands,
         colours=colours,
-        rates=success_rates(labels, predictions),
-        evaluated=evaluated,
-        headline=task.target.headline,
-        figures=_figures(evaluated),
-        pictures=_pictures(task, values, evaluated, metrics),
-        worst=_worst(metrics / "errors.parquet", sample, task.report.worst),
-        failures=_failures(problems, labels, predictions),
+        rates=success_rates(sources.labels, predictions),
+        evaluated=sources.evaluated,
+        headline=target.headline,
+        figures=_figures(sources.evaluated),
+        pictures=_pictures(target, values, sources),
+        worst=_worst(sources.errors, sources.sample, task.report.worst),
+        failures=_failures(sources.problems, sources.labels, predictions),
     )
+    out_page.parent.mkdir(parents=True, exist_ok=True)
     out_page.write_text(page, encoding="utf-8")
+    return found
 
 
 def success_rates(labels: Path, predictions: pa.Table) -> dict[str, tuple[int, int]]:
@@ -122,11 +120,10 @@ def _figures(evaluated: dict[str, Any]) -> list[tuple[str, dict[str, dict[str, A
     ]
 
 
-def _pictures(task: Task, values: list[Any], evaluated: dict[str, Any], metrics: Path) -> dict[str, str]:
-    target, main = task.target, task.target.headline
+def _pictures(target: Target, values: list[Any], sources: Sources) -> dict[str, str]:
+    main = target.headline
     bars = target.histogram([value for value in values if value is not None])
-    figures = dict(_figures(evaluated))[main]
-    live = metrics / "train" / "plots" / "metrics"
+    figures = dict(_figures(sources.evaluated))[main]
     return {
         "distribution": plots.distribution(bars, title="Predictions over the corpus", edges=target.edges),
         "comparison": plots.comparison(
@@ -134,9 +131,9 @@ def _pictures(task: Task, values: list[Any], evaluated: dict[str, Any], metrics:
             title=f"{main}: student and baselines, 95 % intervals",
             higher_is_better=target.is_higher_better(main),
         ),
-        "against": plots.against_teacher(read_csv(metrics / "plots" / "predicted.csv"), scores=target.shape == NUMBER),
-        "calibration": plots.calibration(read_csv(metrics / "plots" / "calibration.csv")),
-        "curves": plots.curves(_curve(live / "train_loss.tsv"), _curve(live / "val_loss.tsv")),
+        "against": plots.against_teacher(read_csv(sources.plots / "predicted.csv"), scores=target.shape == NUMBER),
+        "calibration": plots.calibration(read_csv(sources.plots / "calibration.csv")),
+        "curves": plots.curves(_curve(sources.curves / "train_loss.tsv"), _curve(sources.curves / "val_loss.tsv")),
     }
 
 
