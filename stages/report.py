@@ -21,10 +21,8 @@ def main() -> None:
     parser.add_argument("--sample", type=Path, required=True)
     parser.add_argument("--predictions", type=Path, required=True)
     parser.add_argument("--metrics", type=Path, required=True, help="the folder of what train and evaluate wrote")
-    parser.add_argument("--findings", type=Path, required=True)
-    parser.add_argument("--brands", type=Path, required=True)
-    parser.add_argument("--colours", type=Path, required=True)
-    parser.add_argument("--page", type=Path, required=True)
+    for name in ("--findings", "--brands", "--colours", "--page"):
+        parser.add_argument(name, type=Path, required=True)
     args = parser.parse_args()
     from assay.measure.report import Sources, report
 
@@ -41,7 +39,7 @@ def main() -> None:
             labels=own(args.labels, name, tasks, ".parquet"),
             split=args.split,
             sample=own(args.sample, name, tasks),
-            evaluated=evaluated[name] if len(tasks) > 1 else evaluated,
+            evaluated=evaluated | evaluated.get(name, {}),
             errors=own(args.metrics / "errors", name, tasks).with_suffix(".parquet"),
             curves=args.metrics / "train" / "plots" / "metrics",
             plots=own(args.metrics / "plots", name, tasks),
