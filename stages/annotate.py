@@ -22,7 +22,7 @@ def main() -> None:
     parser.add_argument("--progress", type=Path, help="a file that says how far it is, while it runs")
     parser.add_argument("--machine", type=Path, help="for figures of this machine")
     args = parser.parse_args()
-    from assay.teacher.annotate import annotate, asker_of, handles
+    from assay.teacher.annotate import annotate, brief_of, handles
 
     report_to(args.progress, "annotate")
     params = config.load()
@@ -38,7 +38,7 @@ def main() -> None:
         keep_handles=handles(params.corpora[task.corpus]),
         humans=args.humans / f"{args.task}.csv",
         company={
-            name: asker_of(name, params.tasks[name], params.corpora[task.corpus], args.rubrics)
+            name: brief_of(name, params.tasks[name], params.corpora[task.corpus], args.rubrics)
             for name in task.annotate.ask_with
         },
         dictionary=brand_index(params.corpora[task.corpus]) if task.annotate.brands else None,

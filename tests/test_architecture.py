@@ -175,6 +175,12 @@ def test_no_kind_of_target_is_asked_for_outside_its_own_files() -> None:
         assert all(one.startswith(makes.get(name, "nothing")) for one in used), name
 
 
+def test_sql_stands_behind_the_methods_of_stores() -> None:
+    own = {"store", "remote.answers", "remote.ledger", "audit.kept", "corpora.ingest", "encode.features"}
+    statement = re.compile(r"\b(SELECT .+ FROM|INSERT (OR \w+ )?INTO|DELETE FROM|UPDATE \w+ SET|CREATE TABLE)\b")
+    assert {name for name, path in modules().items() if statement.search(path.read_text())} <= own
+
+
 def test_files_stay_short() -> None:
     long = {str(p.relative_to(ROOT)): n for p in SRC.rglob("*.py") if (n := len(p.read_text().splitlines())) > 400}
     assert not long

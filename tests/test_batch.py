@@ -18,7 +18,6 @@ import pytest
 from assay.config import Annotate
 from assay.errors import AccountRefused, BudgetReached, TooManyFailures
 from assay.remote.answers import AnswerStore
-from assay.remote.money import Ledger
 from assay.teacher import batch as batch_module
 from tests.conftest import ROOT, completion, picture, valid_answer
 from tests.test_client import changed
@@ -282,6 +281,6 @@ def test_a_budget_holds_for_batches(posts: Path, server: BatchServer, monkeypatc
     paid = sum(server.submitted.values())
     assert 0 < paid < 12
     with AnswerStore() as store:
-        assert Ledger(store).spent("labels") == pytest.approx(paid * 110 * 1000 / 1e6 / 2)
+        assert store.spent("labels") == pytest.approx(paid * 110 * 1000 / 1e6 / 2)
     assert run(posts, changed(found, budget_usd=50.0))[0]["answered"] == 12
     assert set(server.submitted.values()) == {1}

@@ -313,7 +313,7 @@ def test_a_full_disk_stops_the_buying(stub: StubTeacher, tmp_path: Path, monkeyp
 
 
 def test_a_ledger_that_fails_ends_the_run(stub: StubTeacher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from assay.remote.money import Ledger
+    from assay.remote.ledger import Ledger
 
     reserve, count = Ledger.reserve, iter(range(100))
 

@@ -20,7 +20,7 @@ from assay.config import ClassesTarget, LabelsTarget, ScoreTarget
 from assay.targets import Target
 from assay.teacher.label_export import read_export
 from assay.teacher.label_studio import export
-from assay.teacher.questions import Asker
+from assay.teacher.questions import Brief
 from assay.teacher.rubric import Rubric
 from tests.conftest import ROOT, picture
 from tests.test_teacher import CLASSES, LABELS, SCORE, settings, write_sample
@@ -101,8 +101,8 @@ def test_round_trip(name: str, studio: httpx2.Client, tmp_path: Path) -> None:
     target, values = TASKS[name]
     posts = [(f"p{i}", f"caption {i}, “quoted”; and more", [picture((i, 0, 0))] * (i % 3)) for i in range(4)]
     sample = write_sample(tmp_path / "sample", posts)
-    asker = Asker(Rubric.load(ROOT / "rubrics" / f"{name}.md", target), settings())
-    assert export(sample, asker, tmp_path / "out", count=4) == 4
+    brief = Brief(Rubric.load(ROOT / "rubrics" / f"{name}.md", target), settings())
+    assert export(sample, brief, tmp_path / "out", count=4) == 4
     config = (tmp_path / "out" / "config.xml").read_text()
     project = sent(studio, "POST", "/api/projects", json={"title": name, "label_config": config})["id"]
     with open(tmp_path / "out" / "tasks.json", "rb") as file:

@@ -21,7 +21,7 @@ from sklearn.metrics import (
 
 from assay.config import ClassesTarget, LabelsTarget, ScoreTarget
 from assay.measure import metrics
-from assay.measure.baselines import Inputs, Learning, predict_all
+from assay.measure.baselines import Learning, Views, predict_all
 from assay.measure.calibrate import expected_calibration_error, label_temperature, residual_quantile, temperature
 from assay.measure.corrected import HELD_OUT, LEARNT, Corrected, Labels, align
 from assay.measure.csvfile import read_csv, write_csv
@@ -165,7 +165,7 @@ def test_baselines_find_the_signal_where_it_is(target: ScoreTarget | ClassesTarg
     rng = np.random.default_rng(4)
     k = rng.integers(0, 3, 240)
     text = (np.eye(3)[k] + rng.normal(0, 0.4, (240, 3))).astype(np.float32)
-    inputs = Inputs(
+    inputs = Views(
         rng.normal(0, 1, (240, 4)).astype(np.float32), text, [f"{['red', 'green', 'blue'][c]} words here" for c in k]
     )
     y = k if target.kind == "classes" else k.astype(float) * 3
@@ -397,7 +397,7 @@ def test_baselines_of_labels() -> None:
     image, text = rng.normal(size=(n, 4)).astype(np.float32), rng.normal(size=(n, 4)).astype(np.float32)
     y = np.stack([image[:, 0] > 0, text[:, 0] > 0, np.zeros(n)], axis=1).astype(np.float32)
     words = [f"{'plus' if row[1] else 'minus'} word{i % 9}" for i, row in enumerate(y)]
-    inputs = Inputs(image, text, words)
+    inputs = Views(image, text, words)
     guess = predict_all(Learning(inputs, y, np.ones(n), inputs, y), inputs, LABELS)
     assert set(guess) == {"constant", "text", "image", "both", "tfidf"}
     assert ((guess["both"][:, :2] >= 0.5) == (y[:, :2] > 0.5)).mean() > 0.9

@@ -12,10 +12,10 @@ import pytest
 
 from assay.errors import BudgetReached, SettingsError, TeacherError
 from assay.remote.answers import AnswerStore
-from assay.remote.money import AuditLog, Ledger, price, tokens_of
+from assay.remote.money import AuditLog, price, tokens_of
 from assay.teacher.annotate import annotate
 from assay.teacher.plan import as_text, interval, plan
-from assay.teacher.questions import Asker
+from assay.teacher.questions import Brief
 from assay.teacher.rubric import Rubric
 from tests.conftest import ROOT, StubTeacher, completion, valid_answer
 from tests.test_client import changed
@@ -32,7 +32,7 @@ def posts(tmp_path: Path) -> Path:
 
 def spent() -> float:
     with AnswerStore() as store:
-        return Ledger(store).spent("labels")
+        return store.spent("labels")
 
 
 def test_prices() -> None:
@@ -127,23 +127,23 @@ def test_without_an_audit_log_nothing_more_is_sent(
 
 
 def test_plan_before_during_and_after(posts: Path, stub: StubTeacher) -> None:
-    asker = Asker(Rubric.load(RUBRIC, SCORE), settings(stub.url, **PRICED))
+    brief = Brief(Rubric.load(RUBRIC, SCORE), settings(stub.url, **PRICED))
     with AnswerStore() as store:
-        before = plan(posts, asker, store, "t")
+        before = plan(posts, brief, store, "t")
         assert not stub.requests
         assert (before["new_questions"], before["answered"]) == (40, 0)
         assert "requests alone" in before["teachers"]["m"]["based_on"]
         assert before["teachers"]["m"]["questions_per_s"] is None
         stub.reply = lambda request: (200, completion('{"reason": "x", "score": 5}') | {"model": "m"})
-        during = plan(posts, asker, store, "t", pilot=10)
+        during = plan(posts, brief, store, "t", pilot=10)
         assert (during["new_questions"], len(stub.requests)) == (30, 10)
         cost = during["teachers"]["m"]["cost_usd"]
         assert cost["expected"] == pytest.approx(30 * EACH)
         assert cost["low"] <= cost["expected"] <= cost["high"]
         assert "30 new" in as_text(during)
-        annotate(posts, posts.parent / "l.parquet", settings=asker.settings, target=SCORE, rubric=RUBRIC)
+        annotate(posts, posts.parent / "l.parquet", settings=brief.settings, target=SCORE, rubric=RUBRIC)
         assert len(stub.requests) == 40
-        assert plan(posts, asker, store, "t")["teachers"] == {}
+        assert plan(posts, brief, store, "t")["teachers"] == {}
 
 
 def test_intervals_of_a_sum() -> None:

@@ -22,7 +22,7 @@ from assay.measure.findings import brand_table, findings
 from assay.posts import schema, write_table
 from assay.scoring.prediction import prediction_schema
 from assay.serve.options import Options, posts_shown
-from assay.serve.page.corpus import Corpus, Query
+from assay.serve.page.corpus import Query, ScoredCorpus
 from tests.conftest import ROOT, picture
 from tests.serving import BIAS, KEY, MOODS, Server, make_model
 
@@ -254,7 +254,7 @@ def test_the_page_reads_no_path_that_a_client_names(server: Server) -> None:
 
 
 def test_search_by_hand(repository: Path) -> None:
-    corpus = Corpus.of(repository / "models" / "gender_bias", "gender_bias", BIAS)
+    corpus = ScoredCorpus.of(repository / "models" / "gender_bias", "gender_bias", BIAS)
     assert corpus is not None
     found = corpus.search(Query(brand="Aldo", low=5.0, high=6.0, order="lowest first", size=2))
     assert found.total == 4  # posts 30 to 36, the even ones
@@ -262,7 +262,7 @@ def test_search_by_hand(repository: Path) -> None:
     assert found.hits[0].picture is not None
     second = corpus.search(Query(brand="Aldo", low=5.0, high=6.0, order="lowest first", size=2, page=1))
     assert [hit.value for hit in second.hits] == [pytest.approx(5.667), 6.0]
-    moods = Corpus.of(repository / "models" / "sentiment", "sentiment", MOODS)
+    moods = ScoredCorpus.of(repository / "models" / "sentiment", "sentiment", MOODS)
     assert moods is not None
     by_name = [moods.search(Query(name=name, size=60)) for name in MOODS.names]
     assert sum(one.total for one in by_name) == 60

@@ -87,7 +87,7 @@ def test_what_is_sent_holds_no_personal_data(tmp_path: Path, stub: StubTeacher, 
     sent = json.dumps(stub.requests)
     assert "by [user] and @brand.x, [email], [link], [phone]" in sent
     assert "jane" not in sent
-    lines = [json.loads(line) for path in (home / "audit").glob("*.jsonl") for line in path.read_text().splitlines()]
+    lines = [json.loads(line) for path in (home / "logs").glob("*.jsonl") for line in path.read_text().splitlines()]
     assert [line["outcome"] for line in lines] == ["sent", "answered"]
     assert set(lines[0]) == {"at", "key", "task", "host", "model", "outcome"}
     assert "jane" not in json.dumps(lines)

@@ -19,7 +19,7 @@ from assay.teacher.annotate import annotate
 from assay.teacher.label_export import read_export
 from assay.teacher.label_studio import config_xml, export
 from assay.teacher.quality import read_humans, write_humans
-from assay.teacher.questions import Asker
+from assay.teacher.questions import Brief
 from assay.teacher.rubric import Rubric
 from tests.conftest import StubTeacher, completion, picture, valid_answer
 from tests.test_client import changed
@@ -305,14 +305,14 @@ def test_labelling_config_has_the_rubric_and_the_question(target: Target) -> Non
 
 def test_posts_for_people_are_masked_and_hide_the_teacher(tmp_path: Path) -> None:
     sample = write_sample(tmp_path / "s", [("a", "by @jane", [picture()] * 2), ("b", "plain", []), ("c", "", [])])
-    asker = Asker(Rubric.load(RUBRIC, SCORE), settings())
-    assert export(sample, asker, tmp_path / "out", count=10) == 2
+    brief = Brief(Rubric.load(RUBRIC, SCORE), settings())
+    assert export(sample, brief, tmp_path / "out", count=10) == 2
     tasks = json.loads((tmp_path / "out" / "tasks.json").read_text())
     assert tasks[0]["data"]["text"] == "by [user]"
     assert tasks[0]["data"]["image2"].startswith("data:image/jpeg;base64,")
     assert tasks[1]["data"]["image1"] == ""
     assert set(tasks[1]) == {"data"}
-    assert export(sample, asker, tmp_path / "one", count=10, chosen={"b"}) == 1
+    assert export(sample, brief, tmp_path / "one", count=10, chosen={"b"}) == 1
 
 
 def test_people_together() -> None:

@@ -16,7 +16,7 @@ from assay.reads import note_read
 from assay.remote.answers import Answer, AnswerStore
 from assay.remote.sealed import MARK, VARIABLE, Seal
 from assay.teacher.label_studio import export
-from assay.teacher.questions import Asker
+from assay.teacher.questions import Brief
 from assay.teacher.rubric import Rubric
 from tests.conftest import StubTeacher
 from tests.test_teacher import RUBRIC, SCORE, run, settings, write_sample
@@ -166,14 +166,14 @@ def test_labelling_with_a_key(tmp_path: Path, stub: StubTeacher, home: Path, mon
 def lines(home: Path) -> list[dict[str, Any]]:
     return [
         json.loads(line)
-        for path in sorted((home / "audit").glob("reads-*.jsonl"))
+        for path in sorted((home / "logs").glob("reads-*.jsonl"))
         for line in path.read_text().splitlines()
     ]
 
 
 def test_reads_are_written_down_without_content(tmp_path: Path, home: Path) -> None:
     sample = write_sample(tmp_path / "sentiment", [(f"p{i}", f"{SECRET} {i}", []) for i in range(6)])
-    export(sample, Asker(Rubric.load(RUBRIC, SCORE), settings()), tmp_path / "out", count=4)
+    export(sample, Brief(Rubric.load(RUBRIC, SCORE), settings()), tmp_path / "out", count=4)
     note_read("page search", "sentiment", 12, address="127.0.0.1")
     found = lines(home)
     assert [(line["what"], line["corpus"], line["posts"]) for line in found] == [
@@ -182,15 +182,15 @@ def test_reads_are_written_down_without_content(tmp_path: Path, home: Path) -> N
     ]
     assert {"at", "user", "host", "pid"} <= set(found[0])
     assert found[1]["address"] == "127.0.0.1"
-    path = next((home / "audit").glob("reads-*.jsonl"))
+    path = next((home / "logs").glob("reads-*.jsonl"))
     assert SECRET not in path.read_text()
     assert path.stat().st_mode & 0o777 == 0o600
 
 
 def test_no_post_is_shown_where_the_log_cannot_be_written(tmp_path: Path, home: Path) -> None:
     home.mkdir(exist_ok=True)
-    (home / "audit").write_text("a file in the way")
+    (home / "logs").write_text("a file in the way")
     sample = write_sample(tmp_path / "s", [("p", "x", [])])
     with pytest.raises(DataError, match="no post is shown without it"):
-        export(sample, Asker(Rubric.load(RUBRIC, SCORE), settings()), tmp_path / "out", count=4)
+        export(sample, Brief(Rubric.load(RUBRIC, SCORE), settings()), tmp_path / "out", count=4)
     assert not (tmp_path / "out").exists()

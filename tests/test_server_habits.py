@@ -17,7 +17,6 @@ import pytest
 from assay.errors import AccountRefused, DataError, TooManyFailures
 from assay.remote.answers import AnswerStore
 from assay.remote.dialect import Dialect
-from assay.remote.money import Ledger
 from assay.store import machine
 from assay.teacher.reading import count_of, money_of, status_of
 from assay.teacher.structure import unwrapped
@@ -42,7 +41,7 @@ def posts(tmp_path: Path) -> Path:
 
 def spent() -> float:
     with AnswerStore() as store:
-        return Ledger(store).spent("labels")
+        return store.spent("labels")
 
 
 def message(content: Any, finish: str = "stop", **more: Any) -> dict[str, Any]:
@@ -438,7 +437,7 @@ def test_no_request_leaves_without_its_line_in_the_audit_log(tmp_path: Path, stu
         child.send_signal(signal.SIGKILL)
         child.wait()
         time.sleep(0.1)
-    lines = [json.loads(line) for path in (home / "audit").glob("*.jsonl") for line in path.read_text().splitlines()]
+    lines = [json.loads(line) for path in (home / "logs").glob("*.jsonl") for line in path.read_text().splitlines()]
     sent = [line for line in lines if line["outcome"] == "sent"]
     assert len(sent) >= len(stub.requests) >= 20
 

@@ -17,7 +17,7 @@ from assay.remote.answers import AnswerStore
 from assay.teacher.annotate import annotate
 from assay.teacher.brands import brand_figures, in_dictionary
 from assay.teacher.plan import plan
-from assay.teacher.questions import Asker
+from assay.teacher.questions import Brief
 from assay.teacher.reading import Reply
 from assay.teacher.rubric import Rubric
 from assay.teacher.structure import Part
@@ -72,7 +72,7 @@ def ask(
         target=TARGETS[task],
         rubric=ROOT / "rubrics" / f"{task}.md",
         task=task,
-        company={name: Asker(rubric(name), found) for name in company},
+        company={name: Brief(rubric(name), found) for name in company},
     )
     return figures, pq.read_table(out).to_pylist()
 
@@ -250,7 +250,7 @@ def test_a_repair_keeps_the_parts_that_were_good(sample: Path, stub: StubTeacher
 def test_the_same_question_of_two_tasks_is_asked_once(sample: Path, stub: StubTeacher) -> None:
     stub.reply = lambda request: (200, answers(request))
     found = settings(stub.url)
-    twin = Asker(rubric("gender_bias"), found)
+    twin = Brief(rubric("gender_bias"), found)
     annotate(
         sample,
         sample.parent / "a.parquet",
@@ -266,8 +266,8 @@ def test_the_same_question_of_two_tasks_is_asked_once(sample: Path, stub: StubTe
 def test_the_plan_counts_calls(sample: Path, stub: StubTeacher) -> None:
     stub.reply = lambda request: (200, answers(request))
     found = settings(stub.url)
-    own = Asker(rubric("gender_bias"), found)
-    company = {name: Asker(rubric(name), found) for name in ("sentiment", "hateful")}
+    own = Brief(rubric("gender_bias"), found)
+    company = {name: Brief(rubric(name), found) for name in ("sentiment", "hateful")}
     with AnswerStore() as store:
         roughly = plan(sample, own, store, "gender_bias", company=company)["teachers"]["m"]
         alone = plan(sample, own, store, "gender_bias")["teachers"]["m"]
@@ -284,7 +284,7 @@ def test_the_plan_counts_calls(sample: Path, stub: StubTeacher) -> None:
 
 def test_another_process_has_one_of_the_questions(sample: Path, stub: StubTeacher) -> None:
     stub.reply = lambda request: (200, answers(request))
-    other = Asker(rubric("sentiment"), settings(stub.url))
+    other = Brief(rubric("sentiment"), settings(stub.url))
     row = next(iter(pq.read_table(sample / "part-00000.parquet").to_pylist()))
     with AnswerStore() as store:
         held = other.keys(row, str(other.digest(row))).votes[0]
@@ -429,7 +429,7 @@ def test_dry_run_shows_the_joint_request(sample: Path, tmp_path: Path) -> None:
             target=SCORE,
             rubric=ROOT / "rubrics" / "gender_bias.md",
             task="gender_bias",
-            company={"sentiment": Asker(rubric("sentiment"), found)},
+            company={"sentiment": Brief(rubric("sentiment"), found)},
         )
     one = json.loads(next((tmp_path / "requests").glob("*.json")).read_text())["body"]
     assert len(schema_of(one)["properties"]) == 2

@@ -13,7 +13,7 @@ from assay.places import home
 
 
 def note_read(what: str, corpus: str, posts: int, **more: str) -> None:
-    """Append a line to `$ASSAY_HOME/audit/reads-<month>.jsonl`, before the posts are shown; DataError where it fails.
+    """Append a line to `$ASSAY_HOME/logs/reads-<month>.jsonl`, before the posts are shown; DataError where it fails.
 
     `what`: the command or the part of the page; `corpus`: the corpus or the task it was scored for; `more` says who
     asked, where that is known better than by the process. Stages of the pipeline are not people, and write none.
@@ -32,7 +32,7 @@ def note_read(what: str, corpus: str, posts: int, **more: str) -> None:
         "pid": os.getpid(),
         **more,
     }
-    path = home() / "audit" / f"reads-{time.strftime('%Y-%m')}.jsonl"
+    path = home() / "logs" / f"reads-{time.strftime('%Y-%m')}.jsonl"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)

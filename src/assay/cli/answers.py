@@ -117,14 +117,14 @@ def _new_key(args: argparse.Namespace) -> None:
 
 
 def _asker(params: Params, name: str) -> Any:
-    from assay.teacher.annotate import asker_of
+    from assay.teacher.annotate import brief_of
 
     if name not in params.tasks:
         raise SettingsError(f"--task {name}: no such task; allowed: {', '.join(params.tasks)}")
     task = params.tasks[name]
     if task.annotate.source != "teacher":
         raise SettingsError(f"--task {name}: its labels come from a column; there is no teacher to ask")
-    return asker_of(name, task, params.corpora[task.corpus], Path("rubrics"))
+    return brief_of(name, task, params.corpora[task.corpus], Path("rubrics"))
 
 
 def _sample(name: str) -> Path:
@@ -139,10 +139,10 @@ def _plan(args: argparse.Namespace) -> None:
     from assay.teacher.plan import as_text, plan
 
     params = config.load()
-    asker = _asker(params, args.task)
-    company = {name: _asker(params, name) for name in asker.settings.ask_with}
+    brief = _asker(params, args.task)
+    company = {name: _asker(params, name) for name in brief.settings.ask_with}
     with AnswerStore() as store:
-        found = plan(_sample(args.task), asker, store, args.task, pilot=args.pilot, company=company)
+        found = plan(_sample(args.task), brief, store, args.task, pilot=args.pilot, company=company)
     print(json.dumps(found) if args.json else as_text(found))
 
 
@@ -151,7 +151,7 @@ def _export(args: argparse.Namespace) -> None:
 
     from assay.teacher.label_studio import export
 
-    asker = _asker(config.load(), args.task)
+    brief = _asker(config.load(), args.task)
     chosen = None
     if args.split:
         path = Path("data") / "split" / f"{args.task}.parquet"
@@ -160,7 +160,7 @@ def _export(args: argparse.Namespace) -> None:
         table = pq.read_table(path, columns=["post_id", "split"]).to_pylist()
         chosen = {row["post_id"] for row in table if row["split"] == args.split}
     out = args.out or Path("data") / "human" / args.task
-    count = export(_sample(args.task), asker, out, count=args.count, chosen=chosen)
+    count = export(_sample(args.task), brief, out, count=args.count, chosen=chosen)
     say(f"{count} posts written to {out}: import tasks.json in Label Studio, with config.xml as labelling config")
 
 
@@ -169,8 +169,8 @@ def _import(args: argparse.Namespace) -> None:
     from assay.teacher.quality import read_humans, write_humans
 
     params = config.load()
-    asker = _asker(params, args.task)
-    target = asker.rubric.target
+    brief = _asker(params, args.task)
+    target = brief.rubric.target
     found, problems = read_export(args.file, target)
     path = Path("human") / f"{args.task}.csv"
     known = read_humans(path, target)

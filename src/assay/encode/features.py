@@ -43,7 +43,7 @@ class EncoderFacts(TypedDict):
     dim: int
 
 
-class Made(TypedDict):
+class Recipe(TypedDict):
     """How features were made: by which encoders, from images packed to which size, at most how many."""
 
     encoders: dict[str, EncoderFacts]
@@ -305,7 +305,7 @@ def sample_inputs(row: dict[str, Any]) -> PostInputs:
     return PostInputs(row["text"], list(zip(row["image_hashes"], row["images"], strict=True)))
 
 
-def save(folder: Path, post_ids: list[str], features: Features, made: Made) -> None:
+def save(folder: Path, post_ids: list[str], features: Features, made: Recipe) -> None:
     """Write features as safetensors, with the ids in the same order and how they were made beside them."""
     folder.mkdir(parents=True, exist_ok=True)
     arrays = {
@@ -320,7 +320,7 @@ def save(folder: Path, post_ids: list[str], features: Features, made: Made) -> N
     (folder / "made.json").write_text(json.dumps(made, indent=1, sort_keys=True) + "\n")
 
 
-def load(folder: Path) -> tuple[list[str], Features, Made]:
+def load(folder: Path) -> tuple[list[str], Features, Recipe]:
     """Read what `save` wrote."""
     arrays = load_file(folder / "features.safetensors")
     posts = pq.read_table(folder / "posts.parquet")

@@ -22,32 +22,32 @@ PROBE_C = (0.0003, 0.001, 0.003, 0.01, 0.1)
 TFIDF_C = (0.3, 1.0, 3.0, 10.0)
 
 
-class Inputs(NamedTuple):
+class Views(NamedTuple):
     """What baselines see of n posts: frozen features and words."""
 
     image: np.ndarray  # float32 [n, image dim], zeros where absent
     text: np.ndarray  # float32 [n, text dim]
     words: list[str]
 
-    def take(self, rows: np.ndarray) -> Inputs:
+    def take(self, rows: np.ndarray) -> Views:
         """Some rows."""
-        return Inputs(self.image[rows], self.text[rows], [self.words[i] for i in rows])
+        return Views(self.image[rows], self.text[rows], [self.words[i] for i in rows])
 
 
 class Learning(NamedTuple):
-    """Inputs and targets of train and val."""
+    """Views of posts, and targets, of train and val."""
 
-    train: Inputs
+    train: Views
     train_y: np.ndarray
     train_weights: np.ndarray
-    val: Inputs
+    val: Views
     val_y: np.ndarray
 
 
-def predict_all(data: Learning, test: Inputs, target: Target) -> dict[str, np.ndarray]:
+def predict_all(data: Learning, test: Views, target: Target) -> dict[str, np.ndarray]:
     """Predictions of every baseline that can be made on the test posts: scores [n], probabilities [n, K] or [n, L]."""
     found = {"constant": target.constant(data.train_y, data.train_weights, len(test.words))}
-    views: dict[str, Callable[[Inputs], np.ndarray]] = {
+    views: dict[str, Callable[[Views], np.ndarray]] = {
         "text": lambda i: i.text,
         "image": lambda i: i.image,
         "both": lambda i: np.hstack([i.image, i.text]),
@@ -63,7 +63,7 @@ def predict_all(data: Learning, test: Inputs, target: Target) -> dict[str, np.nd
     return found
 
 
-def _tfidf(data: Learning, test: Inputs, target: Target) -> np.ndarray:
+def _tfidf(data: Learning, test: Views, target: Target) -> np.ndarray:
     vectorizers = [
         TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=2, strip_accents="unicode"),
         TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5), sublinear_tf=True, min_df=2),

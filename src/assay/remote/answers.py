@@ -6,17 +6,18 @@ import re
 import sqlite3
 import statistics
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from assay.errors import TeacherError
 from assay.places import home
 from assay.progress import say
+from assay.remote.ledger import BOOKS, Ledger
 from assay.remote.sealed import FIELDS, Seal
-from assay.store import Store, owner_name
+from assay.store import owner_name
 
 PAUSE_S = 30.0  # a longer gap between two answers is not asking
 WAY_S = 30 * 86400.0  # servers change: how they take questions is found out anew after so long
@@ -44,6 +45,15 @@ class Answer:
     asked_with: str | None = None  # the tasks whose questions were asked in the same call
 
 
+class Cost(NamedTuple):
+    """What an answer took, where the server told; `together`: of so many questions in one call, each its share."""
+
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    usd: float | None
+    together: int
+
+
 COLUMNS = [field.name for field in fields(Answer)]
 _SETUP = f"""
 CREATE TABLE IF NOT EXISTS answers(
@@ -56,23 +66,16 @@ CREATE TABLE IF NOT EXISTS dialects(
     base_url TEXT, model TEXT, fields TEXT, found_at REAL, PRIMARY KEY(base_url, model)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS seal(one INTEGER PRIMARY KEY CHECK (one = 1), probe TEXT);
-CREATE TABLE IF NOT EXISTS spent(scope TEXT, key TEXT, usd REAL, outcome TEXT, at REAL);
-CREATE INDEX IF NOT EXISTS spent_scope ON spent(scope);
-CREATE TABLE IF NOT EXISTS reserved(scope TEXT, key TEXT, usd REAL, host TEXT, pid INTEGER, started TEXT);
-CREATE TABLE IF NOT EXISTS batches(
-    digest TEXT PRIMARY KEY, base_url TEXT, scope TEXT, state TEXT, file_id TEXT, batch_id TEXT,
-    keys TEXT, structure TEXT, logprobs INTEGER, at REAL
-) WITHOUT ROWID;
 """
 
 
 _UNUSABLE = "(status = 'invalid' OR (status = 'ok' AND (raw_answer IS NULL OR TRIM(raw_answer) = '')))"
 
 
-class AnswerStore(Store):
+class AnswerStore(Ledger):
     """The answers as one process sees them."""
 
-    name, table, setup, error = "answer store", "answers", _SETUP, TeacherError
+    name, table, setup, error = "answer store", "answers", _SETUP + BOOKS, TeacherError
 
     def __init__(self, path: Path | None = None) -> None:
         super().__init__(path or home() / "answers.sqlite")
@@ -165,6 +168,25 @@ class AnswerStore(Store):
         statement = f"SELECT {', '.join(COLUMNS)} FROM answers WHERE key IN (...)"
         return {row[0]: self.answer(row) for row in self.rows_among(statement, keys)}
 
+    def answers_to(self, questions: Iterable[str], *, without: Sequence[str]) -> Iterator[Answer]:
+        """The usable answers to questions, by any model but those of `without`, in the order in which they came."""
+        marks = ",".join("?" * len(without))
+        statement = (
+            f"SELECT {', '.join(COLUMNS)} FROM answers WHERE question IN (...) AND status = 'ok' "
+            f"AND model NOT IN ({marks}) ORDER BY answered_at"
+        )
+        yield from map(self.answer, self.rows_among(statement, questions, without))
+
+    def models(self, keys: Iterable[str]) -> list[str]:
+        """The models that some usable answers report, oldest first."""
+        first: dict[str, float] = {}
+        statement = (
+            "SELECT model, COALESCE(MIN(answered_at), 0) FROM answers WHERE key IN (...) AND status = 'ok' GROUP BY 1"
+        )
+        for model, at in self.rows_among(statement, keys):
+            first[str(model)] = min(at, first.get(str(model), at))
+        return sorted(first, key=lambda name: first[name])
+
     def put(self, answers: Sequence[Answer], *, from_elsewhere: bool = False) -> None:
         """Keep answers and free their claims, in one transaction; one that is there already stays.
 
@@ -215,15 +237,29 @@ class AnswerStore(Store):
 
         A gap of more than half a minute is not asking; answers of one call came together, and count once.
         """
-        own = re.compile(rf"{re.escape(model)}(?:[-@:]\d.*|@.*)?")
-        rows = self._run(
-            "SELECT DISTINCT answered_at, model FROM answers WHERE status = 'ok' AND answered_at IS NOT NULL "
-            "AND substr(model, 1, ?) = ? ORDER BY answered_at DESC LIMIT ?",
-            (len(model), model, last),
-        )
-        times = sorted(row[0] for row in rows if own.fullmatch(row[1]))
+        rows = self._last_of(model, "DISTINCT answered_at, model", "AND answered_at IS NOT NULL", last)
+        times = sorted(row[0] for row in rows)
         gaps = [b - a for a, b in pairwise(times) if b - a < PAUSE_S]
         return 1 / statistics.fmean(gaps) if len(gaps) >= 5 and sum(gaps) > 0 else None
+
+    def costs(self, model: str, last: int) -> list[Cost]:
+        """What the last answers of a model (also under a dated name) cost."""
+        rows = self._last_of(model, "prompt_tokens, completion_tokens, cost_usd, asked_with, model", "", last)
+        return [Cost(row[0], row[1], row[2], row[3].count(",") + 1 if row[3] else 1) for row in rows]
+
+    def largest_prompt(self, model: str) -> int:
+        """The most tokens that a model has counted of one question; 0: it has counted none."""
+        return int(self._run("SELECT MAX(prompt_tokens) FROM answers WHERE model = ?", (model,))[0][0] or 0)
+
+    def _last_of(self, model: str, columns: str, further: str, last: int) -> list[Any]:
+        """Columns, `model` the last of them, of a model's last usable answers; `qwen` is also `qwen-2025-01-01`."""
+        own = re.compile(rf"{re.escape(model)}(?:[-@:]\d.*|@.*)?")
+        rows = self._run(
+            f"SELECT {columns} FROM answers WHERE status = 'ok' {further} AND substr(model, 1, ?) = ? "
+            "ORDER BY answered_at DESC LIMIT ?",
+            (len(model), model, last),
+        )
+        return [row for row in rows if own.fullmatch(row[-1])]
 
     def mark_invalid(self, reasons: Mapping[str, str]) -> None:
         """Answers kept as `ok` by earlier versions that cannot be used: say so, with the reason, by key."""

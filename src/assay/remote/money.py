@@ -6,7 +6,6 @@ import json
 import math
 import os
 import time
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,6 +14,7 @@ from assay.errors import BudgetReached, SettingsError, TeacherError
 from assay.places import home
 from assay.remote.answers import AnswerStore
 from assay.remote.dialect import longest
+from assay.remote.ledger import Reserved
 
 CHARS_A_TOKEN = 4
 IMAGE_TOKENS = 256  # a rough figure; what a server says counts as soon as it says it
@@ -39,16 +39,6 @@ def tokens_of(request: dict[str, Any], image_tokens: int = IMAGE_TOKENS) -> int:
         count += sum(len(part.get("text", "")) for part in parts)
         images += sum("image_url" in part for part in parts)
     return count // CHARS_A_TOKEN + images * image_tokens
-
-
-@dataclass(frozen=True)
-class Reserved:
-    """What is set aside for one try, in US dollars."""
-
-    key: str
-    usd: float
-    row: int | None = None
-    tokens: int = 0  # that the request was taken to have
 
 
 class Meter:
@@ -86,9 +76,9 @@ class Meter:
                 "usd_per_million_output of the teacher"
             )
         usd = usd or min(FIRST_RESERVE_USD, self.budget / 10)
-        row = Ledger(self.store).reserve(self.scope, key, usd, self.budget)
+        row = self.store.reserve(self.scope, key, usd, self.budget)
         if row is None:
-            spent = Ledger(self.store).spent(self.scope)
+            spent = self.store.spent(self.scope)
             raise BudgetReached(
                 f"annotate.budget_usd {self.budget:g} is reached: {spent:.4f} spent on {self.scope} so far, failed "
                 "tries counted. Every answer is kept; raise the budget and run again to go on"
@@ -97,7 +87,7 @@ class Meter:
         try:
             self._leaves(key)
         except TeacherError:
-            Ledger(self.store).settle(self.scope, found, 0.0, "not sent")
+            self.store.settle(self.scope, found, 0.0, "not sent")
             raise
         return found
 
@@ -117,7 +107,7 @@ class Meter:
             self._dearest = max(self._dearest, usd or 0.0)
         cost = reserved.usd if usd is None else usd
         if self.store is not None and (reserved.row is not None or cost > 0):
-            Ledger(self.store).settle(self.scope, reserved, cost, outcome)
+            self.store.settle(self.scope, reserved, cost, outcome)
         self.note(reserved.key, outcome)
 
     def note(self, key: str, outcome: str) -> None:
@@ -134,46 +124,6 @@ class Meter:
             raise self._unlogged
 
 
-class Ledger:
-    """Money spent and set aside, in the answer store, shared by all processes."""
-
-    def __init__(self, store: AnswerStore) -> None:
-        self.store = store
-
-    def reserve(
-        self, scope: str, key: str, usd: float, budget: float, owner: tuple[str, int, str] | None = None
-    ) -> int | None:
-        """The row of the reserve, or None when the budget does not have it. `owner`: default this process."""
-        with self.store.writing() as db:
-            for row, *holder in db.execute("SELECT rowid, host, pid, started FROM reserved").fetchall():
-                if self.store.is_gone(*holder):  # killed with a request out: it may have been charged
-                    db.execute(
-                        "INSERT INTO spent SELECT scope, key, usd, 'killed', ? FROM reserved WHERE rowid = ?",
-                        (time.time(), row),
-                    )
-                    db.execute("DELETE FROM reserved WHERE rowid = ?", (row,))
-            held = db.execute("SELECT COALESCE(SUM(usd), 0) FROM reserved WHERE scope = ?", (scope,)).fetchone()[0]
-            spent = db.execute("SELECT COALESCE(SUM(usd), 0) FROM spent WHERE scope = ?", (scope,)).fetchone()[0]
-            if held + spent + usd > budget + 1e-12:
-                return None
-            cursor = db.execute(
-                "INSERT INTO reserved VALUES (?, ?, ?, ?, ?, ?)", (scope, key, usd, *(owner or self.store.owner))
-            )
-            return cursor.lastrowid
-
-    def settle(self, scope: str, reserved: Reserved, usd: float, outcome: str) -> None:
-        """Turn a reserve into what was spent."""
-        with self.store.writing() as db:
-            if usd:
-                db.execute("INSERT INTO spent VALUES (?, ?, ?, ?, ?)", (scope, reserved.key, usd, outcome, time.time()))
-            if reserved.row is not None:
-                db.execute("DELETE FROM reserved WHERE rowid = ?", (reserved.row,))
-
-    def spent(self, scope: str) -> float:
-        """US dollars spent on a task by all runs."""
-        return float(self.store.rows("SELECT COALESCE(SUM(usd), 0) FROM spent WHERE scope = ?", (scope,))[0][0])
-
-
 class AuditLog:
     """An append-only file that says what left this machine: when, for which task, to whom; never the content.
 
@@ -182,7 +132,7 @@ class AuditLog:
     """
 
     def __init__(self, settings: Teacher, task: str) -> None:
-        self.path = home() / "audit" / f"{time.strftime('%Y-%m')}.jsonl"
+        self.path = home() / "logs" / f"sent-{time.strftime('%Y-%m')}.jsonl"
         self.path.parent.mkdir(parents=True, exist_ok=True)
         parts = urlsplit(settings.base_url)
         self._fixed = {"task": task, "host": parts.hostname or "", "model": settings.model}

@@ -15,7 +15,7 @@ from assay.encode import features as feature_files
 from assay.encode.encoders import default_device
 from assay.encode.features import Features, sample_inputs
 from assay.errors import DataError, SettingsError
-from assay.measure.baselines import Inputs, Learning, predict_all
+from assay.measure.baselines import Learning, Views, predict_all
 from assay.measure.ceiling import noise_ceiling
 from assay.measure.judged import Judged
 from assay.posts import read, shards, stream, write_table
@@ -91,8 +91,8 @@ def compare(
     return judged
 
 
-def _inputs(part: Part) -> Inputs:
-    return Inputs(part.features.image, part.features.text, part.features.words)
+def _inputs(part: Part) -> Views:
+    return Views(part.features.image, part.features.text, part.features.words)
 
 
 def asked_again(labels: Path, target: Target) -> dict[str, Any] | None:

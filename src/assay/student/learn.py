@@ -19,7 +19,7 @@ from assay.code import reach_digest
 from assay.config import Student, Train
 from assay.encode import features as feature_files
 from assay.encode.encoders import digest
-from assay.encode.features import EncoderFacts, Made
+from assay.encode.features import EncoderFacts, Recipe
 from assay.errors import DataError
 from assay.places import home
 from assay.progress import say
@@ -83,7 +83,7 @@ def train_one(
     lesson: Lesson,
     settings: Train,
     parts: dict[str, Part],
-    made: Made,
+    made: Recipe,
     on_epoch: Callable[[Curve], None] | None,
 ) -> Trained:
     """Train and calibrate with these settings; a killed run goes on from its last epoch."""
@@ -165,7 +165,7 @@ def weights_file(tensors: dict[str, torch.Tensor]) -> str:
     return hashlib.sha256(save({name: tensor.contiguous() for name, tensor in tensors.items()})).hexdigest()
 
 
-def _key(lesson: Lesson, settings: Train, parts: dict[str, Part], made: Made) -> str:
+def _key(lesson: Lesson, settings: Train, parts: dict[str, Part], made: Recipe) -> str:
     """All that a run learns from, in one digest."""
     names = ("image", "text", "has_image", "has_text")
     return digest_of(

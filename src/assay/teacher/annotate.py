@@ -27,7 +27,7 @@ from assay.teacher.brands import brand_figures
 from assay.teacher.dry_run import write_requests
 from assay.teacher.labels import LabelsFile, labelled, row_of
 from assay.teacher.quality import Humans, agreement_figures, ask_anchors, drift_figures, read_humans
-from assay.teacher.questions import Asker, Company, Keys, all_keys, each, questions, rows
+from assay.teacher.questions import Brief, Company, Keys, all_keys, each, questions, rows
 from assay.teacher.rubric import Rubric, gold_value
 from assay.text import BrandIndex
 
@@ -45,7 +45,7 @@ def annotate(
     keep_handles: Sequence[str] = (),
     humans: Path | None = None,
     committed: Path | None = None,
-    company: Mapping[str, Asker] | None = None,
+    company: Mapping[str, Brief] | None = None,
     dictionary: BrandIndex | None = None,
 ) -> dict[str, Any]:
     """Label the sample and write the labels table to `out`; returns the figures of annotate.json, and `speed`.
@@ -61,17 +61,17 @@ def annotate(
         with LabelsFile(out, target) as file:
             file.add(_from_column(sample, str(settings.column), target))
             return file.finish() | {"asked": 0, "from_store": 0}
-    asker = Asker(Rubric.load(rubric, target, brands=settings.brands), settings, keep_handles)
-    keys, digests = all_keys(sample, asker)
+    brief = Brief(Rubric.load(rubric, target, brands=settings.brands), settings, keep_handles)
+    keys, digests = all_keys(sample, brief)
     with AnswerStore() as store:
         if settings.dry_run:
-            write_requests(sample, asker, keys, digests, store, Path(settings.dry_run), task or out.stem, company)
+            write_requests(sample, brief, keys, digests, store, Path(settings.dry_run), task or out.stem, company)
         done = _ask_missing(
-            sample, asker, keys, digests, store, seed=str(committed or out), task=task or out.stem, company=company
+            sample, brief, keys, digests, store, seed=str(committed or out), task=task or out.stem, company=company
         )
-        drift = ask_anchors(sample, asker, keys, digests, store, done, task or out.stem, company)
+        drift = ask_anchors(sample, brief, keys, digests, store, done, task or out.stem, company)
         with LabelsFile(out, target) as file:
-            compared, named = _write(sample, asker, keys, store, done, file, people := read_humans(humans, target))
+            compared, named = _write(sample, brief, keys, store, done, file, people := read_humans(humans, target))
             if file.posts and file.passing / file.posts > settings.max_failed_share:
                 raise TooManyFailures(
                     f"{file.passing} of {file.posts} posts failed for passing reasons "
@@ -93,7 +93,7 @@ def annotate(
 
 def _write(
     sample: Path,
-    asker: Asker,
+    brief: Brief,
     keys: dict[str, Keys | None],
     store: AnswerStore,
     done: Round,
@@ -106,10 +106,10 @@ def _write(
     """
     compared, named = [], []
     spoilt: dict[str, str] = {}
-    columns = ["post_id", "text", "inclusion_p", *(["brands"] if asker.rubric.brands else [])]
+    columns = ["post_id", "text", "inclusion_p", *(["brands"] if brief.rubric.brands else [])]
     for batch in stream(sample, columns, LABEL_ROWS):
         answers = store.get(each(keys[row["post_id"]] for row in batch))
-        found = [labelled(row, keys[row["post_id"]], answers, done.passing, asker.rubric, spoilt) for row in batch]
+        found = [labelled(row, keys[row["post_id"]], answers, done.passing, brief.rubric, spoilt) for row in batch]
         file.add(found, {post for post in (row["post_id"] for row in batch) if _is_open(keys[post], answers)})
         compared += [
             {name: row[name] for name in ("post_id", "value", "repeat", "second")}
@@ -140,10 +140,10 @@ def _is_compared(row: dict[str, Any], people: Humans) -> bool:
     return row["repeat"] is not None or row["second"] is not None or row["post_id"] in people
 
 
-def asker_of(name: str, task: Task, corpus: AnyCorpus, rubrics: Path) -> Asker:
-    """The asker of a task of params, whose rubric lies in `rubrics`."""
+def brief_of(name: str, task: Task, corpus: AnyCorpus, rubrics: Path) -> Brief:
+    """The brief of a task of params, whose rubric lies in `rubrics`."""
     rubric = Rubric.load(rubrics / f"{task.annotate.rubric or name}.md", task.target, brands=task.annotate.brands)
-    return Asker(rubric, task.annotate, handles(corpus))
+    return Brief(rubric, task.annotate, handles(corpus))
 
 
 def handles(corpus: AnyCorpus) -> list[str]:
@@ -153,21 +153,21 @@ def handles(corpus: AnyCorpus) -> list[str]:
 
 def _ask_missing(
     sample: Path,
-    asker: Asker,
+    brief: Brief,
     keys: dict[str, Keys | None],
     digests: dict[str, str],
     store: AnswerStore,
     *,
     seed: str,
     task: str,
-    company: Mapping[str, Asker] | None = None,
+    company: Mapping[str, Brief] | None = None,
 ) -> Round:
     wanted = set(each(keys.values()))
     missing = wanted - store.known(wanted)
     if missing:
         missing -= _seed(store, missing, seed)
     done = Round(from_store=len(wanted) - len(missing))
-    settings = asker.settings
+    settings = brief.settings
     second = {one.second for one in keys.values() if one and one.second}
     for name, other in (company or {}).items():  # what these tasks have committed is not asked along either
         theirs = set(each(all_keys(sample, other)[0].values()))
@@ -175,14 +175,14 @@ def _ask_missing(
         if lacking and missing:
             _seed(store, lacking, str(Path(seed).with_name(f"{name}.parquet")))
     others = Company(task, company, store.known) if company else None
-    askers: list[tuple[Teacher, set[str]]] = [(settings.teacher, missing - second)]
+    todo_by_teacher: list[tuple[Teacher, set[str]]] = [(settings.teacher, missing - second)]
     if settings.second_teacher:
-        askers.append((settings.second_teacher, missing & second))
-    for teacher, todo in askers:
+        todo_by_teacher.append((settings.second_teacher, missing & second))
+    for teacher, todo in todo_by_teacher:
         if todo:
-            asked = questions(sample, asker, keys, digests, todo, others)
+            asked = questions(sample, brief, keys, digests, todo, others)
             started = time.perf_counter()
-            ask(asked, len(todo), teacher, asker, store, done, task)
+            ask(asked, len(todo), teacher, brief, store, done, task)
             done.seconds += time.perf_counter() - started
     done.earlier_per_s = store.rate(settings.teacher.model)
     for name, count in (others.asked if others else {}).items():

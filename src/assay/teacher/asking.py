@@ -16,7 +16,7 @@ from assay.remote.dialect import Dialect
 from assay.remote.money import Meter
 from assay.store import LEASE_S
 from assay.teacher.client import Client
-from assay.teacher.questions import Asker
+from assay.teacher.questions import Brief
 from assay.teacher.reading import Reply
 from assay.teacher.structure import Question, Way
 from assay.teacher.together import Together, among
@@ -24,7 +24,7 @@ from assay.teacher.together import Together, among
 SAME_FAULT_LIMIT = 10  # so many refusals in a row: the set-up is wrong, not the posts
 FEWEST_ASKED = 20  # fewer say nothing of a rate
 PASSING_LIMIT = 30  # so many questions in a row that no try brought an answer to: the server is not well
-Asked = tuple[str, str, Question]  # key, question digest, question
+Keyed = tuple[str, str, Question]  # key, question digest, question
 
 
 @dataclass
@@ -55,10 +55,10 @@ class Asking:
 
     def __init__(
         self,
-        questions: Iterator[Asked],
+        questions: Iterator[Keyed],
         count: int,
         teacher: Teacher,
-        asker: Asker,
+        brief: Brief,
         store: AnswerStore,
         meter: Meter,
         done: Round,
@@ -66,8 +66,8 @@ class Asking:
         self.questions, self.count, self.teacher, self.store, self.done = questions, count, teacher, store, done
         self.client = Client(
             teacher,
-            asker.settings,
-            asker.rubric,
+            brief.settings,
+            brief.rubric,
             meter=meter,
             known_way=store.way(teacher.base_url, teacher.model),
             known_dialect=store.dialect(teacher.base_url, teacher.model),
@@ -79,7 +79,7 @@ class Asking:
         self.stop: AssayError | None = None
         self.hopeless = 0  # faults in a row that no other post is likely to escape
         self.waiting = False
-        self.later: deque[Asked] = deque()  # held by another process
+        self.later: deque[Keyed] = deque()  # held by another process
 
     def _found_way(self, way: Way, dialect: Dialect) -> None:
         self.store.keep_way(self.teacher.base_url, self.teacher.model, way.structure, way.logprobs)

@@ -9,11 +9,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import openai
 from filelock import FileLock
@@ -25,53 +23,40 @@ from assay.progress import progress, say
 from assay.remote.answers import AnswerStore
 from assay.remote.dialect import longest
 from assay.remote.faults import NOT_THIS_WAY, fault_of
-from assay.remote.money import UNKNOWN_IMAGE_TOKENS, Ledger, Meter, price, tokens_of
+from assay.remote.ledger import SENT, Batch
+from assay.remote.money import UNKNOWN_IMAGE_TOKENS, Meter, price, tokens_of
 from assay.remote.pace import backoff
-from assay.teacher.asking import Asked, Round, answer_of, refusal
+from assay.teacher.asking import Keyed, Round, answer_of, refusal
 from assay.teacher.client import Client
-from assay.teacher.questions import Asker
-from assay.teacher.structure import Way, body, path, remembered
+from assay.teacher.questions import Brief
+from assay.teacher.structure import Structure, Way, body, path, remembered
 
 MAX_REQUESTS = 50_000
 MAX_BYTES = 190 * 2**20  # servers take 200 MB
 ENDED = {"completed", "expired", "cancelled", "failed"}
-LEASE_S = 49 * 3600.0  # a batch ends after a day; another for one that is late
-SENT = "batch"  # the owner of money reserved for a batch: it outlives this process
-
-
-@dataclass
-class Open:
-    """A batch on its way: `state` is new, uploaded or submitted."""
-
-    digest: str
-    keys: dict[str, str]  # key -> question digest
-    way: Way  # how its questions are asked, and so how its answers are read
-    state: str = "new"
-    file_id: str | None = None
-    batch_id: str | None = None
 
 
 def ask_in_batches(
-    questions: Iterable[Asked], teacher: Teacher, asker: Asker, store: AnswerStore, meter: Meter, done: Round, task: str
+    questions: Iterable[Keyed], teacher: Teacher, brief: Brief, store: AnswerStore, meter: Meter, done: Round, task: str
 ) -> None:
     """Ask all questions by batches and keep their answers; goes on with batches that an earlier run left open."""
     with FileLock(home() / f"batch-{_short(task + teacher.base_url)}.lock"):
-        asyncio.run(_Batches(teacher, asker, store, meter, done, task).run(iter(questions)))
+        asyncio.run(_Batches(teacher, brief, store, meter, done, task).run(iter(questions)))
 
 
 class _Batches:
     def __init__(
-        self, teacher: Teacher, asker: Asker, store: AnswerStore, meter: Meter, done: Round, task: str
+        self, teacher: Teacher, brief: Brief, store: AnswerStore, meter: Meter, done: Round, task: str
     ) -> None:
         self.teacher, self.store, self.meter, self.done, self.task = teacher, store, meter, done, task
         self._largest: int | None = None
         self._cost = 0.0  # of the file that is being written, at most
         known = store.dialect(teacher.base_url, teacher.model)
-        self.client = Client(teacher, asker.settings, asker.rubric, known_dialect=known)
+        self.client = Client(teacher, brief.settings, brief.rubric, known_dialect=known)
         self.server = self.client.server.with_options(max_retries=max(teacher.retries, 2))
         self.way = remembered(store.way(teacher.base_url, teacher.model), self.client.ways) or self.client.ways[0]
 
-    async def run(self, questions: Iterator[Asked]) -> None:
+    async def run(self, questions: Iterator[Keyed]) -> None:
         try:
             await self._run(questions)
         except openai.APIStatusError as error:
@@ -86,7 +71,7 @@ class _Batches:
         finally:
             await self.client.close()
 
-    async def _run(self, questions: Iterator[Asked]) -> None:
+    async def _run(self, questions: Iterator[Keyed]) -> None:
         for batch in self._open():
             if batch.state != "submitted":
                 await self._recover(batch)
@@ -103,7 +88,7 @@ class _Batches:
 
     # ---------------------------------------------------------------------------------- submitting
 
-    def _files(self, questions: Iterator[Asked]) -> Iterator[tuple[Open, Path]]:
+    def _files(self, questions: Iterator[Keyed]) -> Iterator[tuple[Batch, Path]]:
         """Files within the limits of the API, each with the keys in it."""
         folder = home() / "batches"
         folder.mkdir(parents=True, exist_ok=True)
@@ -128,7 +113,7 @@ class _Batches:
             if not keys:
                 part.unlink()
                 return
-            batch = Open(_short(self.task + "".join(sorted(keys))), keys, self.way)
+            batch = Batch(_short(self.task + "".join(sorted(keys))), keys, self.way.structure, self.way.logprobs)
             self._reserve(batch)
             named = part.with_name(f"{batch.digest}.jsonl")
             part.replace(named)
@@ -141,13 +126,12 @@ class _Batches:
     def _tokens(self, request: dict[str, Any]) -> int:
         """At most so many tokens: by the largest that this model has counted so far, else a high guess."""
         if self._largest is None:
-            rows = self.store.rows("SELECT MAX(prompt_tokens) FROM answers WHERE model = ?", (self.teacher.model,))
-            self._largest = int(rows[0][0] or 0)
+            self._largest = self.store.largest_prompt(self.teacher.model)
         if self._largest:
             return max(self._largest, tokens_of(request, 0))
         return tokens_of(request, UNKNOWN_IMAGE_TOKENS)
 
-    def _reserve(self, batch: Open) -> None:
+    def _reserve(self, batch: Batch) -> None:
         usd, self._cost = self._cost, 0.0
         if self.meter.budget is None:
             return
@@ -155,16 +139,16 @@ class _Batches:
             raise AccountRefused(
                 "annotate.budget_usd with mode: batch needs usd_per_million_input and usd_per_million_output"
             )
-        if Ledger(self.store).reserve(self.task, batch.digest, usd, self.meter.budget, owner=(SENT, 0, "")) is None:
+        if self.store.reserve(self.task, batch.digest, usd, self.meter.budget, owner=(SENT, 0, "")) is None:
             for key in batch.keys:
                 self.store.release(key)
             raise BudgetReached(
                 f"annotate.budget_usd {self.meter.budget:g} does not have the {usd:.4f} that the next batch of "
-                f"{len(batch.keys)} may cost at most; {Ledger(self.store).spent(self.task):.4f} are spent on "
+                f"{len(batch.keys)} may cost at most; {self.store.spent(self.task):.4f} are spent on "
                 f"{self.task}. Every answer is kept; raise the budget and run again to go on"
             )
 
-    async def _submit(self, batch: Open, file: Path) -> None:
+    async def _submit(self, batch: Batch, file: Path) -> None:
         for key in batch.keys:
             self.meter.note(key, "sent")
         self.meter.check()
@@ -175,13 +159,13 @@ class _Batches:
         file.unlink()
         await self._create(batch)
 
-    async def _create(self, batch: Open) -> None:
+    async def _create(self, batch: Batch) -> None:
         once = self.server.with_options(max_retries=0)  # a second POST would be a second batch
         for attempt in range(max(self.teacher.retries, 2) + 1):
             try:
                 created = await once.batches.create(
                     input_file_id=str(batch.file_id),
-                    endpoint=f"/v1{path(batch.way)}",  # type: ignore[arg-type]
+                    endpoint=f"/v1{path(_way(batch))}",  # type: ignore[arg-type]
                     completion_window="24h",
                     metadata={"assay": batch.digest},
                 )
@@ -202,7 +186,7 @@ class _Batches:
         self.done.asked += len(batch.keys)
         say(f"annotate: batch {found} with {len(batch.keys)} questions submitted")
 
-    async def _recover(self, batch: Open) -> None:
+    async def _recover(self, batch: Batch) -> None:
         """Find out how far a killed run came with a batch, and go on from there."""
         there = await self._on_server(batch)
         if there:
@@ -214,7 +198,7 @@ class _Batches:
             return
         self._drop(batch)  # nothing had left the machine; its questions are asked anew
 
-    async def _on_server(self, batch: Open) -> str | None:
+    async def _on_server(self, batch: Batch) -> str | None:
         """The id that a batch has on the server, where it arrived."""
         async for other in self.server.batches.list(limit=100):
             if (other.metadata or {}).get("assay") == batch.digest:
@@ -243,7 +227,7 @@ class _Batches:
                 if left:
                     await asyncio.sleep(self.teacher.batch_poll_s)
 
-    async def _collect(self, batch: Open, now: Any) -> None:
+    async def _collect(self, batch: Batch, now: Any) -> None:
         """Keep what a batch brought, then forget it; what it did not answer is asked in the next run."""
         if now.status == "failed" and not now.output_file_id:
             self._drop(batch)
@@ -263,7 +247,7 @@ class _Batches:
             self.done.passing[key] = PassingFault("batch_" + now.status, "the batch ended without this answer")
         self._drop(batch, spent)
 
-    def _keep_line(self, line: bytes, batch: Open, seen: set[str]) -> float:
+    def _keep_line(self, line: bytes, batch: Batch, seen: set[str]) -> float:
         """Keep the answer of one line; returns what it cost."""
         try:
             found = json.loads(line)
@@ -278,7 +262,7 @@ class _Batches:
             if status != 200:
                 said = self.client.clean(json.dumps(found.get("error") or response.get("body") or ""))
                 raise fault_of(status, said) if status else PassingFault("batch_error", said)
-            reply = self.client.judged(self.client.reader.read(response["body"], batch.way))
+            reply = self.client.judged(self.client.reader.read(response["body"], _way(batch)))
         except Told as told:
             self.done.passing[key] = PassingFault(f"http_{told.status}" if told.status else "server_error", told.said)
             return told.usd or 0.0
@@ -313,48 +297,21 @@ class _Batches:
 
     # ---------------------------------------------------------------------------------- the book
 
-    def _open(self) -> list[Open]:
-        rows = self.store.rows(
-            "SELECT digest, keys, structure, logprobs, state, file_id, batch_id FROM batches "
-            "WHERE base_url = ? AND scope = ? ORDER BY at",
-            (self.teacher.base_url, self.task),
-        )
-        return [
-            Open(digest, json.loads(keys), Way(structure, bool(logprobs)), *rest)
-            for digest, keys, structure, logprobs, *rest in rows
-        ]
+    def _open(self) -> list[Batch]:
+        return self.store.batches(self.teacher.base_url, self.task)
 
-    def _keep(self, batch: Open) -> None:
-        with self.store.writing() as db:  # claimed by the batch itself, which outlives this process
-            held = [(SENT, batch.digest, time.time() + LEASE_S, key) for key in batch.keys]
-            db.executemany("UPDATE claims SET host = ?, pid = 0, started = ?, expires = ? WHERE key = ?", held)
-        self.store.rows(
-            "INSERT OR REPLACE INTO batches VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                batch.digest,
-                self.teacher.base_url,
-                self.task,
-                batch.state,
-                batch.file_id,
-                batch.batch_id,
-                json.dumps(batch.keys),
-                batch.way.structure,
-                batch.way.logprobs,
-                time.time(),
-            ),
-        )
+    def _keep(self, batch: Batch) -> None:
+        self.store.keep_batch(self.teacher.base_url, self.task, batch)
 
-    def _drop(self, batch: Open, spent: float = 0.0) -> None:
-        """Forget a batch: its claims, its file and what was reserved for it; book what it cost."""
-        with self.store.writing() as db:
-            db.execute("DELETE FROM batches WHERE digest = ?", (batch.digest,))
-            db.execute("DELETE FROM reserved WHERE key = ?", (batch.digest,))
-            db.executemany("DELETE FROM claims WHERE key = ?", [(key,) for key in batch.keys])
-            if spent:
-                db.execute(
-                    "INSERT INTO spent VALUES (?, ?, ?, 'batch', ?)", (self.task, batch.digest, spent, time.time())
-                )
+    def _drop(self, batch: Batch, spent: float = 0.0) -> None:
+        """Forget a batch with its file; book what it cost."""
+        self.store.end_batch(self.task, batch.digest, batch.keys, spent)
         (home() / "batches" / f"{batch.digest}.jsonl").unlink(missing_ok=True)
+
+
+def _way(batch: Batch) -> Way:
+    """How a batch's questions are asked, and so how its answers are read."""
+    return Way(cast(Structure, batch.structure), batch.logprobs)
 
 
 def _short(text: str) -> str:

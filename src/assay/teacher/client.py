@@ -322,7 +322,7 @@ class Client:
         )
 
 
-def sampling(settings: Teacher) -> str:
+def sampling_key(settings: Teacher) -> str:
     """The settings that change what a model answers, as canonical JSON: part of an answer's key."""
     known: dict[str, Any] = {"temperature": settings.temperature, "max_tokens": settings.max_tokens}
     if settings.extra_body:

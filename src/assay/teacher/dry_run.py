@@ -10,23 +10,23 @@ from typing import NoReturn
 from assay.errors import TeacherError
 from assay.remote import dialect
 from assay.remote.answers import AnswerStore
-from assay.teacher.questions import Asker, Company, Keys, questions
+from assay.teacher.questions import Brief, Company, Keys, questions
 from assay.teacher.structure import body, path, remembered, ways
 
 
 def write_requests(
     sample: Path,
-    asker: Asker,
+    brief: Brief,
     keys: dict[str, Keys | None],
     digests: dict[str, str],
     store: AnswerStore,
     folder: Path,
     task: str,
-    company: Mapping[str, Asker] | None = None,
+    company: Mapping[str, Brief] | None = None,
 ) -> NoReturn:
     """One file a question without an answer, its pictures beside it; ends with TeacherError: nothing is labelled."""
-    settings = asker.settings.teacher
-    allowed = ways(settings, asker.settings)
+    settings = brief.settings.teacher
+    allowed = ways(settings, brief.settings)
     way = remembered(store.way(settings.base_url, settings.model), allowed) or allowed[0]
     spoken = dialect.remembered(store.dialect(settings.base_url, settings.model), settings)
     first = {own.votes[0] for own in keys.values() if own}
@@ -34,7 +34,7 @@ def write_requests(
     others = Company(task, company, store.known) if company else None
     folder.mkdir(parents=True, exist_ok=True)
     count = 0
-    for key, _, question in questions(sample, asker, keys, digests, missing, others):
+    for key, _, question in questions(sample, brief, keys, digests, missing, others):
         scaled = dialect.for_answers(settings, len(question.parts))
         request = {"path": path(way), "body": body(question, way, scaled, spoken)}
         name = key[:16]

@@ -11,12 +11,12 @@ from assay.reads import note_read
 from assay.targets import NAME, NUMBER, Target
 from assay.teacher.label_export import POST, RATING
 from assay.teacher.privacy import clean_image
-from assay.teacher.questions import Asker, rows
+from assay.teacher.questions import Brief, rows
 from assay.teacher.rubric import Rubric
 from assay.teacher.structure import data_url
 
 
-def export(sample: Path, asker: Asker, out: Path, *, count: int, chosen: set[str] | None = None) -> int:
+def export(sample: Path, brief: Brief, out: Path, *, count: int, chosen: set[str] | None = None) -> int:
     """Write `tasks.json` and `config.xml` for Label Studio's import; returns how many posts there are.
 
     Posts are taken in the order of the sample, which is a random one, or those in `chosen`. Texts are
@@ -29,17 +29,17 @@ def export(sample: Path, asker: Asker, out: Path, *, count: int, chosen: set[str
         if len(tasks) == count:
             break
         if (chosen is None or row["post_id"] in chosen) and (row["text"] or row["images"]):
-            images = [data_url(clean_image(image, asker.settings.image_px)) for image in row["images"]]
+            images = [data_url(clean_image(image, brief.settings.image_px)) for image in row["images"]]
             most = max(most, len(images))
             pictures = {f"image{i}": url for i, url in enumerate(images, 1)}
-            tasks.append({"data": {POST: row["post_id"], "text": asker.text(row), **pictures}})
+            tasks.append({"data": {POST: row["post_id"], "text": brief.text(row), **pictures}})
     note_read("answers export", sample.name, len(tasks))
     blank = {f"image{i}": "" for i in range(1, most + 1)}
     for task in tasks:
         task["data"] = blank | task["data"]
     out.mkdir(parents=True, exist_ok=True)
     (out / "tasks.json").write_text(json.dumps(tasks, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-    (out / "config.xml").write_text(config_xml(asker.rubric, images=most), encoding="utf-8")
+    (out / "config.xml").write_text(config_xml(brief.rubric, images=most), encoding="utf-8")
     return len(tasks)
 
 

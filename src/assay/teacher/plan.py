@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import statistics
 from collections.abc import Mapping, Sequence
 from itertools import islice
@@ -13,10 +12,10 @@ from typing import Any, NamedTuple
 from assay.config import Teacher
 from assay.remote.answers import AnswerStore
 from assay.remote.dialect import for_answers, longest
-from assay.remote.money import Ledger, price, tokens_of
+from assay.remote.money import price, tokens_of
 from assay.teacher.ask import ask
 from assay.teacher.asking import Round
-from assay.teacher.questions import Asker, Company, Keys, all_keys, each, questions
+from assay.teacher.questions import Brief, Company, Keys, all_keys, each, questions
 from assay.teacher.structure import Way, body, ways
 
 SEEN = 500  # the last answers of a teacher that tokens, cost and rate are taken from
@@ -25,12 +24,12 @@ LOOKED_AT = 200  # new posts whose requests are made to estimate tokens where no
 
 def plan(
     sample: Path,
-    asker: Asker,
+    brief: Brief,
     store: AnswerStore,
     task: str,
     *,
     pilot: int = 0,
-    company: Mapping[str, Asker] | None = None,
+    company: Mapping[str, Brief] | None = None,
 ) -> dict[str, Any]:
     """How many posts are new, the tokens and the cost to expect with 95 % intervals, and the time.
 
@@ -38,18 +37,18 @@ def plan(
     posts that are asked now (their answers are kept); without either on the requests alone, roughly.
     With `company` (annotate.ask_with) a question is a call with all of its parts.
     """
-    keys, digests = all_keys(sample, asker)
-    settings = asker.settings
+    keys, digests = all_keys(sample, brief)
+    settings = brief.settings
     if pilot:
         missing = set(each(keys.values())) - store.known(each(keys.values()))
         first = set(islice((one.votes[0] for one in keys.values() if one and one.votes[0] in missing), pilot))
         if first:
             others = Company(task, company, store.known) if company else None
             ask(
-                questions(sample, asker, keys, digests, first, others),
+                questions(sample, brief, keys, digests, first, others),
                 len(first),
                 settings.teacher,
-                asker,
+                brief,
                 store,
                 Round(),
                 task,
@@ -65,51 +64,41 @@ def plan(
         "answered": len(there),
         "new_questions": len(missing),
         "budget_usd": settings.budget_usd,
-        "spent_usd": round(Ledger(store).spent(task), 6),
+        "spent_usd": round(store.spent(task), 6),
         "teachers": {},
     }
     for teacher, count in ((settings.teacher, len(missing - second)), (settings.second_teacher, len(second))):
         if teacher and count:
             along = (company or {}) if teacher is settings.teacher else {}
-            asked = Asked(sample, asker, keys, digests, missing, Company(task, along, store.known) if along else None)
+            asked = Missing(sample, brief, keys, digests, missing, Company(task, along, store.known) if along else None)
             found["teachers"][teacher.model] = _of_teacher(teacher, count, asked, store, len(along) + 1)
     return found
 
 
-class Asked(NamedTuple):
+class Missing(NamedTuple):
     """The questions that are still to be asked, see questions.questions."""
 
     sample: Path
-    asker: Asker
+    brief: Brief
     keys: dict[str, Keys | None]
     digests: dict[str, str]
     missing: set[str]
     company: Company | None
 
 
-def _of_teacher(teacher: Teacher, count: int, asked: Asked, store: AnswerStore, parts: int) -> dict[str, Any]:
-    asker = asked.asker
-    seen = [
-        (*(None if value is None else value * parts for value in row[:3]), row[3])
-        for row in store.rows(
-            "SELECT prompt_tokens, completion_tokens, cost_usd, model, asked_with FROM answers WHERE status = 'ok' "
-            "AND substr(model, 1, ?) = ? ORDER BY answered_at DESC LIMIT ?",
-            (len(teacher.model), teacher.model, SEEN),
-        )
-        if (row[4].count(",") + 1 if row[4] else 1) == parts  # each has its share of such a call
-    ]
-    own = re.compile(rf"{re.escape(teacher.model)}(?:[-@:]\d.*|@.*)?")  # its name, maybe with a dated version
-    seen = [row for row in seen if own.fullmatch(row[3])]
-    prompts = [row[0] for row in seen if row[0] is not None]
-    answers = [row[1] for row in seen if row[1] is not None]
+def _of_teacher(teacher: Teacher, count: int, asked: Missing, store: AnswerStore, parts: int) -> dict[str, Any]:
+    brief = asked.brief
+    seen = [cost for cost in store.costs(teacher.model, SEEN) if cost.together == parts]
+    prompts: list[float] = [cost.prompt_tokens * parts for cost in seen if cost.prompt_tokens is not None]
+    answers = [cost.completion_tokens * parts for cost in seen if cost.completion_tokens is not None]
     if prompts and answers:
         based = f"the last {len(prompts)} answers"
     else:
         prompts, answers = _estimated(asked), [longest(for_answers(teacher, parts))]
         based = "the requests alone, with the longest answers; --pilot 20 asks some posts and knows better"
-    costs = [row[2] for row in seen if row[2] is not None]
+    costs = [cost.usd * parts for cost in seen if cost.usd is not None]
     if teacher.usd_per_million_input is not None:
-        share = teacher.batch_price if asker.settings.mode == "batch" else 1.0
+        share = teacher.batch_price if brief.settings.mode == "batch" else 1.0
         mean_answer = round(statistics.fmean(answers))
         costs = [share * (price(teacher, int(prompt), mean_answer) or 0.0) for prompt in prompts]
     rate = store.rate(teacher.model, SEEN)
@@ -142,11 +131,11 @@ def interval(values: Sequence[float], count: int) -> dict[str, float]:
     }
 
 
-def _estimated(asked: Asked) -> list[float]:
-    settings = asked.asker.settings.teacher
-    way: Way = ways(settings, asked.asker.settings)[0]
+def _estimated(asked: Missing) -> list[float]:
+    settings = asked.brief.settings.teacher
+    way: Way = ways(settings, asked.brief.settings)[0]
     first = asked.missing & {own.votes[0] for own in asked.keys.values() if own}
-    new = questions(asked.sample, asked.asker, asked.keys, asked.digests, first, asked.company)
+    new = questions(asked.sample, asked.brief, asked.keys, asked.digests, first, asked.company)
     return [float(tokens_of(body(question, way, settings))) for _, _, question in islice(new, LOOKED_AT)] or [0.0]
 
 

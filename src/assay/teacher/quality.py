@@ -15,12 +15,12 @@ from assay.errors import CorpusError, DataError, RowError
 from assay.measure.agreement import agreement, alpha, interval
 from assay.measure.csvfile import as_given, harmless
 from assay.progress import say
-from assay.remote.answers import COLUMNS, Answer, AnswerStore
+from assay.remote.answers import Answer, AnswerStore
 from assay.targets import NAMES, Target, Value
 from assay.teacher.ask import ask
 from assay.teacher.asking import Round
 from assay.teacher.labels import value_of
-from assay.teacher.questions import Asker, Company, Keys, questions
+from assay.teacher.questions import Brief, Company, Keys, questions
 from assay.teacher.rubric import gold_value
 from assay.teacher.together import keyed
 
@@ -94,13 +94,13 @@ def read_humans(path: Path | None, target: Target) -> Humans:
 
 def ask_anchors(
     sample: Path,
-    asker: Asker,
+    brief: Brief,
     keys: dict[str, Keys | None],
     digests: dict[str, str],
     store: AnswerStore,
     done: Round,
     task: str,
-    company: Mapping[str, Asker] | None = None,
+    company: Mapping[str, Brief] | None = None,
 ) -> list[Drift]:
     """Answers of two versions to the same questions, where the version that the server reports has changed.
 
@@ -108,12 +108,12 @@ def ask_anchors(
     asked so, alone the others. Answers of another model of params to the same questions are compared too; they cost
     nothing.
     """
-    settings = asker.settings
+    settings = brief.settings
     if not settings.anchors or settings.teacher.base_url == "demo":
         return []
     own = [one.votes[0] for one in keys.values() if one]
-    versions = _versions(store, own)
-    result = _other_models(asker, {digests[key]: key for key in own}, versions, store)
+    versions = store.models(own)
+    result = _other_models(brief, {digests[key]: key for key in own}, versions, store)
     if len(versions) > 1:
         found = store.get(own)
         newest = versions[-1]
@@ -123,19 +123,19 @@ def ask_anchors(
             if one.status == "ok" and one.model != newest and bool(one.asked_with) == bool(company)
         )
         turn = f"anchor {newest}"
-        chosen = {asker.key(digests[key], settings.teacher, turn): key for key in old[: settings.anchors]}
+        chosen = {brief.key(digests[key], settings.teacher, turn): key for key in old[: settings.anchors]}
         missing = chosen.keys() - store.known(chosen)
         if missing:
             say(f"annotate: {settings.teacher.model} now answers as {newest}; {len(missing)} anchors are asked again")
             todo = {chosen[key]: key for key in missing}
             others = Company(task, company, store.known, turn) if company else None
-            once_more = questions(sample, asker, keys, digests, set(todo), others)
+            once_more = questions(sample, brief, keys, digests, set(todo), others)
             anchors = ((todo[key], digest, keyed(question, todo[key])) for key, digest, question in once_more)
-            ask(anchors, len(todo), settings.teacher, asker, store, done, task)
+            ask(anchors, len(todo), settings.teacher, brief, store, done, task)
         again = store.get(chosen)
         for version in versions[:-1]:
             pairs = [
-                (value_of(found[key], asker.rubric), value_of(again.get(anchor), asker.rubric))
+                (value_of(found[key], brief.rubric), value_of(again.get(anchor), brief.rubric))
                 for anchor, key in chosen.items()
                 if found[key].model == version
             ]
@@ -143,35 +143,18 @@ def ask_anchors(
     return result
 
 
-def _versions(store: AnswerStore, keys: list[str]) -> list[str]:
-    """The models that some answers report, oldest first."""
-    first: dict[str, float] = {}
-    statement = (
-        "SELECT model, COALESCE(MIN(answered_at), 0) FROM answers WHERE key IN (...) AND status = 'ok' GROUP BY 1"
-    )
-    for model, at in store.rows_among(statement, keys):
-        first[str(model)] = min(at, first.get(str(model), at))
-    return sorted(first, key=lambda name: first[name])
-
-
-def _other_models(asker: Asker, mine: dict[str, str], models: list[str], store: AnswerStore) -> list[Drift]:
+def _other_models(brief: Brief, mine: dict[str, str], models: list[str], store: AnswerStore) -> list[Drift]:
     """The same questions as the last other model of this rubric answered them; `mine`: question -> key."""
-    second = asker.settings.second_teacher
+    second = brief.settings.second_teacher
     known = [*models, *([second.model] if second else [])]
     others: dict[str, dict[str, Answer]] = {}
-    marks = ",".join("?" * len(known))
-    statement = (
-        f"SELECT {', '.join(COLUMNS)} FROM answers WHERE question IN (...) AND status = 'ok' "
-        f"AND model NOT IN ({marks}) ORDER BY answered_at"
-    )
-    for fields in store.rows_among(statement, mine, known):
-        answer = store.answer(fields)
+    for answer in store.answers_to(mine, without=known):
         others.setdefault(str(answer.model), {})[str(answer.question)] = answer
     if not others or not models:
         return []
     model, old = list(others.items())[-1]
     new = store.get(mine[question] for question in old)
-    pairs = [(value_of(one, asker.rubric), value_of(new.get(mine[q]), asker.rubric)) for q, one in old.items()]
+    pairs = [(value_of(one, brief.rubric), value_of(new.get(mine[q]), brief.rubric)) for q, one in old.items()]
     return [Drift(model, models[-1], [(a, b) for a, b in pairs if a is not None and b is not None])]
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from assay.config import Annotate, Teacher
 from assay.posts import stream
-from assay.teacher.client import sampling
+from assay.teacher.client import sampling_key
 from assay.teacher.privacy import clean_image, mask
 from assay.teacher.rubric import Rubric
 from assay.teacher.structure import Part, Question
@@ -32,7 +32,7 @@ class Keys:
     second: str | None = None
 
     def turns(self) -> dict[str, str]:
-        """The keys of the own teacher by the turn that each stands for, see Asker.key."""
+        """The keys of the own teacher by the turn that each stands for, see Brief.key."""
         turns = {_vote(number): key for number, key in enumerate(self.votes)}
         return turns | ({REPEAT: self.repeat} if self.repeat else {})
 
@@ -42,7 +42,7 @@ class Keys:
 
 
 @dataclass(frozen=True)
-class Asker:
+class Brief:
     """What turns posts into questions: rubric, settings, and the handles that stay in texts."""
 
     rubric: Rubric
@@ -95,7 +95,7 @@ class Asker:
     def key(self, digest: str, teacher: Teacher, turn: str) -> str:
         """SHA-256 over all that decides an answer: question, model, sampling, and which time it is asked."""
         version = demo_version() if teacher.base_url == "demo" else ""
-        parts = {"question": digest, "model": teacher.model + version, "sampling": sampling(teacher), "turn": turn}
+        parts = {"question": digest, "model": teacher.model + version, "sampling": sampling_key(teacher), "turn": turn}
         if self.settings.distribution == "typed":
             parts["typed"] = "systemone"
         return _sha(parts)
@@ -107,16 +107,16 @@ def rows(sample: Path, columns: list[str]) -> Iterator[dict[str, Any]]:
         yield from batch
 
 
-def all_keys(sample: Path, asker: Asker) -> tuple[dict[str, Keys | None], dict[str, str]]:
+def all_keys(sample: Path, brief: Brief) -> tuple[dict[str, Keys | None], dict[str, str]]:
     """The keys of each post (None: it has neither text nor image), and the question digest of each key."""
     found: dict[str, Keys | None] = {}
     digests: dict[str, str] = {}
     for row in rows(sample, ["post_id", "text", "images"]):
-        digest = asker.digest(row)
+        digest = brief.digest(row)
         if digest is None:
             found[row["post_id"]] = None
             continue
-        keys = found[row["post_id"]] = asker.keys(row, digest)
+        keys = found[row["post_id"]] = brief.keys(row, digest)
         for key in keys.all():
             digests[key] = digest
     return found, digests
@@ -131,24 +131,24 @@ class Company:
     def __init__(
         self,
         task: str,
-        askers: Mapping[str, Asker],
+        askers: Mapping[str, Brief],
         known: Callable[[Iterable[str]], set[str]],
         turn: str | None = None,
     ) -> None:
         """`task` asks, `askers` are those of the others by name; `known`: which of some keys the store has.
 
-        `turn`: the turn that the others' answers stand for (see Asker.key); default: that of each question.
+        `turn`: the turn that the others' answers stand for (see Brief.key); default: that of each question.
         """
         self.task, self.askers, self._known, self._turn = task, askers, known, turn
         self._taken: set[str] = set()
         self.asked: Counter[str] = Counter()
 
     def with_others(
-        self, asker: Asker, question: Question, row: dict[str, Any], key: str, digest: str, turn: str
+        self, brief: Brief, question: Question, row: dict[str, Any], key: str, digest: str, turn: str
     ) -> Question:
         """The question with those of the other tasks that have no answer yet; itself where there is none."""
-        parts = [Part(self.task, key, digest, asker.rubric)]
-        self._taken.add(key if self._turn is None else asker.key(digest, asker.settings.teacher, self._turn))
+        parts = [Part(self.task, key, digest, brief.rubric)]
+        self._taken.add(key if self._turn is None else brief.key(digest, brief.settings.teacher, self._turn))
         for name, other in self.askers.items():
             own = other.digest(row)
             wanted = self._key(other, row, own, turn) if own else None
@@ -158,7 +158,7 @@ class Company:
                 parts.append(Part(name, wanted, own, other.rubric))
         return as_asked(question, parts) if len(parts) > 1 else question
 
-    def _key(self, other: Asker, row: dict[str, Any], digest: str, turn: str) -> str | None:
+    def _key(self, other: Brief, row: dict[str, Any], digest: str, turn: str) -> str | None:
         if self._turn is not None:
             return other.key(digest, other.settings.teacher, self._turn)
         return other.keys(row, digest).turns().get(turn)
@@ -166,7 +166,7 @@ class Company:
 
 def questions(
     sample: Path,
-    asker: Asker,
+    brief: Brief,
     keys: dict[str, Keys | None],
     digests: dict[str, str],
     missing: set[str],
@@ -180,9 +180,9 @@ def questions(
         for key in each([own]):
             if key in todo:
                 todo.discard(key)
-                question = asker.question(row)
+                question = brief.question(row)
                 if company is not None and key in turns:
-                    question = company.with_others(asker, question, row, key, digests[key], turns[key])
+                    question = company.with_others(brief, question, row, key, digests[key], turns[key])
                 yield key, digests[key], question
 
 

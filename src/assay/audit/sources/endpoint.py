@@ -20,7 +20,7 @@ from assay.config import OpenAISource
 from assay.errors import AccountRefused, BudgetReached, LastingFault, LeavesHost, PassingFailure, PassingFault, Stopped
 from assay.remote.answers import AnswerStore
 from assay.remote.faults import ACCOUNT, fault_of
-from assay.remote.money import Ledger, Reserved
+from assay.remote.ledger import Ledger, Reserved
 from assay.remote.pace import Pace, backoff
 from assay.remote.server import api_key, http_client, one_line, retry_after, said_by, secret_headers
 
@@ -84,7 +84,7 @@ class Endpoint:
 
         try:
             with AnswerStore() as store:
-                ledger = Ledger(store)
+                ledger: Ledger = store
                 await asyncio.gather(*(one(request) for request in requests))
         finally:
             await server.close()

@@ -13,7 +13,7 @@ from assay.scoring.prediction import Prediction
 from assay.serve.inputs import Asked, check_post, packed
 from assay.serve.models import Served
 from assay.serve.options import posts_shown
-from assay.serve.page.corpus import Corpus
+from assay.serve.page.corpus import ScoredCorpus
 from assay.serve.page.doors import Uploads
 from assay.serve.service import Service
 from assay.student.model import load_trained
@@ -31,7 +31,7 @@ class Backend:
         self._one = asyncio.Lock()
         self.posts = posts_shown(self.options, service.keys)
 
-    def corpora(self) -> dict[str, Corpus]:
+    def corpora(self) -> dict[str, ScoredCorpus]:
         """The scored corpora, by model and task as people read it."""
         found = {}
         for folder in self.options.models:
@@ -40,7 +40,7 @@ class Backend:
             except AssayError:  # the server tells when it starts
                 continue
             for task, target in targets.items():
-                one = Corpus.of(folder, task, target)
+                one = ScoredCorpus.of(folder, task, target)
                 if one is not None:
                     found[folder.name if task == folder.name else f"{folder.name}: {task}"] = one
         return found

@@ -15,7 +15,7 @@ from assay.progress import say
 from assay.reads import note_read
 from assay.serve.page import cards
 from assay.serve.page.backend import Backend
-from assay.serve.page.corpus import ORDERS, Corpus, Query
+from assay.serve.page.corpus import ORDERS, Query, ScoredCorpus
 from assay.targets import NUMBER
 
 PAGE_SIZE = 15
@@ -77,7 +77,7 @@ def _caller(request: gr.Request) -> str:
 # ----------------------------------------------------------------------------------------- score
 
 
-def _score_tab(backend: Backend, corpora: dict[str, Corpus]) -> None:
+def _score_tab(backend: Backend, corpora: dict[str, ScoredCorpus]) -> None:
     with gr.Row():
         with gr.Column(scale=5, min_width=300):
             picture = _upload(backend, 280)
@@ -128,7 +128,7 @@ async def _explained(backend: Backend, model: str, text: str, picture: str | Non
         return cards.waiting(f"No explanation: {error}")
 
 
-def _examples(backend: Backend, corpora: dict[str, Corpus]) -> list[list[str | None]]:
+def _examples(backend: Backend, corpora: dict[str, ScoredCorpus]) -> list[list[str | None]]:
     """Posts of a corpus where these may be shown, else captions alone."""
     found: list[list[str | None]] = []
     if backend.posts:
@@ -152,7 +152,7 @@ def _examples(backend: Backend, corpora: dict[str, Corpus]) -> list[list[str | N
 # ---------------------------------------------------------------------------------------- corpus
 
 
-def _corpus_tab(blocks: gr.Blocks, backend: Backend, corpora: dict[str, Corpus]) -> None:
+def _corpus_tab(blocks: gr.Blocks, backend: Backend, corpora: dict[str, ScoredCorpus]) -> None:
     if not corpora:
         gr.HTML(cards.waiting("No findings stand beside this model; run dvc repro, and start the server there."))
         return
@@ -191,7 +191,7 @@ def _corpus_tab(blocks: gr.Blocks, backend: Backend, corpora: dict[str, Corpus])
         gr.HTML(cards.waiting("Posts are not shown on a server that is open to a network (--show-posts shows them)."))
 
 
-def _posts(blocks: gr.Blocks, corpora: dict[str, Corpus], names: list[str], chosen: gr.Dropdown) -> None:
+def _posts(blocks: gr.Blocks, corpora: dict[str, ScoredCorpus], names: list[str], chosen: gr.Dropdown) -> None:
     """Search among scored posts."""
     first = corpora[names[0]]
     with gr.Row(equal_height=True):
@@ -269,24 +269,24 @@ def _posts(blocks: gr.Blocks, corpora: dict[str, Corpus], names: list[str], chos
     blocks.load(search, inputs, grid, **PRIVATE)
 
 
-def _brands(corpus: Corpus) -> list[str]:
+def _brands(corpus: ScoredCorpus) -> list[str]:
     try:
         return [ALL, *(row["brand"] for row in corpus.brands())]
     except (OSError, ValueError, KeyError):
         return [ALL]
 
 
-def _of_names(corpus: Corpus) -> dict[str, Any]:
+def _of_names(corpus: ScoredCorpus) -> dict[str, Any]:
     names = cards.choices(corpus.target)
     return {"choices": [ALL, *names], "value": ALL, "label": "Predicted as", "visible": bool(names)}
 
 
-def _of_order(corpus: Corpus) -> dict[str, Any]:
+def _of_order(corpus: ScoredCorpus) -> dict[str, Any]:
     orders = ORDERS["score" if corpus.target.shape == NUMBER else "other"]
     return {"choices": list(orders), "value": orders[0]}
 
 
-def _of_range(corpus: Corpus, *, upper: bool) -> dict[str, Any]:
+def _of_range(corpus: ScoredCorpus, *, upper: bool) -> dict[str, Any]:
     low, high = corpus.target.bounds
     return {
         "minimum": low,

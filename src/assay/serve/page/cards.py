@@ -113,7 +113,7 @@ def _brand(row: dict[str, Any], column: str, low: float, high: float) -> SimpleN
     value = row.get(column)
     found = SimpleNamespace(brand=row["brand"], posts=int(row["posts"]), value=value)
     if value is None:
-        found.lacking = "posts" if row.get("too_few") == "True" else "labels"
+        found.lacking = "posts" if row.get("too_few") else "labels"
         return found
     found.low, found.high = row[f"{column}_low"], row[f"{column}_high"]
     found.left, right = 100 * (found.low - low) / (high - low), 100 * (found.high - low) / (high - low)

@@ -63,7 +63,7 @@ class Found:
     hits: list[Hit] = field(default_factory=list)
 
 
-class Corpus:
+class ScoredCorpus:
     """The scored corpus of one task; files are read when they are asked for, so that a new run is seen."""
 
     def __init__(self, task: str, target: Target, posts: Path, predictions: Path, root: Path | None) -> None:
@@ -72,7 +72,7 @@ class Corpus:
         self.findings_file, self.brands_file = Path(), Path()
 
     @classmethod
-    def of(cls, model: Path, task: str, target: Target) -> Corpus | None:
+    def of(cls, model: Path, task: str, target: Target) -> ScoredCorpus | None:
         """The corpus that a model folder of this repository scored; None where its findings are not there."""
         here = model.resolve().parent.parent
         try:
@@ -104,7 +104,7 @@ class Corpus:
     def brands(self) -> list[dict[str, Any]]:
         """Rows of the brand table, numbers as numbers, None where there are too few posts or labels."""
         rows = [row for row in read_csv(self.brands_file) if row["brand"]]
-        return [{name: v if name == "brand" else _number(v) for name, v in row.items()} for row in rows]
+        return [{name: v if name == "brand" else _as_written(v) for name, v in row.items()} for row in rows]
 
     def values(self) -> list[Any]:
         """The predictions of all posts."""
@@ -199,9 +199,10 @@ def _names(value: Any) -> list[str]:
     return value if isinstance(value, list) else [value]
 
 
-def _number(value: str) -> Any:
-    if value == "":
-        return None
+def _as_written(value: str) -> Any:
+    """A cell of a table of figures as it was before it became text: a number, True, False or None."""
+    if value in ("", "True", "False"):
+        return {"": None, "True": True, "False": False}[value]
     try:
         return float(value)
     except ValueError:

@@ -1,0 +1,117 @@
+"""Money spent and set aside, and batches on their way: what the answer store books beside its answers."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from assay.store import Store
+
+SENT = "batch"  # the owner of claims and money of a batch, which outlives the process that sent it
+BATCH_LEASE_S = 49 * 3600.0  # a batch ends after a day; another for one that is late
+BOOKS = """
+CREATE TABLE IF NOT EXISTS spent(scope TEXT, key TEXT, usd REAL, outcome TEXT, at REAL);
+CREATE INDEX IF NOT EXISTS spent_scope ON spent(scope);
+CREATE TABLE IF NOT EXISTS reserved(scope TEXT, key TEXT, usd REAL, host TEXT, pid INTEGER, started TEXT);
+CREATE TABLE IF NOT EXISTS batches(
+    digest TEXT PRIMARY KEY, base_url TEXT, scope TEXT, state TEXT, file_id TEXT, batch_id TEXT,
+    keys TEXT, structure TEXT, logprobs INTEGER, at REAL
+) WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True)
+class Reserved:
+    """What is set aside for one try, in US dollars."""
+
+    key: str
+    usd: float
+    row: int | None = None
+    tokens: int = 0  # that the request was taken to have
+
+
+@dataclass
+class Batch:
+    """A batch on its way: `state` is new, uploaded or submitted."""
+
+    digest: str
+    keys: dict[str, str]  # key -> question digest
+    structure: str  # how its questions are asked, and so how its answers are read
+    logprobs: bool
+    state: str = "new"
+    file_id: str | None = None
+    batch_id: str | None = None
+
+
+class Ledger(Store):
+    """The books of a store, shared by all processes; a scope is a task or a generator."""
+
+    def reserve(
+        self, scope: str, key: str, usd: float, budget: float, owner: tuple[str, int, str] | None = None
+    ) -> int | None:
+        """The row of the reserve, or None when the budget does not have it. `owner`: default this process."""
+        with self.writing() as db:
+            for row, *holder in db.execute("SELECT rowid, host, pid, started FROM reserved").fetchall():
+                if self.is_gone(*holder):  # killed with a request out: it may have been charged
+                    db.execute(
+                        "INSERT INTO spent SELECT scope, key, usd, 'killed', ? FROM reserved WHERE rowid = ?",
+                        (time.time(), row),
+                    )
+                    db.execute("DELETE FROM reserved WHERE rowid = ?", (row,))
+            held = db.execute("SELECT COALESCE(SUM(usd), 0) FROM reserved WHERE scope = ?", (scope,)).fetchone()[0]
+            spent = db.execute("SELECT COALESCE(SUM(usd), 0) FROM spent WHERE scope = ?", (scope,)).fetchone()[0]
+            if held + spent + usd > budget + 1e-12:
+                return None
+            cursor = db.execute(
+                "INSERT INTO reserved VALUES (?, ?, ?, ?, ?, ?)", (scope, key, usd, *(owner or self.owner))
+            )
+            return cursor.lastrowid
+
+    def settle(self, scope: str, reserved: Reserved, usd: float, outcome: str) -> None:
+        """Turn a reserve into what was spent."""
+        with self.writing() as db:
+            if usd:
+                db.execute("INSERT INTO spent VALUES (?, ?, ?, ?, ?)", (scope, reserved.key, usd, outcome, time.time()))
+            if reserved.row is not None:
+                db.execute("DELETE FROM reserved WHERE rowid = ?", (reserved.row,))
+
+    def spent(self, scope: str) -> float:
+        """US dollars spent on a scope by all runs."""
+        return float(self._run("SELECT COALESCE(SUM(usd), 0) FROM spent WHERE scope = ?", (scope,))[0][0])
+
+    # ------------------------------------------------------------------------------------ batches
+
+    def batches(self, base_url: str, scope: str) -> list[Batch]:
+        """The batches that a server has of a scope, in the order in which they were made."""
+        rows = self._run(
+            "SELECT digest, keys, structure, logprobs, state, file_id, batch_id FROM batches "
+            "WHERE base_url = ? AND scope = ? ORDER BY at",
+            (base_url, scope),
+        )
+        return [
+            Batch(digest, json.loads(keys), structure, bool(logprobs), *rest)
+            for digest, keys, structure, logprobs, *rest in rows
+        ]
+
+    def keep_batch(self, base_url: str, scope: str, batch: Batch) -> None:
+        """Remember a batch and how far it is; from now on it holds the claims on its keys itself."""
+        now = time.time()
+        told = (batch.state, batch.file_id, batch.batch_id, json.dumps(batch.keys), batch.structure, batch.logprobs)
+        with self.writing() as db:
+            held = [(SENT, batch.digest, now + BATCH_LEASE_S, key) for key in batch.keys]
+            db.executemany("UPDATE claims SET host = ?, pid = 0, started = ?, expires = ? WHERE key = ?", held)
+            db.execute(
+                "INSERT OR REPLACE INTO batches VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (batch.digest, base_url, scope, *told, now),
+            )
+
+    def end_batch(self, scope: str, digest: str, keys: Iterable[str], spent: float) -> None:
+        """Forget a batch, its claims and what was reserved for it; book what it cost."""
+        with self.writing() as db:
+            db.execute("DELETE FROM batches WHERE digest = ?", (digest,))
+            db.execute("DELETE FROM reserved WHERE key = ?", (digest,))
+            db.executemany("DELETE FROM claims WHERE key = ?", [(key,) for key in keys])
+            if spent:
+                db.execute("INSERT INTO spent VALUES (?, ?, ?, 'batch', ?)", (scope, digest, spent, time.time()))
