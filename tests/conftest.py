@@ -27,6 +27,7 @@ import yaml
 from PIL import Image
 
 from assay.corpora.demo import ensure_drawn
+from tests import warm
 
 ROOT = Path(__file__).parent.parent
 
@@ -181,7 +182,7 @@ class Repository:
         self.env = {
             **os.environ,
             "ASSAY_HOME": str(home),
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "PATH": os.pathsep.join([str(warm.folder()), str(Path(sys.executable).parent), os.environ["PATH"]]),
             "GIT_AUTHOR_NAME": "t",
             "GIT_AUTHOR_EMAIL": "t@example.org",
             "GIT_COMMITTER_NAME": "t",
@@ -212,11 +213,11 @@ class Repository:
         return done
 
     def start(self, *command: str) -> subprocess.Popen[bytes]:
-        """Start a command in a process group of its own, to be killed as a whole."""
+        """Start a command in a process group of its own, to be killed as a whole, stages and all."""
         return subprocess.Popen(
             command,
             cwd=self.folder,
-            env=self.env,
+            env=self.env | {"PATH": self.env["PATH"].removeprefix(f"{warm.folder()}{os.pathsep}")},
             start_new_session=True,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

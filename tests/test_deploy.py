@@ -15,6 +15,7 @@ import yaml
 
 from assay.cli import _parser
 from assay.errors import SettingsError
+from tests import warm
 from tests.conftest import ROOT
 
 
@@ -90,6 +91,7 @@ def test_a_project_of_ones_own_runs_on_the_installed_package(wheel: Path, tmp_pa
     zipfile.ZipFile(wheel).extractall(site)
     folder = tmp_path / "study"
     env = {**os.environ, "PYTHONPATH": str(site), "ASSAY_HOME": str(tmp_path / "home"), "DVC_NO_ANALYTICS": "1"}
+    env["PATH"] = os.pathsep.join([str(warm.folder()), env["PATH"]])
     said = run("assay", "init", str(folder), "--task", "formality", cwd=tmp_path, env=env)
     assert "dvc repro" in said.stderr + said.stdout
     where = run("timeit", "-n1", "-r1", "import assay; print(assay.__file__)", cwd=folder, env=env).stdout

@@ -23,7 +23,7 @@ from assay.audit import generate as module
 from assay.audit.generate import generate
 from assay.audit.kept import ImageStore
 from assay.audit.sources.base import Keep, Request, checked, shows_nothing
-from assay.audit.sources.drawn import Drawn
+from assay.audit.sources.demo import Drawn
 from assay.audit.spaces import read_grid
 from assay.config import Audit, DiffusersSource, DrawnSource, FolderSource, OpenAISource
 from assay.corpora.demo.figure import draw_figure, read_look, seeded
@@ -340,7 +340,7 @@ def test_links_that_lead_nowhere_are_not_bought_again(link: str, stub: StubTeach
 def test_links_into_this_network_are_not_followed_for_a_server_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     import asyncio
 
-    from assay.audit.sources.endpoint import Endpoint
+    from assay.audit.sources.openai import Endpoint
     from assay.errors import PassingFault
 
     outside = OpenAISource(kind="openai", base_url="https://8.8.8.8/v1", model="m")
@@ -498,7 +498,7 @@ def test_pipelines_that_cannot_be_had_or_asked(sdxl: Path, tmp_path: Path) -> No
 
 
 def test_a_pipeline_that_blacks_out_is_told(sdxl: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from assay.audit.sources.pipeline import Pipeline
+    from assay.audit.sources.diffusers import Pipeline
 
     load = Pipeline._loaded
 

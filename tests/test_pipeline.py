@@ -219,7 +219,7 @@ def test_experiments_share_the_store_and_find_the_corpus(repository: Repository)
             "-S",
             f"tasks.sentiment.train.seed={seed}",
             "-S",
-            "tasks.sentiment.sample.image_px=200",
+            "+tasks.sentiment.sample.image_px=200",
         )
     repository.start("dvc", "queue", "start", "-j", "2").wait()  # its workers would hold a captured pipe open
     deadline = time.time() + 900

@@ -18,11 +18,15 @@ build-backend = "setuptools.build_meta"
 name = "lab-assay"
 version = "1.0"
 [tool.setuptools]
-py-modules = ["lab", "lab_settings", "lab_target"]
+py-modules = ["lab", "lab_settings", "lab_generator", "lab_target"]
 [project.entry-points."assay.corpora"]
 diary = "lab"
 [project.entry-points."assay.corpus_settings"]
 diary = "lab_settings:Diary"
+[project.entry-points."assay.generators"]
+grey = "lab"
+[project.entry-points."assay.generator_settings"]
+grey = "lab_generator:Grey"
 [project.entry-points."assay.image_encoders"]
 brightness = "lab:brightness"
 [project.entry-points."assay.losses"]
@@ -44,6 +48,18 @@ class Diary(Corpus):
     kind: Literal["diary"]
     shout: bool = False
 '''
+GENERATOR = '''
+from typing import Literal
+
+from assay.config.audits import Source
+
+
+class Grey(Source):
+    """Grey pictures."""
+
+    kind: Literal["grey"]
+    level: int = 128
+'''
 TARGET = """
 from typing import Literal
 
@@ -54,10 +70,13 @@ class Stars(ScoreTarget):
     kind: Literal["stars"]
 """
 LAB = """
+import io
 from pathlib import Path
 
 import torch
+from PIL import Image
 
+from assay.audit.sources.base import checked
 from assay.corpora.base import Bookkeeping, RawPost, Row
 from assay.encode.image_encoders import ImageEncoder
 from assay.student.outputs.score import ScoreOutput
@@ -84,6 +103,23 @@ def open_layout(settings, places):
     return Diary(places[0], settings.shout)
 
 
+class GreyMaker:
+    batch = 4
+
+    def __init__(self, settings):
+        self.level, self.identity = settings.level, {"kind": "grey", "level": settings.level}
+
+    def make(self, requests, keep):
+        for request in requests:
+            out = io.BytesIO()
+            Image.linear_gradient("L").point(lambda v: (v + self.level) // 2).save(out, "PNG")
+            keep(request, checked(out.getvalue(), started=None, max_pixels=10**6, model="grey"))
+
+
+def open_source(settings, audit):
+    return GreyMaker(settings)
+
+
 def brightness(settings):
     flat = torch.nn.AdaptiveAvgPool2d(1)
     half = (0.5, 0.5, 0.5)
@@ -106,6 +142,7 @@ import numpy as np
 import yaml
 from assay import config
 from assay.config import ImageBranch, Train
+from assay.audit.generate import generate
 from assay.corpora.ingest import ingest
 from assay.corpora.layouts import open_corpus
 from assay.corpora.mapper import Rules
@@ -119,6 +156,8 @@ raw = yaml.safe_load(Path("params.yaml").read_text())
 raw["corpora"]["mine"] = {"kind": "diary", "path": str(root), "shout": True}
 raw["tasks"]["gender_bias"]["target"] = {"kind": "stars", "min": 1, "max": 5}
 raw["tasks"]["gender_bias"]["train"]["loss"] = "auto"
+raw["generators"] = {"mine": {"kind": "grey", "level": 90}}
+raw["audits"]["age"] |= {"generator": "mine", "images": {"take": 5, "seeds": [1]}, "use": ["photo"]}
 (root / "params.yaml").write_text(yaml.safe_dump(raw))
 params = config.load(root / "params.yaml")
 layout = open_corpus(params.corpora["mine"], params.demo)
@@ -130,9 +169,11 @@ part = made(Features(x, x, yes, yes, [""] * 120), (3 + x[:, 0].clip(-2, 2)).asty
 train = Train(lr=0.02, epochs=20, patience=20)
 parts = part.take(np.arange(90)), part.take(np.arange(90, 120))
 fitted = fit(*parts, student=SMALL, targets={"t": target}, settings=train)
+images = generate(params.audits["age"], params.generators["mine"], Path(params.audits["age"].activities), root / "made")
 encoder = load_image_encoder(ImageBranch(encoder="plugin/brightness"))
 print(json.dumps({
     "posts": counted["posts"], "kind": target.kind, "losses": list(losses_of("score")), "dim": encoder.dim,
+    "images": images["ok"],
     "learns": fitted.curves[-1]["train_loss"] < fitted.curves[0]["train_loss"],
 }))
 """
@@ -146,6 +187,7 @@ def test_a_package_brings_its_own(tmp_path: Path) -> None:
     (source / "pyproject.toml").write_text(PROJECT)
     (source / "lab.py").write_text(LAB)
     (source / "lab_settings.py").write_text(SETTINGS)
+    (source / "lab_generator.py").write_text(GENERATOR)
     (source / "lab_target.py").write_text(TARGET)
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
     subprocess.run([*pip, "--no-build-isolation", "--no-index", "--target", str(there), str(source)], check=True)
@@ -161,5 +203,6 @@ def test_a_package_brings_its_own(tmp_path: Path) -> None:
         "kind": "stars",
         "losses": ["mse", "huber", "ordinal", "absolute"],
         "dim": 3,
+        "images": 20,
         "learns": True,
     }

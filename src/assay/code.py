@@ -18,6 +18,7 @@ REGISTRIES = {
     "assay.targets": "assay.targets",
     "assay.student.outputs": "assay.student.outputs",
     "assay.corpora.layouts": "assay.corpora",
+    "assay.audit.generate": "assay.audit.sources",
 }
 TEMPLATES = (".html", ".css")
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)

@@ -7,6 +7,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ import pyarrow as pa
 from assay.audit.kept import ImageStore, Made, key_of
 from assay.audit.prompts import Activity, Prompt, prompts, read_activities, take
 from assay.audit.sources.base import ImageSource, Request
-from assay.config import Audit, DiffusersSource, DrawnSource, FolderSource, Generator
+from assay.config import Audit, FolderSource, Generator
 from assay.errors import DataError, PassingFailure
+from assay.plugins import brought
 from assay.posts import ShardWriter
 from assay.progress import progress, say
 
@@ -94,19 +96,11 @@ def noise_of(seed: int, activity: Activity, audit: Audit) -> int:
 
 
 def _source(generator: Generator, audit: Audit) -> ImageSource:
-    limit = audit.images.max_pixels
-    if isinstance(generator, DrawnSource):
-        from assay.audit.sources.drawn import Drawn
-
-        return Drawn(generator, audit, limit)
-    if isinstance(generator, DiffusersSource):
-        from assay.audit.sources.pipeline import Pipeline
-
-        return Pipeline(generator, max_pixels=limit)
-    from assay.audit.sources.endpoint import Endpoint
-
-    assert not isinstance(generator, FolderSource)
-    return Endpoint(generator, name=audit.generator, max_pixels=limit)
+    """What makes a generator's images: by the file of its kind in `sources`, or by a package's module."""
+    point = brought("generators").get(generator.kind)
+    module = point.load() if point else import_module(f"assay.audit.sources.{generator.kind}")
+    source: ImageSource = module.open_source(generator, audit)
+    return source
 
 
 def _make_missing(source: ImageSource, wanted: Sequence[Request], store: ImageStore) -> dict[str, str]:

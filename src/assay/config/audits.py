@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 import re
 import string
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from assay.config.annotate import Annotate, check_headers
 from assay.config.students import ImageBranch, TextBranch
+from assay.plugins import one_of
 from assay.section import Positive, Section, Share, check_known
 
 PLACES = {"who", "activity"}
@@ -34,7 +35,14 @@ class Template(Section):
         return self
 
 
-class DrawnSource(Section):
+class Source(Section):
+    """What every generator has, whatever makes its images."""
+
+    kind: str
+    """What makes the images."""
+
+
+class DrawnSource(Source):
     """Drawn figures whose looks follow the groups in order, with a planted lean of the reference prompt."""
 
     kind: Literal["demo"]
@@ -52,7 +60,7 @@ class DrawnSource(Section):
         return self
 
 
-class DiffusersSource(Section):
+class DiffusersSource(Source):
     """A pipeline of the library diffusers, by hub name or local folder."""
 
     kind: Literal["diffusers"]
@@ -94,7 +102,7 @@ class DiffusersSource(Section):
     """More arguments of the pipeline's call."""
 
 
-class OpenAISource(Section):
+class OpenAISource(Source):
     """The images endpoint of any server that speaks the OpenAI protocol."""
 
     kind: Literal["openai"]
@@ -143,7 +151,7 @@ class OpenAISource(Section):
         return self
 
 
-class FolderSource(Section):
+class FolderSource(Source):
     """Images made elsewhere and a mapping table: file, activity, group, and where there are several seed, template."""
 
     kind: Literal["folder"]
@@ -155,7 +163,10 @@ class FolderSource(Section):
     """
 
 
-Generator = Annotated[DrawnSource | DiffusersSource | OpenAISource | FolderSource, Field(discriminator="kind")]
+if TYPE_CHECKING:
+    Generator = Source
+else:  # what params.yaml may have under a name of `generators`
+    Generator = one_of(Source, __name__, "generator_settings")
 
 
 class Images(Section):

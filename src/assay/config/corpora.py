@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import codecs
-from functools import reduce
-from operator import or_
-from typing import TYPE_CHECKING, Annotated, Literal, Self, get_args
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from assay.plugins import brought
+from assay.plugins import one_of
 from assay.section import Positive, Section
 
 CheckImages = Literal["none", "header", "full"]
@@ -56,6 +54,10 @@ class Corpus(Section):
     """The same as a CSV with the columns name, words, hashtags, handles; several in a cell with | between them. Put it
     into git; after a change, scan the corpus or run `dvc repro --force ingest@<corpus>`.
     """
+
+    def paths(self) -> list[str]:
+        """The files and folders that it is made of; images count from the last."""
+        return [self.path]
 
 
 class DemoCorpus(Corpus):
@@ -122,6 +124,9 @@ class TableCorpus(Corpus):
     quoting: Literal["auto", "double", "none"] = "auto"
     """double: cells stand in quotes; none: quotes are part of the text; auto: found out."""
 
+    def paths(self) -> list[str]:
+        return [self.path, *([self.images_root] if self.images_root else [])]
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.delimiter != "auto" and len(self.delimiter) != 1:
@@ -159,17 +164,10 @@ class HubCorpus(Corpus):
     """Which column holds what; image is an image feature."""
 
 
-def _kinds() -> dict[str, type[Corpus]]:
-    """The settings of every kind: the classes above, and those that packages bring, which see this module half read."""
-    own = [one for one in Corpus.__subclasses__() if one.__module__ == __name__]
-    theirs = [point.load() for point in brought("corpus_settings").values()]
-    return {get_args(one.model_fields["kind"].annotation)[0]: one for one in [*own, *theirs]}
-
-
 if TYPE_CHECKING:
     AnyCorpus = Corpus
 else:  # what params.yaml may have under a name of `corpora`
-    AnyCorpus = Annotated[reduce(or_, _kinds().values()), Field(discriminator="kind")]
+    AnyCorpus = one_of(Corpus, __name__, "corpus_settings")
 
 
 class Demo(Section):

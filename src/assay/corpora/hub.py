@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import filelock
 
-from assay.config import HubCorpus
+from assay.config import Demo, HubCorpus
 from assay.errors import CorpusError, SettingsError
 from assay.places import corpus_root
 from assay.progress import progress
@@ -128,6 +128,16 @@ def _named(feature: Any, value: Any) -> Any:
     if hasattr(feature, "int2str") and isinstance(value, int):
         return feature.int2str(value) if value >= 0 else None
     return value
+
+
+def places(settings: HubCorpus) -> list[Path]:
+    """The folder that the data set is written out to."""
+    return [export_folder(settings)]
+
+
+def ensure(settings: HubCorpus, demo: Demo) -> None:
+    """Write the data set out unless that was done."""
+    ensure_exported(settings)
 
 
 def open_layout(settings: HubCorpus, places: Sequence[Path]) -> Table:

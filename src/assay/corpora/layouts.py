@@ -6,22 +6,13 @@ the class of its settings by `assay.corpus_settings`.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import Any
-
 from assay.config import AnyCorpus, Demo
 from assay.corpora.base import Layout
-from assay.corpora.where import ensure, places
-from assay.plugins import brought
+from assay.corpora.where import ensure, layout_module, places
 
 
 def open_corpus(settings: AnyCorpus, demo: Demo) -> Layout:
     """The layout of a corpus, ready to be read."""
     ensure(settings, demo)
-    found: Layout = _module(settings.kind).open_layout(settings, places(settings))
+    found: Layout = layout_module(settings.kind).open_layout(settings, places(settings))
     return found
-
-
-def _module(kind: str) -> Any:
-    point = brought("corpora").get(kind)
-    return point.load() if point else import_module(f"assay.corpora.{kind}")

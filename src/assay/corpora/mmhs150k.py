@@ -146,6 +146,11 @@ class Mmhs150kTable(Bookkeeping):
         )
 
 
+def pictures(folder: Path) -> Path:
+    """Of the table form they have a folder of their own."""
+    return folder / "images" if (folder / "train.csv").is_file() else folder
+
+
 def open_layout(settings: Mmhs150kCorpus, places: Sequence[Path]) -> Mmhs150k | Mmhs150kTable:
     """Whichever form lies there."""
     root = places[0]

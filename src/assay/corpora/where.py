@@ -1,23 +1,32 @@
-"""Where a corpus lies, and whether it is there; the drawn one is drawn when it is not."""
+"""Where a corpus lies, and whether it is there; the drawn one is drawn when it is not.
+
+A kind that is not simply where its path says has functions in its own file: `places(settings)`, what it is made of;
+`pictures(folder)`, where its images count from; `ensure(settings, demo)`, which makes it where it is not there.
+"""
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
-from assay.config import AnyCorpus, Demo, HubCorpus, TableCorpus
-from assay.corpora.hub import ensure_exported, export_folder
+from assay.config import AnyCorpus, Demo
 from assay.errors import CorpusError
 from assay.places import corpus_root
+from assay.plugins import brought
+
+
+def layout_module(kind: str) -> Any:
+    """The module that reads a kind of corpus: the file of that name beside this one, or a package's."""
+    point = brought("corpora").get(kind)
+    return point.load() if point else import_module(f"assay.corpora.{kind}")
 
 
 def places(settings: AnyCorpus) -> list[Path]:
     """The files and folders that a corpus is made of, absolute."""
-    if isinstance(settings, HubCorpus):
-        return [export_folder(settings)]
-    found = [corpus_root(settings.path)]
-    if isinstance(settings, TableCorpus) and settings.images_root:
-        found.append(corpus_root(settings.images_root))
-    return found
+    if own := getattr(layout_module(settings.kind), "places", None):
+        return list(own(settings))
+    return [corpus_root(path) for path in settings.paths()]
 
 
 def images_root(settings: AnyCorpus, demo: Demo) -> Path:
@@ -29,19 +38,15 @@ def images_root(settings: AnyCorpus, demo: Demo) -> Path:
 def pictures_of(settings: AnyCorpus) -> Path:
     """The same, of a corpus that is there or not."""
     *_, last = places(settings)
-    if settings.kind == "mmhs150k" and (last / "train.csv").is_file():
-        return last / "images"
-    return last if last.is_dir() else last.parent
+    folder = last if last.is_dir() else last.parent
+    own = getattr(layout_module(settings.kind), "pictures", None)
+    return own(folder) if own else folder
 
 
 def ensure(settings: AnyCorpus, demo: Demo) -> None:
     """CorpusError when the corpus is not there; the demo corpus is drawn (again) when it is not."""
-    if settings.kind == "demo":
-        from assay.corpora.demo import ensure_drawn
-
-        ensure_drawn(corpus_root(settings.path), posts=demo.posts, seed=demo.seed)
-    if isinstance(settings, HubCorpus):
-        ensure_exported(settings)
+    if own := getattr(layout_module(settings.kind), "ensure", None):
+        own(settings, demo)
     for place in places(settings):
         if not place.exists() or (place.is_dir() and not any(place.iterdir())):
             state = "empty" if place.exists() else "not there"

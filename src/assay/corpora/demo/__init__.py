@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import filelock
 
 from assay.code import code_digest
-from assay.config import Corpus
+from assay.config import Corpus, Demo
+from assay.places import corpus_root
 
 if TYPE_CHECKING:
     from assay.corpora.instagram import Instagram
@@ -46,6 +47,11 @@ def ensure_drawn(root: Path, *, posts: int, seed: int) -> None:
 def _code() -> str:
     """A digest of the drawing code, so that an edit redraws the corpus."""
     return code_digest(*(str(path) for path in sorted(Path(__file__).parent.glob("*.py"))))
+
+
+def ensure(settings: Corpus, demo: Demo) -> None:
+    """Draw the corpus where it is not there, or other than it would be drawn now."""
+    ensure_drawn(corpus_root(settings.path), posts=demo.posts, seed=demo.seed)
 
 
 def open_layout(settings: Corpus, places: Sequence[Path]) -> Instagram:

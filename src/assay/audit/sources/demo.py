@@ -43,3 +43,8 @@ class Drawn:
             data = draw_figure(seeded("scene", *where), looks + JITTER * own.standard_normal(), self.settings.size_px)
             facts = {"model": MODEL, "model_hash": MODEL}
             keep(one, checked(data, started=None, max_pixels=self.max_pixels, **facts))
+
+
+def open_source(settings: DrawnSource, audit: Audit) -> Drawn:
+    """The source of an audit's images."""
+    return Drawn(settings, audit, audit.images.max_pixels)

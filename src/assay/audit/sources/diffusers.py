@@ -15,7 +15,7 @@ from typing import Any
 from PIL import Image
 
 from assay.audit.sources.base import Keep, Request, checked
-from assay.config import DiffusersSource
+from assay.config import Audit, DiffusersSource
 from assay.errors import DataError, EncoderError, SettingsError
 
 SCHEDULERS = {
@@ -202,3 +202,8 @@ def _diffusers() -> Any:
         diffusers.utils.logging.disable_progress_bar()
         logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     return diffusers
+
+
+def open_source(settings: DiffusersSource, audit: Audit) -> Pipeline:
+    """The source of an audit's images."""
+    return Pipeline(settings, max_pixels=audit.images.max_pixels)

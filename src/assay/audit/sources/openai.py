@@ -16,7 +16,7 @@ import openai
 
 from assay.audit.kept import Made
 from assay.audit.sources.base import Keep, Request, checked
-from assay.config import OpenAISource
+from assay.config import Audit, OpenAISource
 from assay.errors import AccountRefused, BudgetReached, LastingFault, LeavesHost, PassingFailure, PassingFault, Stopped
 from assay.remote.answers import AnswerStore
 from assay.remote.faults import ACCOUNT, fault_of
@@ -241,3 +241,8 @@ async def _is_private(host: str) -> bool:
     except OSError:
         return False  # then it cannot be read either
     return any(not ipaddress.ip_address(str(one[4][0]).partition("%")[0]).is_global for one in found)
+
+
+def open_source(settings: OpenAISource, audit: Audit) -> Endpoint:
+    """The source of an audit's images."""
+    return Endpoint(settings, name=audit.generator, max_pixels=audit.images.max_pixels)
