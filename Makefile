@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 TOOLS := .venv-tools
 READY := $(VENV)/.ready
+QUICK := architecture code config settings_seen readme metrics targets splits sampling text images corpora \
+	labelled_corpora privacy sealed quality client together money cli_answers audit student familiar
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .PHONY: help install install-hashed repro test quick check manual audit constraints hashes clean
@@ -30,6 +32,10 @@ repro: $(READY)  ## run what changed of the pipeline
 
 test: $(READY)  ## run the tests (those marked real need ASSAY_REAL_DATA)
 	python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 20
+
+quick: $(READY)  ## lint and the fast tests, while you work
+	ruff check .
+	python -m pytest -m "not slow and not real" --numprocesses 2 --dist loadfile -q $(QUICK:%=tests/test_%.py)
 
 check: $(READY)  ## lint and type check
 	ruff check .

@@ -15,9 +15,11 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from cryptography.fernet import Fernet
 
 from assay.posts import read
-from tests.conftest import ROOT, Repository, StubTeacher, small
+from tests.conftest import ROOT, Repository, StubTeacher, picture, small
+from tests.test_readme import PAGES, printed
 
 pytestmark = pytest.mark.slow
 
@@ -34,6 +36,28 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
     made.ran = made.repro()  # type: ignore[attr-defined]
     made.commit("results")
     return made
+
+
+RUN = tuple(f"assay {name}" for name in ("predict", "explain", "ablate", "push", "doctor", "answers", "settings"))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_the_commands_of_a_page_run_as_they_are_printed(page: Path, repository: Repository, tmp_path: Path) -> None:
+    """One after the other, in one shell; servers and experiments have tests of their own."""
+    lines = [one for one in printed(page) if one.startswith((*RUN, "dvc metrics diff", "dvc exp show", "export ASSAY"))]
+    if not lines:
+        return
+    shutil.copytree(repository.home, tmp_path / "home")
+    (repository.folder / "picture.jpg").write_bytes(picture())
+    env = repository.env | {"ASSAY_HOME": str(tmp_path / "home"), "NEW_KEY": Fernet.generate_key().decode()}
+    try:
+        done = subprocess.run(
+            ["bash", "-exc", "\n".join(lines)], cwd=repository.folder, env=env, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    finally:
+        repository.run("git", "clean", "-fdq")
+        restored(repository)
 
 
 def answers(repository: Repository) -> int:

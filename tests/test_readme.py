@@ -20,12 +20,17 @@ from tests.conftest import ROOT
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
+def printed(page: Path) -> list[str]:
+    """The lines of a page's code blocks of commands, in order."""
+    blocks = re.findall(r"^```sh\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+    return [line for block in blocks for line in block.splitlines()]
+
+
 def commands(start: str) -> Iterator[str]:
     """The lines of code blocks, and the inline code, that begin with a command."""
     for page in PAGES:
         text = page.read_text()
-        blocks = re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-        lines = [part.strip() for block in blocks for line in block.splitlines() for part in line.split("&&")]
+        lines = [part.strip() for line in printed(page) for part in line.split("&&")]
         lines += re.findall(rf"`({start} [^`]*)`", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL))
         for line in lines:
             if line.startswith(f"{start} "):

@@ -1,4 +1,4 @@
-"""A `python` for the pipelines of tests that has the heavy packages imported already.
+"""A `python`, and an `assay`, for the pipelines of tests that have the heavy packages imported already.
 
 A stage of a test's pipeline is a process of its own, of which most of the time is the import of torch, transformers
 and scikit-learn. Here one process imports these (and nothing of assay) and forks for each stage: what is tested is
@@ -65,6 +65,9 @@ def folder() -> Path:
     path = home / "python"
     path.write_text(CLIENT.format(python=sys.executable, address=address))
     path.chmod(0o755)
+    (home / "command.py").write_text("import sys\nfrom assay.cli import main\nsys.argv[0] = 'assay'\nmain()\n")
+    (home / "assay").write_text(f'#!/bin/sh\nexec {path} {home}/command.py "$@"\n')
+    (home / "assay").chmod(0o755)
     env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     listening = socket.socket(socket.AF_UNIX)  # from now on whoever connects is answered when all is imported
     listening.bind(address)
