@@ -18,6 +18,7 @@ import pytest
 from cryptography.fernet import Fernet
 
 from assay.posts import read
+from assay.remote.answers import Answer, AnswerStore
 from tests.conftest import ROOT, Repository, StubTeacher, picture, small
 from tests.test_readme import PAGES, printed
 
@@ -41,6 +42,10 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
 RUN = tuple(f"assay {name}" for name in ("predict", "explain", "ablate", "push", "doctor", "answers", "settings"))
 
 
+def kept_with(status: str, reason: str) -> Answer:
+    return Answer(reason, status, reason, "{" if status == "invalid" else None, "m", "plain", None, None, None)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_the_commands_of_a_page_run_as_they_are_printed(page: Path, repository: Repository, tmp_path: Path) -> None:
     """One after the other, in one shell; servers and experiments have tests of their own."""
@@ -50,11 +55,15 @@ def test_the_commands_of_a_page_run_as_they_are_printed(page: Path, repository: 
     shutil.copytree(repository.home, tmp_path / "home")
     (repository.folder / "picture.jpg").write_bytes(picture())
     env = repository.env | {"ASSAY_HOME": str(tmp_path / "home"), "NEW_KEY": Fernet.generate_key().decode()}
+    together = any(line.startswith("export") for line in lines)  # else each stands for itself
     try:
-        done = subprocess.run(
-            ["bash", "-exc", "\n".join(lines)], cwd=repository.folder, env=env, capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+        for script in ["\n".join(lines)] if together else lines:
+            if not together:
+                with AnswerStore(tmp_path / "home" / "answers.sqlite") as store:  # so that there are such answers
+                    store.put([kept_with("failed", "http_403: no"), kept_with("invalid", "cut_answer: {")])
+            words = ["bash", "-exc", script]
+            done = subprocess.run(words, cwd=repository.folder, env=env, capture_output=True, text=True)
+            assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     finally:
         repository.run("git", "clean", "-fdq")
         restored(repository)
