@@ -374,7 +374,7 @@ def test_the_audit_as_a_pipeline(tmp_path: Path) -> None:
         audits["age"]["use"] = ["portrait"]
         audits["age"]["images"]["take"] = 10
         audits["age"]["perceived"]["sample"] = 40
-        audits["age"]["pictures"] |= {"maps": ["tsne"], "map_images": 60, "perplexity": 5.0}
+        audits["age"]["pictures"] = {"maps": ["tsne"], "map_images": 60, "perplexity": 5.0}
 
     repository.params(only_audit)
     repository.commit("an audit")

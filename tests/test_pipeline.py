@@ -275,6 +275,7 @@ def test_experiments_share_the_store_and_find_the_corpus(repository: Repository)
 
 def killed(repository: Repository, stage: str, ready: Callable[[], bool]) -> None:
     """Start `dvc repro stage` and kill -9 the whole group once `ready` says so."""
+    repository.run("dvc", "repro", "settings")  # which -s leaves out
     process = repository.start("dvc", "repro", "-s", stage)
     deadline = time.time() + 120
     while not ready():
