@@ -31,6 +31,7 @@ SCHEMA = pa.schema(
         pa.field("post_id", pa.string(), nullable=False),
         pa.field("split", pa.string(), nullable=False),
         pa.field("group", pa.int64(), nullable=False),
+        pa.field("held_out_p", pa.float64()),  # the chance to be in calibration or test; null: the corpus' own split
     ]
 )
 
@@ -123,47 +124,59 @@ def near_texts(posts: Sequence[dict[str, Any]], threshold: float) -> Iterator[tu
                     yield a, b
 
 
-def assign(strata: np.ndarray, group: np.ndarray, settings: Split) -> np.ndarray:
-    """The split of each post (names [n]); no group crosses a split, strata are spread evenly.
+def assign(strata: np.ndarray, group: np.ndarray, settings: Split) -> tuple[np.ndarray, float]:
+    """The split of each post (names [n]), and the chance of each to be held out (in calibration or test).
 
-    With `folds`, test is fold number `fold` of a grouped k-fold, and train, val and calibration
-    share the rest in their proportions.
+    No group crosses a split, strata are spread evenly. Groups are dealt into parts, and the parts to the splits by
+    lot: the chance to be held out is the same for all, whatever the size of a group. (Large groups given to train
+    first leave a held-out part that is not like the rest.) With `folds`, test is fold number `fold` of a grouped
+    k-fold, and train, val and calibration share the rest in their proportions.
     """
-    n = len(strata)
-    if len(np.unique(group)) < 4:
+    n, count = len(strata), len(np.unique(group))
+    if count < 4:
         raise DataError(
-            f"only {len(np.unique(group))} leakage groups among {n} labelled posts, at least 4 are needed; "
+            f"only {count} leakage groups among {n} labelled posts, at least 4 are needed; "
             "label more posts or drop a rule from split.group_by"
         )
     result = np.full(n, "", dtype=object)
+    names = [name for name in NAMES if getattr(settings, name) > 0]
+    rest, outside = np.arange(n), 0.0
     if settings.folds:
         folds = grouped_folds(strata, group, settings.folds, settings.seed)
         result[folds == settings.fold] = "test"
-        rest = np.flatnonzero(folds != settings.fold)
-        shares = {name: getattr(settings, name) for name in NAMES if name != "test"}
-    else:
-        rest = np.arange(n)
-        shares = {name: getattr(settings, name) for name in NAMES}
-    total = sum(shares.values())
-    parts = grouped_folds(strata[rest], group[rest], min(_FOLDS, len(np.unique(group[rest]))), settings.seed + 1)
-    sizes = np.bincount(parts, minlength=parts.max() + 1) / len(rest)
-    wanted = {name: share / total for name, share in shares.items() if share > 0}
-    taken = dict.fromkeys(wanted, 0.0)
-    for part in np.argsort(-sizes, kind="stable"):  # the largest first, to whoever lacks most
-        name = max(wanted, key=lambda name: wanted[name] - taken[name])
-        result[rest[parts == part]] = name
-        taken[name] += sizes[part]
-    missing = [name for name in wanted if not (result == name).any()]
-    if missing or (settings.folds and not (result == "test").any()):
+        rest, outside = np.flatnonzero(folds != settings.fold), 1 / settings.folds
+        names.remove("test")
+    parts = min(_FOLDS, len(np.unique(group[rest])))
+    if parts < len(names):
+        raise DataError(f"{count} leakage groups cannot make {len(names)} splits; label more posts")
+    where = grouped_folds(strata[rest], group[rest], parts, settings.seed + 1)
+    counts = _parts(np.array([getattr(settings, name) for name in names]), parts)
+    owner = np.random.default_rng(settings.seed + 2).permutation(np.repeat(names, counts))
+    result[rest] = owner[where]
+    if missing := [name for name in (*names, "test") if not (result == name).any()]:
         raise DataError(
-            f"the split {missing or ['test']} is empty: {len(np.unique(group))} leakage groups are too few; "
+            f"the split {missing} is empty: {count} leakage groups are too few; "
             "label more posts or change the shares in split"
         )
-    return result
+    held = sum(int(c) for name, c in zip(names, counts, strict=True) if name in ("calibration", "test"))
+    return result, outside + (1 - outside) * held / parts
+
+
+def _parts(shares: np.ndarray, parts: int) -> np.ndarray:
+    """How many of `parts` each share gets, at least one, by largest remainders."""
+    wanted = shares / shares.sum() * parts
+    counts: np.ndarray = np.maximum(np.floor(wanted + 1e-9).astype(int), 1)
+    while counts.sum() != parts:
+        step = 1 if counts.sum() < parts else -1
+        room = wanted - counts if step > 0 else np.where(counts > 1, counts - wanted, -np.inf)
+        counts[int(np.argmax(room))] += step
+    return counts
 
 
 def grouped_folds(strata: np.ndarray, group: np.ndarray, folds: int, seed: int) -> np.ndarray:
-    """The fold of each post, int64 [n]: whole groups, strata spread as evenly as they go."""
+    """The fold of each post, int64 [n]: whole groups, strata spread as evenly as they go; every group has the same
+    chance to be in a fold.
+    """
     result = np.zeros(len(strata), dtype=np.int64)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a class rarer than the folds: it is spread as far as it goes
@@ -177,7 +190,7 @@ def grouped_folds(strata: np.ndarray, group: np.ndarray, folds: int, seed: int) 
             order = np.random.default_rng(seed).permutation(np.unique(group))
             place = {g: i % folds for i, g in enumerate(order)}
             result = np.array([place[g] for g in group])
-    return result
+    return np.asarray(np.random.default_rng(seed).permutation(folds)[result])  # the first gets the largest group
 
 
 def official(posts: Sequence[dict[str, Any]], settings: Split) -> np.ndarray | None:
@@ -224,8 +237,9 @@ def split_by(posts: list[dict[str, Any]], strata: np.ndarray, settings: Split) -
     """The split table of posts, spread evenly over their strata [n]."""
     group = groups(posts, settings)
     given = official(posts, settings)
+    chance: float | None
     if given is None:
-        names = assign(strata, group, settings)
+        names, chance = assign(strata, group, settings)
         leaks = find_leaks(names, group)
         if leaks:
             raise DataError(f"{len(leaks)} leakage groups cross the split; please report this")
@@ -233,8 +247,9 @@ def split_by(posts: list[dict[str, Any]], strata: np.ndarray, settings: Split) -
         names = complete(given, strata, group, settings)
         _check_official(posts, names)
         kept = np.flatnonzero(names != "")
-        posts, names, group = [posts[i] for i in kept], names[kept], group[kept]
-    columns = {"post_id": [post["post_id"] for post in posts], "split": list(names), "group": group}
+        posts, names, group, chance = [posts[i] for i in kept], names[kept], group[kept], None
+    columns: dict[str, Any] = {"post_id": [post["post_id"] for post in posts], "split": list(names), "group": group}
+    columns["held_out_p"] = [chance] * len(posts)
     table = pa.table(columns, schema=SCHEMA)
     if given is not None:
         _say_leaks(leak_figures(table))

@@ -88,6 +88,11 @@ class Params(Section):
                     f"tasks.{name}.train.{key}: the {branch} encoder of student {task.student} is frozen; "
                     f"set students.{task.student}.{branch}.frozen to false, or leave {key} out"
                 )
+        if train.crossfit and tuned:
+            raise ValueError(
+                f"tasks.{name}.train.crossfit: the encoders of student {task.student} learn; {train.crossfit} "
+                "would be as many passes over the corpus; set it to 0, or freeze them"
+            )
         if train.grad_checkpointing and not tuned:
             raise ValueError(
                 f"tasks.{name}.train.grad_checkpointing: student {task.student} is frozen; set it to false"

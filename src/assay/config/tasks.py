@@ -178,6 +178,11 @@ class Train(Section):
     """k: learn from train and val together; k students, each without one fold of it, tell how long to train, and are
     calibrated on where there is no calibration split. 0: off.
     """
+    crossfit: Annotated[int, Field(ge=0, le=20)] | None = None
+    """k: k students, each without one fold of whole leakage groups, score the corpus together; evaluate and findings
+    then rest on every labelled post, each predicted by the student that never saw it. 0: one student, judged by the
+    test split. null: 5, or 0 where an encoder learns (k encoders would be k passes over the corpus).
+    """
     self_distil: Share = 0.0
     """Share of the loss that follows the predictions of the students of `inner_folds`."""
     tensorboard: bool = False
@@ -191,6 +196,8 @@ class Train(Section):
     def _check(self) -> Self:
         if self.inner_folds == 1:
             raise ValueError("inner_folds 1 leaves nothing to learn from; allowed: 0 (off) or 2 to 20")
+        if self.crossfit == 1:
+            raise ValueError("crossfit 1 leaves nothing to learn from; allowed: 0 (off) or 2 to 20")
         if self.self_distil and not self.inner_folds:
             raise ValueError("self_distil needs inner_folds of 2 or more, whose students it learns from")
         return self

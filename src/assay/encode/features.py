@@ -69,6 +69,11 @@ class Features:
         words = [self.words[i] for i in rows]
         return Features(self.image[rows], self.text[rows], self.has_image[rows], self.has_text[rows], words)
 
+    def by_modality(self) -> dict[str, np.ndarray]:
+        """The features of the posts that have a modality, by modality, [n, d]."""
+        found = {"image": self.image[self.has_image], "text": self.text[self.has_text]}
+        return {name: rows for name, rows in found.items() if rows.shape[1]}
+
     @classmethod
     def join(cls, parts: Sequence[Features]) -> Features:
         """The features of all rows of several parts."""

@@ -39,16 +39,22 @@ def label_temperature(y: np.ndarray, probabilities: np.ndarray) -> float:
     return float(math.exp(minimize_scalar(loss, bounds=(math.log(0.05), math.log(20)), method="bounded").x))
 
 
-def residual_quantile(y: np.ndarray, predicted: np.ndarray, coverage: float = 0.9) -> float | None:
-    """Half the width of a split-conformal interval: the (1 + 1/n) coverage quantile of |y - predicted|.
+def residual_quantile(
+    y: np.ndarray, predicted: np.ndarray, coverage: float = 0.9, *, weights: np.ndarray | None = None
+) -> float | None:
+    """Half the width of a conformal interval: the smallest |y - predicted| [n] that `coverage` of the posts are within.
 
-    None where there are too few posts for that coverage. Lei et al. (2018).
+    Split conformal (Lei et al., 2018). `weights` [n] are inverse inclusion probabilities, by which a sample with more
+    hard posts than the corpus is told from it (Tibshirani et al., 2019); a new post weighs as much as the mean one.
+    None where there are too few posts for that coverage.
     """
-    n = len(y)
-    level = math.ceil((n + 1) * coverage) / n if n else 2.0
-    if level > 1:
-        return None
-    return float(np.quantile(np.abs(y - predicted), level, method="higher"))
+    apart = np.abs(np.asarray(y, float) - predicted)
+    w = np.ones(len(apart)) if weights is None else np.asarray(weights, float)
+    order = np.argsort(apart, kind="stable")
+    along = np.cumsum(w[order])
+    wanted = coverage * (along[-1] + w.mean()) if len(w) else np.inf
+    at = int(np.searchsorted(along, wanted * (1 - 1e-12))) if len(w) else 0
+    return float(apart[order[at]]) if at < len(w) else None
 
 
 def expected_calibration_error(y: np.ndarray, probabilities: np.ndarray, weights: np.ndarray, bins: int = 10) -> float:

@@ -9,7 +9,7 @@ import pandas as pd
 from fairlearn.metrics import MetricFrame
 
 from assay.measure import metrics
-from assay.measure.judged import Judged
+from assay.measure.judged import Judged, rows_of
 from assay.targets import Target
 
 UNKNOWN = "(unknown)"
@@ -27,7 +27,7 @@ def by_slice(test: Judged, target: Target, w: np.ndarray, *, smallest: int) -> d
 
     def figure(rows: Any, _: Any) -> metrics.Figure:
         at = np.asarray(rows)
-        return metrics.interval(target.figures(test.y[at], test.student[at], w[:, at], thresholds)[main])
+        return metrics.interval(target.figures(test.y[at], test.student[at], w[:, at], rows_of(thresholds, at))[main])
 
     for column, values in test.slices.items():
         pairs = [(i, name) for i, value in enumerate(values) for name in _names(value)]

@@ -43,7 +43,7 @@ def ablate(name: str, task: Task, student: Student, data: Path, seeds: list[int]
         lesson = Lesson(name, target, settings, task.train, data / "features" / name, {name: labels}, split, sample)
         test, values = parts["test"], []
         for number, seed in enumerate(seeds):
-            trained = train_one(lesson, task.train.model_copy(update={"seed": seed}), parts, facts, None)
+            trained = train_one(lesson, task.train.model_copy(update={"seed": seed, "crossfit": 0}), parts, facts, None)
             with tempfile.TemporaryDirectory(prefix="assay-ablate-") as folder:
                 trained.save(Path(folder), "")
                 features = seen_by(trained, test.features, sample, test.ids)

@@ -53,9 +53,9 @@ def infer(
     predictor = Predictor.load(model, max_pixels=max_pixels, hub=True)  # params.yaml names its encoders
     if set(outs) != set(predictor.targets):
         raise DataError(f"{model} answers {', '.join(predictor.targets)}, not {', '.join(outs)}; train again")
-    table = pq.read_table(split, columns=["post_id", "split"])
-    learnt = {i for i, s in zip(*(table[c].to_pylist() for c in ("post_id", "split")), strict=True) if s == "train"}
     sources = shards(posts)
+    fold_of = folds_of_posts(sources, predictor.trained.fold_of)
+    learnt = set() if fold_of else _learnt(split)
     stem = hashlib.sha256(
         " ".join(
             [folder_digest(model), _digest(split), _digest(manifest), str(max_pixels), reach_digest(__file__)]
@@ -76,7 +76,7 @@ def infer(
     with progress(what="infer", total=total) as bar:
         for source, paths, is_done, count in zip(sources, finished, whole, rows, strict=True):
             if not is_done:
-                for task, scored in _score_shard(predictor, source, root, learnt, batch_size).items():
+                for task, scored in _score_shard(predictor, source, root, learnt, fold_of, batch_size).items():
                     write_table(scored, paths[task])
                     durable.sign(paths[task])
                 log.add(scored["status"].to_pylist())
@@ -96,13 +96,46 @@ def infer(
         "scored": total - status["failed"],
         "status": {name: status[name] for name in ("ok", "text_only", "image_only", "failed")},
         "in_train": len(learnt),
+        "out_of_fold": len(fold_of),
         "shards": len(sources),
     }
     return figures, log
 
 
+def folds_of_posts(sources: list[Path], labelled: dict[str, int]) -> dict[str, int]:
+    """The fold of each post of a corpus, by id, where a student of cross-fitting must not have seen it.
+
+    That is the fold of a labelled post itself, and of those by its author or with its very content: of the students
+    that learnt from their twin, none is to speak of them.
+    """
+    if not labelled:
+        return {}
+    columns = ["post_id", "author", "duplicate_of"]
+    tables = [pq.read_table(source, columns=columns) for source in sources]
+    by_author: dict[str, int] = {}
+    by_content: dict[str, int] = {}
+    for table in tables:
+        for post_id, author, first in zip(*(table[name].to_pylist() for name in columns), strict=True):
+            if (fold := labelled.get(post_id)) is not None:
+                by_content.setdefault(first or post_id, fold)
+                if author is not None:
+                    by_author.setdefault(author, fold)
+    found: dict[str, int] = {}
+    for table in tables:
+        for post_id, author, first in zip(*(table[name].to_pylist() for name in columns), strict=True):
+            fold = labelled.get(post_id, by_content.get(first or post_id, by_author.get(author)))
+            if fold is not None:
+                found[post_id] = fold
+    return found
+
+
+def _learnt(split: Path) -> set[str]:
+    table = pq.read_table(split, columns=["post_id", "split"])
+    return {i for i, s in zip(*(table[c].to_pylist() for c in ("post_id", "split")), strict=True) if s == "train"}
+
+
 def _score_shard(
-    predictor: Predictor, source: Path, root: Path, learnt: set[str], batch_size: int
+    predictor: Predictor, source: Path, root: Path, learnt: set[str], fold_of: dict[str, int], batch_size: int
 ) -> dict[str, pa.Table]:
     rows: dict[str, list[dict[str, Any]]] = {task: [] for task in predictor.targets}
     for batch in _batches(source, batch_size):
@@ -112,9 +145,11 @@ def _score_shard(
             for row, found in zip(batch, loaded, strict=True)
         ]
         unread = ["; ".join(f"{code}: {detail}" for code, detail in found.lost) for found in loaded]
-        for task, predictions in predictor.score(inputs).items():
-            for row, lost, prediction in zip(batch, unread, predictions, strict=True):
-                rows[task].append(table_row(row["post_id"], prediction, lost, row["post_id"] in learnt))
+        ids = [row["post_id"] for row in batch]
+        folds = [fold_of.get(post_id) for post_id in ids]
+        for task, predictions in predictor.score(inputs, folds).items():
+            for post_id, fold, lost, prediction in zip(ids, folds, unread, predictions, strict=True):
+                rows[task].append(table_row(post_id, prediction, lost, in_train=post_id in learnt, fold=fold))
     return {
         task: pa.Table.from_pylist(found, schema=prediction_schema(predictor.targets[task]))
         for task, found in rows.items()

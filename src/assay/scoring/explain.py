@@ -132,10 +132,12 @@ class _Logit:
     """One raw output of the student as a function of one modality, the other one held."""
 
     def __init__(self, predictor: Predictor, post: PostInputs, column: int) -> None:
-        self.model, self.column = predictor.trained.model.eval(), column
+        self.column = column
+        predictor.trained.model.eval()
         self.image, self.text = predictor.encoders()
         self.features, _ = predictor.features([post])
-        self.batch = Inputs(self.features, self.model).rows(torch.tensor([0]))
+        self.members = predictor.trained.model.members
+        self.batch = Inputs(self.features, self.members[0]).rows(torch.tensor([0]))
 
     def _raw(self, image: Tensor, text: Tensor) -> Tensor:
         n = len(image)
@@ -146,8 +148,7 @@ class _Logit:
             has_text=self.batch.has_text.expand(n),
             grams=None,
         )
-        raw: Tensor = self.model(batch).mean(0)[:, self.column]
-        return raw
+        return torch.stack([member(batch).mean(0)[:, self.column] for member in self.members]).mean(0)
 
     def of_pixels(self, seen: Tensor) -> Any:
         """Pixels in place of those `seen` in one view, the other views as they are: [n, 3, side, side] -> [n]."""
@@ -179,18 +180,19 @@ class _Logit:
 
     def of_grams(self, text: str) -> list[float]:
         """What the n-gram table loses without each word in turn; empty where there is no table."""
-        if self.model.lexical is None:
+        tables = [member.lexical for member in self.members if member.lexical is not None]
+        if not tables:
             return []
         words = text.split()
         variants = [text, *(" ".join(words[:i] + words[i + 1 :]) for i in range(len(words)))]
         n = len(variants)
         zeros = np.zeros((n, 0), np.float32)
-        rows = Inputs(Features(zeros, zeros, np.ones(n, bool), np.ones(n, bool), variants), self.model)
+        rows = Inputs(Features(zeros, zeros, np.ones(n, bool), np.ones(n, bool), variants), self.members[0])
         grams = rows.rows(torch.arange(n)).grams
         if grams is None:
             return []
         with torch.inference_mode():
-            raw = self.model.lexical(grams)[:, self.column]
+            raw = torch.stack([table(grams)[:, self.column] for table in tables]).mean(0)
         return [float(raw[0] - one) for one in raw[1:]]
 
 

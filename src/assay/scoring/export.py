@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -78,7 +78,7 @@ def export_onnx(model: Path, out: Path) -> dict[str, Any]:
     for branch, encoder in (("image", image), ("text", text)):
         if encoder is not None and branch not in told:
             raise ModelError(f"{model}: the {branch} encoder has no graph that can be exported")
-    head = _Head(trained.model).eval()
+    head = _Head(trained.model.members).eval()
     write("head", head, _vectors(predictor), list(trained.targets))
     told["grams"] = trained.student.lexical and trained.student.lexical.model_dump()
     at = {name: trained.model.thresholds(name) for name in trained.targets}
@@ -106,27 +106,34 @@ class _Text(nn.Module):
 
 
 class _Head(nn.Module):
-    """Fusion, heads, n-grams (as a dense table) and calibration."""
+    """Fusion, heads, n-grams (as a dense table) and calibration; of several students the mean of their answers."""
 
-    def __init__(self, model: StudentModel) -> None:
+    def __init__(self, members: list[StudentModel]) -> None:
         super().__init__()
-        self.model = model
+        self.members = nn.ModuleList(members)
 
     def forward(
         self, image: Tensor, text: Tensor, has_image: Tensor, has_text: Tensor, grams: Tensor | None = None
     ) -> tuple[Tensor, ...]:
-        raw = self.model(Batch(image, text, has_image, has_text)).mean(0)
-        if grams is not None and self.model.lexical is not None:
-            values, half = grams * self.model.lexical.idf, self.model.lexical.words_below
-            parts = [values[:, :half], values[:, half:]]
-            scaled = [part / part.pow(2).sum(1, keepdim=True).clamp(min=1e-8).sqrt() for part in parts]
-            raw = raw + torch.cat(scaled, dim=1) @ self.model.lexical.weight
-        found, at = [], 0
-        for name in self.model.outputs:
-            output = self.model.output(name)
-            found.append(output(raw[:, at : at + output.outputs]))
-            at += output.outputs
-        return tuple(found)
+        batch = Batch(image, text, has_image, has_text)
+        told = [_answers(cast(StudentModel, member), batch, grams) for member in self.members]
+        return tuple(torch.stack(one).mean(0) for one in zip(*told, strict=True))
+
+
+def _answers(model: StudentModel, batch: Batch, grams: Tensor | None) -> list[Tensor]:
+    """A student's prediction for each of its tasks."""
+    raw = model(batch).mean(0)
+    if grams is not None and model.lexical is not None:
+        values, half = grams * model.lexical.idf, model.lexical.words_below
+        parts = [values[:, :half], values[:, half:]]
+        scaled = [part / part.pow(2).sum(1, keepdim=True).clamp(min=1e-8).sqrt() for part in parts]
+        raw = raw + torch.cat(scaled, dim=1) @ model.lexical.weight
+    found, at = [], 0
+    for name in model.outputs:
+        output = model.output(name)
+        found.append(output(raw[:, at : at + output.outputs]))
+        at += output.outputs
+    return found
 
 
 def _vectors(predictor: Predictor) -> dict[str, Tensor]:

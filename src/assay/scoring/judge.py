@@ -20,9 +20,10 @@ from assay.measure.ceiling import noise_ceiling
 from assay.measure.judged import Judged
 from assay.posts import read, shards, stream, write_table
 from assay.scoring.predict import Predictor
-from assay.student.model import Trained, load_trained
+from assay.student.crossfit import stopping
+from assay.student.model import Ensemble, Trained, load_trained
 from assay.student.parts import Part, parts_by_split
-from assay.targets import Target
+from assay.targets import NAMES, Target
 
 SPEED_POSTS = 48
 FEWEST_REPEATS = 10  # fewer posts asked twice say nothing
@@ -31,28 +32,103 @@ FEWEST_REPEATS = 10  # fewer posts asked twice say nothing
 def judge(
     model: Path, sample: Path, features: Path, labels: Path, split: Path, *, task: str, slices: list[str]
 ) -> tuple[list[str], Judged]:
-    """The test posts' ids and everything that `measure.evaluate` compares on them, of one task of a model."""
+    """The ids of the posts that are judged by, and everything that `measure.evaluate` compares on them, of one task.
+
+    These are the posts of an official or held-out test split; of a student of cross-fitting without an official one,
+    all labelled posts, each predicted by the student (and by baselines) that did not see its fold.
+    """
     trained = load_trained(model)
     ids, known, _ = feature_files.load(features)
     target = trained.targets[task]
     parts = parts_by_split(ids, known, {task: labels}, split, {task: target})
-    if "test" not in parts:
+    everyone = Part.join(list(parts.values()))
+    crossed = bool(trained.fold_of) and all(post_id in trained.fold_of for post_id in everyone.ids)
+    if not crossed and "test" not in parts:
         raise DataError("the test split has no posts; label more posts or change the shares in split")
-    frozen, test_ids = parts["test"].features, parts["test"].ids
-    mine = seen_by(trained, frozen, sample, test_ids)
-    test = compare(parts, target, task, lambda part: trained.model.predict(mine)[task])
-    test.uncalibrated = trained.model.predict(mine, calibrated=False)[task].astype(float)
-    thresholds = trained.model.thresholds(task)
-    if thresholds is not None:
-        test.thresholds["student"] = thresholds
+    judged = everyone if crossed else parts["test"]
+    fold = folds_of_part(trained, judged) if crossed else None
+    seen = seen_by(trained, judged.features, sample, judged.ids)
+    if fold is not None:
+        test = cross_compare(judged, target, task, fold, said(trained, seen, task, fold))
+    else:
+        test = compare(parts, target, task, lambda part: said(trained, seen, task, None))
+    test.uncalibrated = said(trained, seen, task, fold, calibrated=False)
+    at = thresholds_of(trained, task, fold)
+    test.thresholds |= {} if at is None else {"student": at}
+    test.held = held(trained, task, test, fold)
     others = [load_trained(folder) for folder in sorted(model.glob("seed-*"))]
-    if others:
-        _add_seed(test, trained, test.student, task)
-    for other in others:
-        seen = seen_by(other, frozen, sample, test_ids)
-        _add_seed(test, other, other.model.predict(seen)[task].astype(float), task)
-    test.slices = slice_columns(sample, test_ids, slices)
-    return test_ids, test
+    for other in [trained, *others] if others else []:
+        own_fold = folds_of_part(other, judged) if crossed else None
+        own_features = seen_by(other, judged.features, sample, judged.ids)
+        seed = int(other.training["settings"]["seed"])
+        test.seeds[seed] = said(other, own_features, task, own_fold)
+        at = thresholds_of(other, task, own_fold)
+        test.seed_thresholds |= {} if at is None else {seed: at}
+    test.slices = slice_columns(sample, judged.ids, slices)
+    return judged.ids, test
+
+
+def folds_of_part(trained: Trained, part: Part) -> np.ndarray:
+    """The fold of each post of a part, int [n]; DataError for one that the student does not know."""
+    unknown = [post_id for post_id in part.ids if post_id not in trained.fold_of]
+    if unknown:
+        raise DataError(
+            f"post {unknown[0]} is labelled, but was in no fold of the student; run `dvc repro` to train again"
+        )
+    return np.array([trained.fold_of[post_id] for post_id in part.ids], dtype=np.int64)
+
+
+def said(
+    trained: Trained, features: Features, task: str, fold: np.ndarray | None, *, calibrated: bool = True
+) -> np.ndarray:
+    """A student's predictions of one task, of the folds [n] by the one that did not see each, in double precision."""
+    model = trained.model
+    if isinstance(model, Ensemble):
+        return model.predict(features, calibrated=calibrated, fold=fold)[task].astype(float)
+    return model.predict(features, calibrated=calibrated)[task].astype(float)
+
+
+def thresholds_of(trained: Trained, task: str, fold: np.ndarray | None) -> np.ndarray | None:
+    """The thresholds of a task's labels, [L], or with folds those of each post, [n, L]; None where nothing is cut."""
+    if fold is None:
+        return trained.model.thresholds(task)
+    found = [at for member in trained.model.members if (at := member.thresholds(task)) is not None]
+    return np.stack(found)[fold] if found else None
+
+
+def held(trained: Trained, task: str, test: Judged, fold: np.ndarray | None) -> np.ndarray | None:
+    """Whether the interval or set of each post holds its label, bool [n]; None where there is none to look at."""
+    target = trained.targets[task]
+    if target.shape == NAMES:
+        return None
+    found = []
+    for i, (truth, row) in enumerate(zip(test.y, test.student, strict=True)):
+        calibrated = trained.calibration if fold is None else trained.folds[fold[i]]
+        told = target.read(row, calibrated.get(task, {}), None)
+        if told.interval is not None:
+            found.append(told.interval[0] - 1e-6 <= truth <= told.interval[1] + 1e-6)
+        elif told.prediction_set is not None:
+            found.append(target.groups[int(truth)] in told.prediction_set)
+    return np.array(found, dtype=bool) if len(found) == len(test.y) else None
+
+
+def cross_compare(part: Part, target: Target, task: str, fold: np.ndarray, student: np.ndarray) -> Judged:
+    """All labelled posts with the student's out-of-fold predictions and those of all baselines over the same folds."""
+    y = part.values[task]
+    guesses: dict[str, np.ndarray] = {}
+    for number in range(int(fold.max()) + 1):
+        rows, rest = np.flatnonzero(fold == number), part.take(np.flatnonzero(fold != number))
+        learn, stop = (rest.take(which) for which in stopping(rest, {task: target}, 0))
+        data = Learning(_inputs(learn), learn.values[task], learn.weights, _inputs(stop), stop.values[task])
+        for name, guess in predict_all(data, _inputs(part.take(rows)), target).items():
+            guesses.setdefault(name, np.full((len(part), *guess.shape[1:]), np.nan))[rows] = guess
+    known = {name: guess for name, guess in guesses.items() if np.isfinite(guess).all()}
+    truth = y.astype(float) if y.dtype == np.float32 else y
+    test = Judged(truth, part.weights, part.group, student, known, folds=int(fold.max()) + 1)
+    for name, guess in known.items():
+        at = [target.thresholds(y[fold != j], guess[fold != j], part.weights[fold != j]) for j in range(test.folds)]
+        test.thresholds |= {} if at[0] is None else {name: np.stack([one for one in at if one is not None])[fold]}
+    return test
 
 
 def seen_by(trained: Trained, frozen: Features, sample: Path, ids: list[str]) -> Features:
@@ -103,14 +179,6 @@ def asked_again(labels: Path, target: Target) -> dict[str, Any] | None:
         return None
     weights = np.array([1 / row["inclusion_p"] for row in rows])
     return noise_ceiling([row["value"] for row in rows], [row["repeat"] for row in rows], weights, target)
-
-
-def _add_seed(test: Judged, trained: Trained, predicted: np.ndarray, task: str) -> None:
-    seed = int(trained.training["settings"]["seed"])
-    test.seeds[seed] = predicted
-    thresholds = trained.model.thresholds(task)
-    if thresholds is not None:
-        test.seed_thresholds[seed] = thresholds
 
 
 def _of(sample: Path, ids: list[str]) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from assay.encode.encoders import Encoder, hub_is_allowed
 from assay.encode.features import Extractor, Features, PostInputs
 from assay.errors import ModelError
 from assay.scoring.prediction import Prediction, Status
-from assay.student.model import Trained, load_trained
+from assay.student.model import Ensemble, Trained, load_trained, own
 from assay.targets import Target
 
 
@@ -84,18 +84,30 @@ class Predictor:
         ]
         return self.score(cleaned)[self.check_task(task)]
 
-    def score(self, posts: Sequence[PostInputs]) -> dict[str, list[Prediction]]:
-        """Score posts whose text is normalised and whose images are hashed; predictions by task."""
+    def score(
+        self, posts: Sequence[PostInputs], folds: Sequence[int | None] | None = None
+    ) -> dict[str, list[Prediction]]:
+        """Score posts whose text is normalised and whose images are hashed; predictions by task.
+
+        `folds`: of a student of cross-fitting, the fold of each post that one of its students must not have seen;
+        None: all of them answer together.
+        """
         if not posts:
             return {task: [] for task in self.targets}
         with self._one_at_a_time:
-            return self._score(posts)
+            return self._score(posts, folds or [None] * len(posts))
 
-    def _score(self, posts: Sequence[PostInputs]) -> dict[str, list[Prediction]]:
+    def _score(self, posts: Sequence[PostInputs], folds: Sequence[int | None]) -> dict[str, list[Prediction]]:
         features, lost = self.features(posts)
         usable = np.flatnonzero(features.has_image | features.has_text)
         seen = features.take(usable)
-        found = self.trained.model.predict(seen) if len(usable) else {}
+        model = self.trained.model
+        every = model.each(seen) if isinstance(model, Ensemble) and len(usable) else {}
+        own_fold = np.array([-1 if fold is None else fold for fold in folds], dtype=np.int64)[usable]
+        if every:
+            found = {task: own(one, own_fold) for task, one in every.items()}
+        else:
+            found = model.predict(seen) if len(usable) else {}
         known = self._familiarity(seen)
         place = {int(i): row for row, i in enumerate(usable)}
         result: dict[str, list[Prediction]] = {task: [] for task in self.targets}
@@ -107,8 +119,12 @@ class Predictor:
                 if i not in place:
                     result[task].append(Prediction("failed", None, reason=reason or self._nothing()))
                 else:
-                    made = self._prediction(task, status, found[task][place[i]], reason)
-                    result[task].append(replace(made, **known[place[i]]))
+                    at = place[i]
+                    made = self._prediction(task, status, found[task][at], reason, folds[i])
+                    if task in every and every[task].ndim == 2:
+                        told = every[task][:, at] if folds[i] is None else found[task][at : at + 1]
+                        made = replace(made, by_student=[float(one) for one in told])
+                    result[task].append(replace(made, **known[at]))
         return result
 
     def _familiarity(self, seen: Features) -> list[dict[str, Any]]:
@@ -142,8 +158,10 @@ class Predictor:
         wanted = [name for name in ("image", "text") if getattr(self.trained.student, name)]
         return f"no_content: the post has no {' and no '.join(wanted)}"
 
-    def _prediction(self, task: str, status: Status, row: Any, reason: str | None) -> Prediction:
-        found = self.targets[task].read(
-            row, self.trained.calibration.get(task, {}), self.trained.model.thresholds(task)
-        )
+    def _prediction(self, task: str, status: Status, row: Any, reason: str | None, fold: int | None) -> Prediction:
+        if fold is None:
+            calibrated, at = self.trained.calibration.get(task, {}), self.trained.model.thresholds(task)
+        else:
+            calibrated, at = self.trained.folds[fold].get(task, {}), self.trained.model.members[fold].thresholds(task)
+        found = self.targets[task].read(row, calibrated, at)
         return Prediction(status, found.value, found.probabilities, reason, found.interval, found.prediction_set)

@@ -34,10 +34,11 @@ class Prediction:
     prediction_set: list[str] | None = None
     familiarity: float | None = None
     unlike: bool | None = None
+    by_student: list[float] | None = None  # of a score, what each student of cross-fitting says; in tables alone
 
     def as_row(self) -> dict[str, Any]:
         """The one projection that the command line, the API and SageMaker show; `table_row` is that of the table."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "by_student"}
 
 
 def prediction_schema(target: Target) -> pa.Schema:
@@ -49,7 +50,9 @@ def prediction_schema(target: Target) -> pa.Schema:
             pa.field("value", target.arrow),
             pa.field("probabilities", pa.list_(pa.float32())),  # in the order of the target's names
             pa.field("reason", pa.string()),
-            pa.field("in_train", pa.bool_(), nullable=False),
+            pa.field("in_train", pa.bool_(), nullable=False),  # the student that says this learnt from the post
+            pa.field("fold", pa.int16()),  # said by the student that saw no post of this fold; null: by all of them
+            pa.field("by_student", pa.list_(pa.float32())),  # of a score, what each of them says
             pa.field("interval_low", pa.float64()),  # of a score: holds 90 % of the labels of posts like these
             pa.field("interval_high", pa.float64()),
             pa.field("prediction_set", pa.list_(pa.string())),  # of classes and labels: the same
@@ -59,7 +62,9 @@ def prediction_schema(target: Target) -> pa.Schema:
     )
 
 
-def table_row(post_id: str, found: Prediction, unread: str, in_train: bool) -> dict[str, Any]:
+def table_row(
+    post_id: str, found: Prediction, unread: str, *, in_train: bool, fold: int | None = None
+) -> dict[str, Any]:
     """A row of the predictions table; `unread` says which of the post's files could not be read."""
     row = found.as_row()
     low, high = row.pop("interval") or (None, None)
@@ -68,6 +73,8 @@ def table_row(post_id: str, found: Prediction, unread: str, in_train: bool) -> d
         "probabilities": list(found.probabilities.values()) if found.probabilities else None,
         "reason": "; ".join(part for part in (unread, found.reason) if part) or None,
         "in_train": in_train,
+        "fold": fold,
+        "by_student": found.by_student,
         "interval_low": low,
         "interval_high": high,
     }

@@ -62,8 +62,9 @@ class Config(_Part):
     calibration: dict[str, Calibration]
     versions: dict[str, str]
     training: dict[str, Any]
+    folds: Annotated[list[dict[str, Calibration]], Field(max_length=20)] = []
 
-    @field_validator("calibration", mode="before")
+    @field_validator("calibration", "folds", mode="before")
     @classmethod
     def _finite(cls, value: Any) -> Any:
         if any(isinstance(one, float) and not math.isfinite(one) for one in _numbers(value)):
@@ -91,7 +92,7 @@ def read_config(folder: Path) -> Config:
     for name in ("image", "text"):
         if (getattr(found.student, name) is None) != (name not in found.encoders):
             raise ModelError(f"{path}: student.{name} and encoders.{name} do not fit together; train again")
-    unknown = set(found.calibration) - set(found.targets)
+    unknown = {task for one in (found.calibration, *found.folds) for task in one} - set(found.targets)
     if unknown:
         raise ModelError(f"{path}: calibration.{sorted(unknown)[0]} is no target; train again")
     return found

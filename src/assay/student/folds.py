@@ -41,7 +41,10 @@ def fit_with_folds(
     new_towers: Callable[[], Towers | None],
 ) -> Fitted:
     """Fit on each k - 1 folds, then on all; `inner` of the result holds the out-of-fold predictions."""
-    place = assign_folds(pool, targets, settings)
+    groups = len(np.unique(pool.group))
+    if groups < settings.inner_folds:
+        raise DataError(f"train.inner_folds {settings.inner_folds}: only {groups} leakage groups; label more posts")
+    place = assign_folds(pool, targets, settings.inner_folds, settings.seed)
     guesses: dict[str, np.ndarray] = {}
     curves: list[list[Curve]] = []
     epochs: list[int] = []
@@ -49,7 +52,7 @@ def fit_with_folds(
     for number in range(settings.inner_folds):
         rows = np.flatnonzero(place == number)
         done = checkpoint.with_name(f"{checkpoint.stem}.fold{number}.npz") if checkpoint else None
-        found = _load(done) or _one_fold(
+        found = kept_arrays(done) or _one_fold(
             pool.take(np.flatnonzero(place != number)),
             pool.take(rows),
             number,
@@ -60,7 +63,7 @@ def fit_with_folds(
             towers=new_towers(),
         )
         if done and Team().is_main:
-            _save(done, found)
+            keep_arrays(done, found)
             kept.append(done)
         for name in targets:
             whole = guesses.setdefault(name, np.zeros((len(pool), *found[name].shape[1:]), np.float32))
@@ -74,7 +77,7 @@ def fit_with_folds(
 
     def with_val(curve: Curve) -> None:
         if on_epoch:
-            on_epoch(curve | _mean_val(curves, int(curve["epoch"])))
+            on_epoch(curve | mean_val(curves, int(curve["epoch"])))
 
     fitted = fit(
         pool,
@@ -87,21 +90,17 @@ def fit_with_folds(
         towers=new_towers(),
         epochs=max(1, round(float(np.mean(epochs)))),
     )
-    fitted.curves = [curve | _mean_val(curves, int(curve["epoch"])) for curve in fitted.curves]
+    fitted.curves = [curve | mean_val(curves, int(curve["epoch"])) for curve in fitted.curves]
     fitted.inner, fitted.stopped = guesses, f"the mean best epoch of {settings.inner_folds} inner folds"
     for path in kept:
         path.unlink(missing_ok=True)
     return fitted
 
 
-def assign_folds(pool: Part, targets: dict[str, Target], settings: Train) -> np.ndarray:
+def assign_folds(pool: Part, targets: dict[str, Target], folds: int, seed: int) -> np.ndarray:
     """The fold of each post; groups stay whole, strata of the first task are spread."""
     task, target = next(iter(targets.items()))
-    strata = target.strata_with_gaps(pool.values[task])
-    groups = len(np.unique(pool.group))
-    if groups < settings.inner_folds:
-        raise DataError(f"train.inner_folds {settings.inner_folds}: only {groups} leakage groups; label more posts")
-    return grouped_folds(strata, pool.group, settings.inner_folds, settings.seed)
+    return grouped_folds(target.strata_with_gaps(pool.values[task]), pool.group, folds, seed)
 
 
 def _one_fold(
@@ -153,18 +152,18 @@ def vectors_of(fitted: Fitted, part: Part, settings: Train) -> dict[str, np.ndar
                 for rows in torch.split(torch.arange(len(part)), EVAL_ROWS)
             ]
         image, text = (torch.cat([getattr(one, name) for one in filled]).cpu().numpy() for name in ("image", "text"))
-    found = {"image": image[features.has_image], "text": text[features.has_text]}
-    return {name: rows for name, rows in found.items() if rows.shape[1]}
+    return replace(features, image=image, text=text).by_modality()
 
 
-def _mean_val(curves: list[list[Curve]], epoch: int) -> Curve:
+def mean_val(curves: list[list[Curve]], epoch: int) -> Curve:
     """Mean val figures of the folds that still ran at this epoch."""
     there = [curve[epoch] for curve in curves if epoch < len(curve)]
     names = [name for name in (there[0] if there else {}) if name.startswith("val_")]
     return {name: float(np.mean([c[name] for c in there])) for name in names}
 
 
-def _save(path: Path, found: dict[str, Any]) -> None:
+def keep_arrays(path: Path, found: dict[str, Any]) -> None:
+    """Keep arrays in a file that is there whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}")
     with open(partial, "wb") as file:
@@ -172,7 +171,8 @@ def _save(path: Path, found: dict[str, Any]) -> None:
     partial.replace(path)
 
 
-def _load(path: Path | None) -> dict[str, Any] | None:
+def kept_arrays(path: Path | None) -> dict[str, Any] | None:
+    """The arrays of such a file; None where there is none."""
     if path is None or not path.exists():
         return None
     with np.load(path, allow_pickle=False) as kept:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import torch
 from safetensors.torch import save
 
@@ -23,6 +24,7 @@ from assay.encode.features import EncoderFacts, Recipe
 from assay.errors import DataError
 from assay.places import home
 from assay.progress import say
+from assay.student.crossfit import calibrate, crossfit, folds_wanted
 from assay.student.familiar import Familiar
 from assay.student.fit import Fitted, fit
 from assay.student.folds import fit_with_folds, predict_part, vectors_of
@@ -46,6 +48,10 @@ class Lesson:
     labels: dict[str, Path]  # by task
     split: Path
     sample: Path | None = None  # raw posts, read where an encoder learns
+
+    def has_official_test(self) -> bool:
+        """Whether the split is one that the corpus brings, whose test posts nothing may learn from."""
+        return bool(pq.read_table(self.split, columns=["held_out_p"])["held_out_p"].null_count)
 
 
 def joint_settings(first: Train) -> Train:
@@ -88,6 +94,9 @@ def train_one(
 ) -> Trained:
     """Train and calibrate with these settings; a killed run goes on from its last epoch."""
     checkpoint = home() / "checkpoints" / f"{_key(lesson, settings, parts, made)}.pt"
+    folds = folds_wanted(lesson.student, settings)
+    if folds:
+        return _cross_fitted(lesson, settings, parts, made, folds, checkpoint, on_epoch)
 
     def new_towers() -> Towers | None:
         if not lesson.student.tuned:
@@ -95,49 +104,91 @@ def train_one(
         torch.manual_seed(settings.seed)
         return Towers(lesson.student, settings, image_px=made["image_px"])
 
+    given: dict[str, Any] = {"student": lesson.student, "targets": lesson.targets, "settings": settings}
+    given |= {"checkpoint": checkpoint, "on_epoch": on_epoch}
     if settings.inner_folds:
-        pool = Part.join([parts[name] for name in ("train", "val") if name in parts])
-        fitted = fit_with_folds(
-            pool,
-            student=lesson.student,
-            targets=lesson.targets,
-            settings=settings,
-            checkpoint=checkpoint,
-            on_epoch=on_epoch,
-            new_towers=new_towers,
-        )
-        held, guesses = pool, fitted.inner
+        held = _pool(parts, ("train", "val"))
+        fitted = fit_with_folds(held, new_towers=new_towers, **given)
+        guesses = fitted.inner
     else:
-        fitted = fit(
-            parts["train"],
-            parts["val"],
-            student=lesson.student,
-            targets=lesson.targets,
-            settings=settings,
-            checkpoint=checkpoint,
-            on_epoch=on_epoch,
-            towers=new_towers(),
-        )
+        fitted = fit(parts["train"], parts["val"], towers=new_towers(), **given)
         held, guesses = parts["val"], {}
     if "calibration" in parts or not guesses:
         held = parts.get("calibration", held)
         guesses = predict_part(fitted, held, settings)
-    calibration = calibrate_student(fitted, held, guesses, lesson.targets)
-    familiar = _familiar(fitted, parts, settings)
-    learnt = fitted.towers.learnt() if fitted.towers is not None else {}
+    everyone = np.ones(len(held), dtype=bool)
     return Trained(
         fitted.model,
-        lesson.name,
-        lesson.student,
-        lesson.targets,
-        _facts(made["encoders"], learnt),
-        preprocessing={"image_px": made["image_px"], "max_images": made["max_images"]},
-        calibration=calibration,
-        versions=_versions(),
-        training=_training(settings, fitted, parts),
+        **_told(lesson, made, learnt := fitted.towers.learnt() if fitted.towers is not None else {}),
+        calibration=calibrate(fitted.model, held, guesses, lesson.targets, everyone),
+        training={
+            "settings": settings.model_dump(),
+            "posts": {name: len(part) for name, part in sorted(parts.items())},
+            "best_epoch": fitted.best_epoch,
+            "epochs": len(fitted.curves),
+            "stopped": fitted.stopped,
+            "best": {k: round(v, 6) for k, v in fitted.curves[fitted.best_epoch].items()},
+        },
         learnt=learnt,
-        familiar=familiar,
+        familiar=_familiar(fitted, parts, settings),
     )
+
+
+def _cross_fitted(
+    lesson: Lesson,
+    settings: Train,
+    parts: dict[str, Part],
+    made: Recipe,
+    folds: int,
+    checkpoint: Path,
+    on_epoch: Callable[[Curve], None] | None,
+) -> Trained:
+    """k students, each without a fold of all labelled posts but those of an official test split."""
+    if lesson.student.tuned:
+        raise DataError(
+            f"train.crossfit {folds}: {' and '.join(lesson.student.tuned)} learn; set it to 0, or freeze them"
+        )
+    names = [name for name in parts if name != "test" or not lesson.has_official_test()]
+    pool = _pool(parts, names)
+    found = crossfit(
+        pool, student=lesson.student, targets=lesson.targets, settings=settings, folds=folds, checkpoint=checkpoint
+    )
+    for curve in found.curves if on_epoch else []:
+        on_epoch(curve)  # type: ignore[misc]
+    held = found.fold == 0
+    seen = [pool.take(np.flatnonzero(rows)).features.by_modality() for rows in (~held, held)]
+    return Trained(
+        found.model,
+        **_told(lesson, made, {}),
+        calibration=found.calibration,
+        training={
+            "settings": settings.model_dump(),
+            "posts": {"labelled": len(pool), "folds": len(found.of_folds)},
+            "best_epoch": found.best_epoch,
+            "epochs": len(found.curves),
+            "stopped": f"the stopping rule in each of {len(found.of_folds)} folds",
+            "best": {k: round(v, 6) for k, v in found.curves[found.best_epoch].items()},
+        },
+        familiar=Familiar.fit(*seen),
+        folds=found.of_folds,
+        fold_of=dict(zip(pool.ids, found.fold.tolist(), strict=True)),
+    )
+
+
+def _pool(parts: dict[str, Part], names: Iterable[str]) -> Part:
+    return Part.join([parts[name] for name in names if name in parts])
+
+
+def _told(lesson: Lesson, made: Recipe, learnt: dict[str, Any]) -> dict[str, Any]:
+    """What a model folder says of where its student comes from."""
+    return {
+        "name": lesson.name,
+        "student": lesson.student,
+        "targets": lesson.targets,
+        "encoders": _facts(made["encoders"], learnt),
+        "preprocessing": {"image_px": made["image_px"], "max_images": made["max_images"]},
+        "versions": _versions(),
+    }
 
 
 def _familiar(fitted: Fitted, parts: dict[str, Part], settings: Train) -> Familiar | None:
@@ -193,29 +244,6 @@ def check_parts(parts: dict[str, Part], targets: dict[str, Target]) -> None:
             say(f"{task}: {note}")
         if why:
             raise DataError(f"{task}: {why}")
-
-
-def calibrate_student(
-    fitted: Fitted, part: Part, predicted: dict[str, np.ndarray], targets: dict[str, Target]
-) -> dict[str, dict[str, Any]]:
-    """Fit temperature and thresholds into the model, or measure a score's 90 % residual; returns the figures."""
-    found: dict[str, dict[str, Any]] = {}
-    for task in targets:
-        known = part.known(task)
-        y, p, output = part.values[task][known], predicted[task][known].astype(float), fitted.model.output(task)
-        found[task] = {"posts": len(y), **output.calibrate(targets[task], y, p, part.weights[known])}
-    return found
-
-
-def _training(settings: Train, fitted: Fitted, parts: dict[str, Part]) -> dict[str, Any]:
-    return {
-        "settings": settings.model_dump(),
-        "posts": {name: len(part) for name, part in sorted(parts.items())},
-        "best_epoch": fitted.best_epoch,
-        "epochs": len(fitted.curves),
-        "stopped": fitted.stopped,
-        "best": {k: round(v, 6) for k, v in fitted.curves[fitted.best_epoch].items()},
-    }
 
 
 def _versions() -> dict[str, str]:

@@ -4,6 +4,7 @@
 `familiar.safetensors`  what tells posts that are unlike those learnt from
 `image.safetensors`, `text.safetensors`  what an encoder learnt, where it was not frozen
 `config.json`        settings, targets, encoders (name and identity), preprocessing, calibration, versions
+`folds.parquet`      of students of cross-fitting, which labelled post was in which fold
 `README.md`          the model card
 Encoders are named with the digest of their weights, not copied.
 """
@@ -12,11 +13,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -35,6 +39,8 @@ from assay.student.outputs import Output, build_output
 from assay.targets import Target
 
 PREDICT_ROWS = 8192
+FOLDS = "folds.parquet"  # which fold each labelled post was in; no part of what is published
+FOLDS_SCHEMA = pa.schema([("post_id", pa.string()), ("fold", pa.int16())])
 
 
 class Batch(NamedTuple):
@@ -96,14 +102,22 @@ class StudentModel(nn.Module):
     def predict(self, features: Features, *, calibrated: bool = True) -> dict[str, np.ndarray]:
         """Predictions by task of n posts, float32; `calibrated` False leaves temperature scaling out."""
         self.eval()
-        inputs = Inputs(features, self)
-        device = self.image.mean.device
+        return self.predict_inputs(Inputs(features, self), calibrated=calibrated)
+
+    def predict_inputs(self, inputs: Inputs, *, calibrated: bool = True) -> dict[str, np.ndarray]:
+        """The same of features that are tensors already."""
+        device, n = self.image.mean.device, len(inputs.image)
         with torch.inference_mode():
             raw = [
-                self(inputs.rows(torch.arange(start, min(start + PREDICT_ROWS, len(features)))).to(device))
-                for start in range(0, len(features), PREDICT_ROWS)
+                self(inputs.rows(torch.arange(start, min(start + PREDICT_ROWS, n))).to(device))
+                for start in range(0, n, PREDICT_ROWS)
             ]
             return self.answers(torch.cat(raw, dim=1), calibrated=calibrated)
+
+    @property
+    def members(self) -> list[StudentModel]:
+        """The students that answer: this one; see ensemble.Ensemble."""
+        return [self]
 
     def thresholds(self, task: str) -> np.ndarray | None:
         """The thresholds of a task's labels, [labels]; None for scores and classes."""
@@ -125,11 +139,65 @@ class Inputs:
         return Batch(self.image[rows], self.text[rows], self.has_image[rows], self.has_text[rows], found)
 
 
+class Ensemble(nn.ModuleList):
+    """Students of cross-fitting, which answer together; member j never saw fold j of the labelled posts.
+
+    The answer is the mean of their predictions, not of their raw outputs: over posts that none of them saw it has the
+    same expectation as the prediction of the one student that did not see a labelled post. A mean of raw outputs, bent
+    by softmax or sigmoid afterwards, has not, and figures corrected by the labelled posts would carry the difference.
+    """
+
+    def __init__(self, members: Sequence[StudentModel]) -> None:
+        super().__init__(members)
+
+    @property
+    def members(self) -> list[StudentModel]:
+        """The students, by fold."""
+        return cast(list[StudentModel], list(self))
+
+    @property
+    def settings(self) -> Student:
+        """The settings that all share."""
+        return self.members[0].settings
+
+    def output(self, task: str) -> Output:
+        """The output of a task, of the first student."""
+        return self.members[0].output(task)
+
+    def each(self, features: Features, *, calibrated: bool = True) -> dict[str, np.ndarray]:
+        """Every student's predictions by task, [k, n] or [k, n, names]."""
+        self.eval()
+        inputs = Inputs(features, self.members[0])
+        found = [member.predict_inputs(inputs, calibrated=calibrated) for member in self.members]
+        return {task: np.stack([one[task] for one in found]) for task in found[0]}
+
+    def predict(
+        self, features: Features, *, calibrated: bool = True, fold: np.ndarray | None = None
+    ) -> dict[str, np.ndarray]:
+        """Predictions by task of n posts: the mean of the students, or where `fold` [n] is not -1, of that one."""
+        found = self.each(features, calibrated=calibrated)
+        return {task: own(every, fold) for task, every in found.items()}
+
+    def thresholds(self, task: str) -> np.ndarray | None:
+        """The students' mean thresholds of a task's labels, [labels]; None for scores and classes."""
+        found = [at for member in self.members if (at := member.thresholds(task)) is not None]
+        return np.mean(found, axis=0) if found else None
+
+
+def own(every: np.ndarray, fold: np.ndarray | None) -> np.ndarray:
+    """Of every student's predictions [k, n, …] the mean, or where `fold` is not -1, the one of that student."""
+    found = every.mean(0)
+    if fold is not None:
+        rows = np.flatnonzero(fold >= 0)
+        found[rows] = every[fold[rows], rows]
+    return np.asarray(found)
+
+
 @dataclass
 class Trained:
     """A student as its folder holds it; a joint student has several targets."""
 
-    model: StudentModel
+    model: StudentModel | Ensemble
     name: str
     student: Student
     targets: dict[str, Target]
@@ -141,6 +209,8 @@ class Trained:
     learnt: dict[str, dict[str, Tensor]] = field(default_factory=dict)  # by branch, weights of a tuned encoder
     folder: Path | None = None
     familiar: Familiar | None = None  # tells posts that are unlike those learnt from
+    folds: list[dict[str, dict[str, Any]]] = field(default_factory=list)  # of an ensemble, calibration by fold and task
+    fold_of: dict[str, int] = field(default_factory=dict)  # the fold of each labelled post, by id
 
     @property
     def task(self) -> str:
@@ -169,6 +239,12 @@ class Trained:
             "versions": self.versions,
             "training": self.training,
         }
+        if self.folds:
+            config["folds"] = self.folds
+        (folder / FOLDS).unlink(missing_ok=True)
+        if self.fold_of:
+            table = {"post_id": list(self.fold_of), "fold": list(self.fold_of.values())}
+            pq.write_table(pa.table(table, schema=FOLDS_SCHEMA), folder / FOLDS)
         if self.familiar is not None:
             self.familiar.save(folder)
         (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
@@ -184,15 +260,20 @@ def load_trained(folder: Path) -> Trained:
     }
     dims = [facts[name]["dim"] if name in facts else 0 for name in ("image", "text")]
     weights = folder / "model.safetensors"
+
+    def build() -> StudentModel | Ensemble:
+        members = [StudentModel(config.student, config.targets, *dims) for _ in range(max(1, len(config.folds)))]
+        return Ensemble(members) if config.folds else members[0]
+
     try:
         with torch.device("meta"):  # what config.json asks for, before memory is given to it
-            planned = StudentModel(config.student, config.targets, *dims)
+            planned = build()
         shapes = {name: tensor.shape for name, tensor in planned.state_dict().items()}
     except (RuntimeError, ValueError, TypeError, OverflowError, MemoryError) as error:
         said = " ".join(str(error).split())[:120]
         raise ModelError(f"{folder}/config.json asks for a student that cannot be ({said}); train again") from error
     check_shapes(weights, shapes)
-    model = StudentModel(config.student, config.targets, *dims)
+    model = build()
     try:
         model.load_state_dict(load_file(weights))
     except (OSError, RuntimeError, ValueError, SafetensorError) as error:
@@ -210,7 +291,21 @@ def load_trained(folder: Path) -> Trained:
         config.training,
         folder=folder,
         familiar=Familiar.load(folder, {name: one["dim"] for name, one in facts.items()}),
+        folds=[{t: one.model_dump(exclude_unset=True) for t, one in fold.items()} for fold in config.folds],
+        fold_of=folds_of(folder),
     )
+
+
+def folds_of(folder: Path) -> dict[str, int]:
+    """The fold of each labelled post by id; {} where the folder has none; ModelError where they cannot be read."""
+    path = folder / FOLDS
+    if not path.exists():
+        return {}
+    try:
+        table = pq.read_table(path, schema=FOLDS_SCHEMA)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise ModelError(f"{path}: {' '.join(str(error).split())[:160]}; train again") from error
+    return dict(zip(table["post_id"].to_pylist(), table["fold"].to_pylist(), strict=True))
 
 
 def folder_digest(folder: Path) -> str:

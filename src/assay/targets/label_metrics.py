@@ -65,8 +65,10 @@ def counts(y: Array, chosen: Array, w: Array) -> dict[str, Array]:
 
 
 def decide(p: Array, thresholds: Array | None) -> Array:
-    """Which labels hold: bool [n, L], probability at or above the threshold (0.5 where none is given)."""
-    return np.asarray(p >= (0.5 if thresholds is None else np.asarray(thresholds)[None, :]))
+    """Which labels hold: bool [n, L], probability at or above the threshold of the label, or of post and label (0.5
+    where none is given).
+    """
+    return np.asarray(p >= (0.5 if thresholds is None else np.asarray(thresholds)))
 
 
 def average_precision(positive: Array, score: Array, w: Array) -> Array:

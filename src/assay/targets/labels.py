@@ -183,7 +183,7 @@ class LabelsTarget(NamedTarget):
                 "n": int(truth[:, k].sum()),
                 **{figure: found[figure][:, k] for figure in figures},
                 "f1_at_half": half[:, k],
-                "threshold": 0.5 if thresholds is None else round(float(thresholds[k]), 2),
+                "threshold": 0.5 if thresholds is None else round(float(np.mean(thresholds[..., k])), 2),
             }
             for k, name in enumerate(self.names)
         }

@@ -8,6 +8,7 @@ from pathlib import Path
 from assay.errors import ModelError
 from assay.scoring import archive as archives
 from assay.scoring.archive import add, package, sources, written
+from assay.student.model import FOLDS
 
 INFERENCE = "from assay.serve.sagemaker import input_fn, model_fn, output_fn, predict_fn\n"
 TRAINING = 'from assay.serve.sagemaker.train import main\n\nif __name__ == "__main__":\n    main()\n'
@@ -23,7 +24,8 @@ def pack(model: Path, out: Path) -> Path:
         raise ModelError(f"{model}: no config.json; give a model folder, such as models/sentiment")
     with written(out) as archive:
         for path in sorted(model.rglob("*")):
-            if path.is_file() and not path.relative_to(model).parts[0].startswith("seed-"):
+            inside = path.relative_to(model)
+            if path.is_file() and not inside.parts[0].startswith("seed-") and inside.name != FOLDS:
                 add(archive, str(path.relative_to(model)), path.read_bytes())
         add(archive, "code/inference.py", INFERENCE.encode())
         add(archive, "code/requirements.txt", requirements().encode())

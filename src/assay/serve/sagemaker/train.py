@@ -200,6 +200,7 @@ def _task(args: argparse.Namespace, *, official: bool) -> Task:
             "weight_decay": args.weight_decay,
             "patience": args.patience,
             "seed": args.seed,
+            "crossfit": 0,  # the channels say what is learnt from and what decides when to stop
         },
         **{name: {} for name in ("evaluate", "infer", "report")},
     }

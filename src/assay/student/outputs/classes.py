@@ -77,10 +77,10 @@ class ClassesOutput(Output):
         self.temperature.fill_(heat)
         powered = np.clip(p, 1e-12, 1) ** (1 / heat)
         given = powered[np.arange(len(y)), y.astype(int)] / powered.sum(1) if len(y) else np.zeros(0)
-        return {"temperature": round(heat, 6), **set_of(given)}
+        return {"temperature": round(heat, 6), **set_of(given, weights)}
 
 
-def set_of(given: np.ndarray) -> dict[str, float]:
+def set_of(given: np.ndarray, weights: np.ndarray) -> dict[str, float]:
     """The figure of prediction sets, by the probability that each post's true class was given."""
-    apart = calibrate.residual_quantile(np.ones(len(given)), given)
+    apart = calibrate.residual_quantile(np.ones(len(given)), given, weights=weights)
     return {"set_q90": round(apart, 6)} if apart is not None else {}

@@ -89,7 +89,7 @@ class LabelsOutput(Output):
         self.thresholds.copy_(torch.from_numpy(np.asarray(target.thresholds(y, scaled, weights))))
         names = target.groups
         at = {name: round(float(t), 2) for name, t in zip(names, self.thresholds, strict=True)}
-        apart = [calibrate.residual_quantile(y[:, k], scaled[:, k]) for k in range(y.shape[1])]
+        apart = [calibrate.residual_quantile(y[:, k], scaled[:, k], weights=weights) for k in range(y.shape[1])]
         sets = {name: round(q, 6) for name, q in zip(names, apart, strict=True) if q is not None}
         return {"temperature": round(heat, 6), "thresholds": at, "set_q90": sets}
 

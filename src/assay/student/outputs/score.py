@@ -64,5 +64,5 @@ class ScoreOutput(Output):
 
     def calibrate(self, target: Target, y: np.ndarray, p: np.ndarray, weights: np.ndarray) -> dict[str, Any]:
         """The 90 % residual."""
-        half = calibrate.residual_quantile(y, p)
+        half = calibrate.residual_quantile(y, p, weights=weights)
         return {"residual_q90": round(half, 6)} if half is not None else {}
