@@ -230,6 +230,28 @@ class Target(Section, ABC):
     def observed(self, values: Sequence[Any], estimand: str) -> Array:
         """What each post contributes to an estimand, float [n]; nan for None."""
 
+    @abstractmethod
+    def share_names(self) -> list[str]:
+        """What shares of posts can be estimated of: the classes or labels, or of a score its bands."""
+
+    def expected(self, predictions: pa.Table, estimand: str) -> Array:
+        """What each predicted post contributes to an estimand, float [n]; nan where nothing is predicted.
+
+        A probability where there is one, not whether it is the largest: over posts that no student saw, the mean of
+        students' probabilities is what each gives on average, and the largest of a mean is not.
+        """
+        column = predictions["probabilities"].combine_chunks()
+        found = np.full(len(column), np.nan)
+        there = np.asarray(column.is_valid())
+        rows = np.asarray(column.flatten(), dtype=float).reshape(int(there.sum()), -1)
+        if rows.size:
+            found[there] = rows[:, self.share_names().index(estimand)]
+        return found
+
+    def is_share(self, estimand: str) -> bool:
+        """Whether an estimand is a share of posts."""
+        return estimand in self.share_names()
+
     def uncorrected(self, values: Sequence[Any], estimand: str) -> dict[str, float | None]:
         """Plain figures of predictions beside the corrected one, by their columns; rounded to four decimals."""
         seen = self.observed(values, estimand)

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import model_validator
 
 from assay.errors import RowError
@@ -267,8 +268,30 @@ class ScoreTarget(Target):
     def bounds(self) -> tuple[float, float]:
         return self.min, self.max
 
+    def share_names(self) -> list[str]:
+        return self.groups
+
     def observed(self, values: Sequence[Any], estimand: str) -> Array:
-        return np.array([np.nan if value is None else value for value in values], dtype=float)
+        """The score, or whether it is in a band."""
+        return self._in_band(np.array([np.nan if value is None else value for value in values], dtype=float), estimand)
+
+    def expected(self, predictions: pa.Table, estimand: str) -> Array:
+        """The score; of a band, the share of the students of cross-fitting that put the post into it."""
+        value = np.asarray(predictions["value"].combine_chunks().to_numpy(zero_copy_only=False), dtype=float)
+        told = predictions["by_student"].combine_chunks() if "by_student" in predictions.column_names else None
+        if estimand == "mean" or told is None or told.null_count == len(told):
+            return self._in_band(value, estimand)
+        inside = self._in_band(np.asarray(told.flatten(), dtype=float), estimand)
+        parents = np.asarray(pc.list_parent_indices(told))
+        counts = np.bincount(parents, minlength=len(told))
+        sums = np.bincount(parents, inside, minlength=len(told))
+        return np.where(counts > 0, sums / np.maximum(counts, 1), self._in_band(value, estimand))
+
+    def _in_band(self, scores: Array, estimand: str) -> Array:
+        if estimand == "mean":
+            return scores
+        inside = np.digitize(scores, self.bands) == self.groups.index(estimand)
+        return np.where(np.isfinite(scores), inside.astype(float), np.nan)
 
     def uncorrected(self, values: Sequence[Any], estimand: str) -> dict[str, float | None]:
         seen = self.observed(values, estimand)

@@ -1,0 +1,382 @@
+"""Do the intervals of findings hold? Simulations through the real sample, folds and estimator, with a student that is
+trained anew each time (a small linear one), on planted populations and on MVSA-single with its own labels as truth.
+
+    python benchmarks/coverage.py [--quick] [--runs 500] [--only NAME …] [--mvsa FOLDER]
+
+For each setting and estimand: the coverage of the 95 % interval, beside that of the student's figures taken as if they
+were labels (naive); its mean width against that of a survey of all the same labels without a student (width_ratio) and
+against the best that normal theory allows, 3.92 standard deviations of the estimates (oracle_ratio). The last line is
+one JSON object of these, by setting and estimand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(name, "1")
+
+import numpy as np
+import pyarrow as pa
+from sklearn.linear_model import LogisticRegression, Ridge
+
+from assay.config import Sample, Split
+from assay.measure.estimate import Of
+from assay.measure.estimator import DESIGN, Estimator
+from assay.measure.ranking import ranked
+from assay.sampling import draw
+from assay.scoring.designs import active
+from assay.splits import assign, grouped_folds
+from assay.targets import KINDS
+
+FOLDS = 5
+BANDS = {"min": 0, "max": 10, "bands": [3.5, 6.5], "band_names": ["low", "moderate", "high"]}
+SCORE = KINDS["score"].model_validate({"kind": "score", **BANDS})
+CLASSES = KINDS["classes"].model_validate({"kind": "classes", "names": ["yes", "no"]})
+
+
+@dataclass
+class World:
+    """A population: posts with labels that a teacher would give to all of them."""
+
+    posts: pa.Table
+    features: np.ndarray  # what the student sees, [n, d]
+    values: list[Any]
+    target: Any
+    author: np.ndarray  # int [n]
+    truths: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is simulated."""
+
+    make: Callable[[np.random.Generator], World]
+    design: str = "random"
+    size: int = 900
+    of: Of = "these_posts"
+    redraw: bool = False  # a new population each time: figures are about posts like these
+    estimands: tuple[str, ...] = ("mean", "brand", "difference", "band")
+    student: str = "linear"
+
+
+# ---------------------------------------------------------------------------------- populations
+
+
+def planted(
+    rng: np.random.Generator,
+    *,
+    n: int = 8000,
+    kind: str = "score",
+    brands: int = 8,
+    accounts: int = 0,
+    authors: str = "alone",
+    rare: float = 0.2,
+    equal: bool = False,
+    named: float = 0.6,
+    signal: float = 1.0,
+) -> World:
+    """Posts of `brands` brands by authors; `accounts` of the brands post all through one account of their own."""
+    features = rng.standard_normal((n, 8))
+    brand = np.where(rng.random(n) < named, rng.integers(0, brands, n), -1)
+    author = _authors(rng, n, authors)
+    for one in range(accounts):
+        author[brand == one] = n + one
+    effect = np.zeros(brands + 1) if equal else np.append(rng.normal(0, 1, brands), 0.0)
+    by_author = rng.standard_normal(author.max() + 1)[author] * (0.0 if authors == "alone" else 1.2)
+    sponsored = rng.random(n) < 0.3
+    strength = signal * (features[:, :5] @ np.array([1.0, 0.8, -0.6, 0.4, 0.3])) + effect[brand] + by_author
+    strength = strength + 0.5 * sponsored + rng.normal(0, 1.2, n)
+    columns = {
+        "post_id": [f"p{i}" for i in range(n)],
+        "brands": [[f"b{one:02d}"] if one >= 0 else [] for one in brand],
+        "sponsored": sponsored,
+        "author": [f"a{one}" for one in author],
+    }
+    posts = pa.table(columns)
+    seen = np.column_stack([features, sponsored])
+    if kind == "score":
+        values = np.clip(np.round(2 * (5 + 1.3 * strength)) / 2, 0, 10)
+        return World(posts, seen, values.tolist(), SCORE, author)
+    cut = np.quantile(strength, 1 - rare)
+    return World(posts, seen, ["yes" if one > cut else "no" for one in strength], CLASSES, author)
+
+
+def _authors(rng: np.random.Generator, n: int, kind: str) -> np.ndarray:
+    if kind == "tens":
+        return np.arange(n) // 10
+    if kind == "zipf":
+        sizes = np.minimum(rng.zipf(1.6, n), 200)
+        return np.repeat(np.arange(n), sizes)[:n]
+    return np.arange(n)
+
+
+def truths_of(world: World, estimands: tuple[str, ...]) -> dict[str, float]:
+    """What would be found, were every post labelled."""
+    y = world.target.observed(world.values, world.target.estimands[0])
+    found: dict[str, float] = {}
+    flat = [one[0] if one else None for one in world.posts["brands"].to_pylist()]
+    brand = np.array(flat, dtype=object)
+    sponsored = np.asarray(world.posts["sponsored"])
+    if "mean" in estimands:
+        found["mean"] = float(y.mean())
+    if "brand" in estimands:
+        found |= {f"brand {one}": float(y[brand == one].mean()) for one in sorted({b for b in flat if b})}
+    if "difference" in estimands:
+        found["difference"] = float(y[sponsored].mean() - y[~sponsored].mean())
+    if "band" in estimands and world.target.kind == "score":
+        found["band"] = float((y >= 6.5).mean())
+    return found
+
+
+# ------------------------------------------------------------------------------------- one run
+
+
+def labelled(world: World, setting: Setting, seed: int) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Rows of the sample, their inclusion probabilities and strata, by the real designs."""
+    n = world.posts.num_rows
+    if setting.design == "active":
+        numbers = np.random.default_rng(seed).random(n)
+        y = world.target.encode(world.values)
+        chosen = active(
+            world.features, numbers, setting.size, first=0.5, label=lambda rows: y[rows], target=world.target
+        )
+        return chosen.rows, chosen.p, ["all"] * len(chosen.rows)
+    ids = world.posts["post_id"].to_pylist()
+    strata = ["all"] * n
+    if setting.design == "stratified":
+        strata = [one[0] if one else "" for one in world.posts["brands"].to_pylist()]
+    settings = Sample(
+        design="stratified" if setting.design == "stratified" else "random", by="brand", posts=setting.size, seed=seed
+    )
+    drawn = draw(ids, strata, settings)
+    place = {post_id: i for i, post_id in enumerate(ids)}
+    names = list(drawn.inclusion_p)
+    return (
+        np.array([place[one] for one in names]),
+        np.array([drawn.inclusion_p[one] for one in names]),
+        [drawn.stratum[one] for one in names],
+    )
+
+
+def cross_fitted(world: World, rows: np.ndarray, fold: np.ndarray, kind: str) -> np.ndarray:
+    """Every post's prediction by each of the students, [k, n]; a linear student, trained here."""
+    x = world.features if kind != "blind" else world.features[:, 5:8]
+    found = []
+    for number in range(int(fold.max()) + 1):
+        learn = rows[fold != number]
+        if world.target.kind == "score":
+            y = np.array([world.values[i] for i in learn], dtype=float)
+            guess = np.clip(Ridge(alpha=1.0).fit(x[learn], y).predict(x), 0, 10)
+        else:
+            y = np.array([world.values[i] == "yes" for i in learn])
+            flat = np.full(len(x), y.mean())
+            guess = flat if len(set(y)) < 2 else LogisticRegression(C=1.0).fit(x[learn], y).predict_proba(x)[:, 1]
+        found.append(guess)
+    return np.stack(found)
+
+
+def estimator_of(world: World, setting: Setting, seed: int) -> tuple[Estimator, np.ndarray]:
+    """The real estimator over a sample, its folds and its students; and the mean predictions [n]."""
+    rows, p, stratum = labelled(world, setting, seed)
+    group = world.author[rows]
+    y = world.target.encode([world.values[i] for i in rows])
+    if setting.student == "held out":
+        names, held = assign(world.target.strata(y), group, Split(seed=seed))
+        fold = np.where(np.isin(names, ("train", "val")), 1, 0)
+        every = cross_fitted(world, rows, fold, "linear")[:1]
+        own, of = every[0], np.full(world.posts.num_rows, -1)
+        extra = {"held_out_p": [held] * len(rows), "learnt": fold == 1}
+    else:
+        fold = grouped_folds(world.target.strata(y), group, FOLDS, seed)
+        every = cross_fitted(world, rows, fold, setting.student)
+        of = np.full(world.posts.num_rows, -1)
+        by_author = dict(zip(group.tolist(), fold.tolist(), strict=True))
+        of = np.array([by_author.get(one, -1) for one in world.author.tolist()])
+        own = np.where(of >= 0, every[np.maximum(of, 0), np.arange(len(of))], every.mean(0))
+        extra = {"held_out_p": [None] * len(rows), "learnt": np.zeros(len(rows), bool)}
+    predictions: dict[str, Any] = {"post_id": world.posts["post_id"]}
+    if world.target.kind == "score":
+        told = [[float(every[f, i])] if f >= 0 else every[:, i].tolist() for i, f in enumerate(of)]
+        predictions |= {"value": own, "by_student": pa.array(told, pa.list_(pa.float32()))}
+    else:
+        predictions |= {
+            "value": ["yes" if one >= 0.5 else "no" for one in own],
+            "probabilities": pa.array(np.column_stack([own, 1 - own]).tolist(), pa.list_(pa.float32())),
+        }
+    ids = [f"p{i}" for i in rows]
+    labels = pa.table(
+        {"post_id": ids, "status": ["ok"] * len(rows), "value": [world.values[i] for i in rows], "inclusion_p": p}
+    )
+    design = pa.table({"post_id": ids, "stratum": stratum, "group": group, **extra}).cast(DESIGN)
+    return Estimator(world.posts, pa.table(predictions), labels, design, task=world.target, target=setting.of), own
+
+
+def one_run(setting: Setting, world: World | None, seed: int) -> dict[str, tuple[float, ...]]:
+    """Of each estimand: value, low, high, width of the labels alone, naive low and high, and the truth."""
+    rng = np.random.default_rng([seed, 7])
+    if world is None:
+        world = setting.make(rng)
+    est, own = estimator_of(world, setting, seed)
+    main = est.task.estimands[0]
+    found: dict[str, tuple[float, ...]] = {}
+
+    def put(name: str, figure: Any, plain: Any, naive: np.ndarray) -> None:
+        half = 1.96 * naive.std() / max(len(naive), 1) ** 0.5
+        truth = world.truths.get(name, np.nan)
+        found[name] = (*figure, plain[2] - plain[1], naive.mean() - half, naive.mean() + half, truth)
+
+    if "mean" in setting.estimands:
+        whole = est.of_groups(main)
+        put("mean", whole.figure(0), whole.figure(0, plain=True), own)
+    if "brand" in setting.estimands:
+        brands, members = est.of_groups(main, "brand"), est.groups("brand").members
+        for i, name in enumerate(brands.names):
+            put(f"brand {name}", brands.figure(i), brands.figure(i, plain=True), own[members[[i]].indices])
+    if "band" in setting.estimands and world.target.kind == "score":
+        high = est.share("high")
+        put("band", high.figure(0), high.figure(0, plain=True), (own >= 6.5).astype(float))
+    if "difference" in setting.estimands:
+        row = est.difference("sponsored")[0]
+        sides = est.of_groups(main, "sponsored")
+        widths = [np.subtract(*sides.figure(i, plain=True)[2:0:-1]) for i in (0, 1)]
+        truth = world.truths.get("difference", np.nan)
+        found["difference"] = (row["value"], row["low"], row["high"], float(np.hypot(*widths)), np.nan, np.nan, truth)
+    if "rank" in setting.estimands:
+        found |= _rank(est, world)
+    return {name: tuple(float(np.nan if v is None else v) for v in told) for name, told in found.items()}
+
+
+def _rank(est: Estimator, world: World) -> dict[str, tuple[float, ...]]:
+    """Whether any statement about the order is wrong, and whether the top's own and simultaneous intervals hold."""
+    brands = est.of_groups(est.task.estimands[0], "brand")
+    kept = np.flatnonzero(brands.joint.known)
+    ranking = ranked([brands.names[i] for i in kept], brands.joint, kept)
+    truth = {name: world.truths[f"brand {name}"] for name in ranking.names}
+    wrong = any(truth[ranking.names[i]] <= truth[ranking.names[j]] for i, js in enumerate(ranking.above) for j in js)
+    top = ranking.names[0]
+    own, joint = brands.figure(brands.names.index(top)), ranking.figures[0]
+    said = sum(len(js) for js in ranking.above)
+    return {
+        "rank": (float(said), 0.0 if wrong else -1.0, 0.5, np.nan, *own[1:], 0.0),
+        "top": (*joint, np.nan, *own[1:], truth[top]),
+    }
+
+
+# ------------------------------------------------------------------------------------- settings
+
+
+def settings() -> dict[str, Setting]:
+    """All settings by name."""
+    cls = partial(planted, kind="classes")
+    shares = ("mean", "brand", "difference")
+    return {
+        "random": Setting(planted),
+        "stratified": Setting(planted, design="stratified"),
+        "active": Setting(partial(planted, n=4000), design="active", size=600),
+        "own accounts": Setting(partial(planted, accounts=2)),
+        "own accounts, held out": Setting(partial(planted, accounts=2), student="held out"),
+        "blind student": Setting(planted, student="blind"),
+        "few labels a brand": Setting(partial(planted, brands=40)),
+        "share": Setting(cls, estimands=shares),
+        "rare share": Setting(partial(cls, rare=0.01), estimands=("mean",)),
+        "share, few labels a brand": Setting(partial(cls, brands=40), estimands=shares),
+        "all labelled": Setting(partial(planted, n=1000), size=1000, estimands=("mean", "brand")),
+        "author clusters": Setting(
+            partial(planted, authors="tens", equal=True), of="posts_like_these", redraw=True, estimands=("mean",)
+        ),
+        "Zipf authors": Setting(
+            partial(planted, authors="zipf", equal=True),
+            of="posts_like_these",
+            redraw=True,
+            estimands=("mean", "brand"),
+        ),
+        "40 equal brands": Setting(partial(planted, brands=40, equal=True), size=2000, estimands=("rank", "brand")),
+    }
+
+
+def run(name: str, runs: int, pool: ProcessPoolExecutor) -> dict[str, dict[str, float]]:
+    """Simulate one setting; figures by estimand (those of brands together)."""
+    setting = settings()[name]
+    world = None
+    if not setting.redraw:
+        world = setting.make(np.random.default_rng(1))
+        world.truths = truths_of(world, (*setting.estimands, *(("brand",) if "rank" in setting.estimands else ())))
+    raw: dict[str, list[tuple[float, ...]]] = defaultdict(list)
+    for told in pool.map(partial(_run, name, world), range(runs), chunksize=max(1, runs // 16)):
+        for estimand, figures in told.items():
+            raw[estimand].append(figures)
+    if setting.redraw:  # the truth is that of all posts like these: the mean over many populations
+        many = [truths_of(setting.make(np.random.default_rng([r, 7])), setting.estimands) for r in range(200)]
+        for estimand in raw:
+            truth = float(np.nanmean([one.get(estimand, np.nan) for one in many]))
+            raw[estimand] = [(*figures[:-1], truth) for figures in raw[estimand]]
+    by: dict[str, list[np.ndarray]] = defaultdict(list)
+    for estimand, runs_of in raw.items():
+        by[estimand.split(" ")[0]].append(np.array(runs_of))
+    return {estimand: _summary(parts) for estimand, parts in by.items()}
+
+
+def _run(name: str, world: World | None, seed: int) -> dict[str, tuple[float, ...]]:
+    return one_run(settings()[name], world, seed)
+
+
+def _summary(parts: list[np.ndarray]) -> dict[str, float]:
+    hits, naive, widths, plain, oracle = [], [], [], [], []
+    for figures in parts:
+        known = figures[np.isfinite(figures[:, 1])]
+        if len(known) < 10:
+            continue
+        value, low, high, alone, naive_low, naive_high, truth = known.T
+        hits.append((low <= truth + 1e-9) & (truth - 1e-9 <= high))
+        if np.isfinite(naive_low).any():
+            naive.append((naive_low <= truth) & (truth <= naive_high))
+        widths.append((high - low).mean())
+        plain.append(np.nanmean(alone))
+        oracle.append(3.92 * value.std())
+    if not hits:
+        return {"runs": 0}
+    found = {
+        "coverage": np.concatenate(hits).mean(),
+        "naive_coverage": np.concatenate(naive).mean() if naive else np.nan,
+    }
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found |= {
+            "width": np.mean(widths),
+            "width_ratio": np.sum(widths) / np.sum(plain),
+            "oracle_ratio": np.sum(widths) / np.sum(oracle),
+        }
+    found["known"] = float(np.mean([np.isfinite(one[:, 1]).mean() for one in parts]))
+    return {name: round(float(v), 4) if np.isfinite(v) else None for name, v in found.items()}  # type: ignore[misc]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=500, help="replications of each setting")
+    parser.add_argument("--quick", action="store_true", help="16 replications of two settings")
+    parser.add_argument("--only", nargs="*", choices=sorted(settings()), help="these settings alone")
+    args = parser.parse_args()
+    names = args.only or (["random", "rare share"] if args.quick else list(settings()))
+    found: dict[str, Any] = {}
+    with ProcessPoolExecutor(max_workers=os.cpu_count()) as pool:
+        for name in names:
+            start = time.perf_counter()
+            found[name] = run(name, 16 if args.quick else args.runs, pool)
+            print(f"{name}: {time.perf_counter() - start:.0f} s", file=sys.stderr)
+            for estimand, figures in found[name].items():
+                print(f"  {estimand:12} " + "  ".join(f"{k} {v}" for k, v in figures.items()))
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
