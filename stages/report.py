@@ -9,7 +9,7 @@ from assay.config import own
 from assay.errors import run_main
 from assay.posts import beside, read, write_json
 
-PREDICTED = ["post_id", "status", "value", "reason", "in_train"]
+PREDICTED = ["post_id", "status", "value", "probabilities", "by_student", "fold", "reason", "in_train"]
 
 
 def main() -> None:
@@ -24,11 +24,11 @@ def main() -> None:
     for name in ("--findings", "--brands", "--colours", "--page"):
         parser.add_argument(name, type=Path, required=True)
     args = parser.parse_args()
-    from assay.measure.report import Sources, report
+    from assay.measure.report import COLUMNS, Sources, report
 
     tasks, found = config.load().members(args.task), {}
     corpus = args.corpora / next(iter(tasks.values())).corpus
-    posts = read(corpus / "posts", ["post_id", "brands", "colours"])
+    posts = read(corpus / "posts", COLUMNS)
     evaluated = json.loads((args.metrics / "evaluate.json").read_text())
     for name, task in tasks.items():
         predictions = read(own(args.predictions, name, tasks), PREDICTED)

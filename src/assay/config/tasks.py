@@ -224,6 +224,12 @@ class Report(Section):
 
     min_posts: Positive = 30
     """A brand with fewer scored posts is "too few"."""
+    target: Literal["these_posts", "posts_like_these"] = "these_posts"
+    """Whom the findings are about. these_posts: the corpus as it is, were every post labelled; posts_like_these: more
+    posts by authors like these, whose number and spread then count.
+    """
+    by: list[str] = ["sponsored", "month", "language", "author_size"]
+    """Findings by these, where the corpus has them: sponsored, month, year, language, author_size."""
     worst: Annotated[int, Field(ge=0, le=200)] = 12
     """How many of the largest errors are shown."""
 

@@ -3,10 +3,10 @@
     theta_d = mean of lambda f over domain d + mean of r = y - lambda f over its labelled posts, weighted by 1 / pi
 
 which is a survey's difference estimator (Särndal, Swensson and Wretman, 1992) and, with lambda tuned, a form of
-prediction-powered inference (PPI++; Angelopoulos, Duchi and Zrnic, 2023), cross-fitted (Zrnic and Candès, 2024): f of
-a labelled post comes from a student that never saw it, also in the first mean. A labelled post moves theta_d by its influence
-u = w (r - mean of r) / sum of w; sums of squares of these within strata and clusters give the variance, and since each
-domain's influences stand on the same posts, all covariances.
+prediction-powered inference (PPI++; Angelopoulos, Duchi and Zrnic, 2023), cross-fitted (Zrnic and Candès, 2024): what f
+says of a labelled post comes from a student that never saw it, also in the first mean. A labelled post moves theta_d by
+its influence u = w (r - mean of r) / sum of w; sums of squares of these within strata and clusters give the variance,
+and since each domain's influences stand on the same posts, all covariances.
 
 Two things can be estimated. *These posts*: the corpus is what it is, and chance lies in which posts were labelled;
 clusters are posts, and what is labelled whole is known. *Posts like these*: the corpus itself is a draw; clusters are

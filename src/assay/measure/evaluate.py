@@ -1,4 +1,4 @@
-"""A student beside its baselines on the test split: figures with intervals, over seeds and by slice."""
+"""A student beside its baselines on posts that it never saw: figures with intervals, over seeds and by slice."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ def evaluate(
     found: dict[str, Any] = {
         "n": len(test.y),
         "groups": len(np.unique(test.group)),
+        "folds": test.folds,
         **{name: metrics.interval(values).rounded() for name, values in student.items()},
         "gap": _best_gap(student, others, target, list(others)),
         "gap_probe": _best_gap(student, others, target, [name for name in PROBES if name in others]),
@@ -51,6 +52,9 @@ def evaluate(
         found["confusion"] = confusion
     if test.seeds:
         found["seeds"] = _over_seeds(test, target)
+    if test.held is not None:
+        hits = metrics.interval((w @ test.held) / w.sum(1)).rounded()
+        found["post_intervals"] = {"nominal": 0.9, "coverage": hits}
     if test.slices:
         found["slices"] = by_slice(test, target, w, smallest=min_slice)
     return found

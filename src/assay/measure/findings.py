@@ -1,70 +1,172 @@
-"""What the corpus says: distribution, bands, brands.
+"""What the corpus says: distribution, means and shares, groups, brands and their order, in figures and in words.
 
-Means over predictions alone carry the student's bias; they are marked as uncorrected everywhere, and stand beside
-the corrected ones of `corrected`, which have intervals.
+Means over predictions alone carry the student's bias; they are marked as uncorrected everywhere, and stand beside the
+corrected ones of `estimator`, which have intervals.
 """
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from assay.measure.corrected import NONE, Corrected
-from assay.targets import Target
+from assay.errors import DataError
+from assay.measure.domains import by_column
+from assay.measure.estimator import WORDS, Estimator
+from assay.measure.metrics import Figure
+from assay.measure.ranking import Ranking
 
 UNCORRECTED = "uncorrected model means"
+NONE = Figure(float("nan"), float("nan"), float("nan"))
+CONTRAST = "sponsored"
 
 
 def findings(
-    predictions: pa.Table, brands: list[dict[str, Any]], target: Target, *, min_posts: int, corrected: Corrected
+    est: Estimator,
+    predictions: pa.Table,
+    brands: list[dict[str, Any]],
+    rankings: dict[str, Ranking],
+    *,
+    min_posts: int,
+    by: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """The content of findings.json; `brands` are the rows of `brand_table`."""
+    """The content of findings.json; `brands` and `rankings` are those of `brand_table`, `by` columns to group by."""
+    target = est.task
+    values = [value for value in predictions["value"].to_pylist() if value is not None]
     status = Counter(predictions["status"].to_pylist())
-    scored = np.array([value is not None for value in predictions["value"].to_pylist()], dtype=bool)
     found: dict[str, Any] = {
         "posts": predictions.num_rows,
-        "scored": int(scored.sum()),
+        "scored": len(values),
         "status": dict(sorted(status.items())),
-        "in_train": int(np.sum(predictions["in_train"].to_pylist())),
+        "in_train": int(np.sum(predictions["in_train"].to_numpy(zero_copy_only=False))),
         "note": UNCORRECTED,
     }
-    values = predictions["value"].to_pylist()
-    found |= target.summary([v for v in values if v is not None])
-    everywhere = np.ones(len(values), dtype=bool)
-    found["corrected"] = {name: corrected(everywhere, name).rounded() for name in corrected.names}
-    found["labels_only"] = {name: corrected(everywhere, name, labels_only=True).rounded() for name in corrected.names}
-    found["held_out_labels"] = corrected.held_out(everywhere)
+    found |= target.summary(values)
+    found["about"] = {"target": est.of, "words": WORDS[est.of]}
+    found["labels"] = len(est.design.rows)
+    wholes = {one: est.of_groups(one) for one in dict.fromkeys([*target.estimands, *target.share_names()])}
+    for key, plain in (("corrected", False), ("labels_alone", True)):
+        found[key] = {one: wholes[one].figure(0, plain=plain).rounded() for one in target.estimands}
+    found["gain"] = {one: wholes[one].gain(0) for one in target.estimands}
+    bands = [one for one in target.share_names() if one not in target.estimands]
+    if bands:
+        found["corrected_bands"] = {one: wholes[one].figure(0).rounded() for one in bands}
+        found["labels_alone_bands"] = {one: wholes[one].figure(0, plain=True).rounded() for one in bands}
     found["brands"] = {"named": len(brands), "shown": sum(not row["too_few"] for row in brands), "min_posts": min_posts}
+    found["by"] = {column: groups for column in by if (groups := _by(est, column, min_posts))}
+    found["contrasts"] = _contrasts(est)
+    found["order"] = {one: ranking.words() for one, ranking in rankings.items()}
+    found["answers"] = answers(found, est)
     return found
 
 
-def brand_table(
-    values: list[Any], brands: list[list[str]], target: Target, *, min_posts: int, corrected: Corrected
-) -> list[dict[str, Any]]:
-    """A row a brand: posts, corrected mean score or shares with 95 % intervals, and the uncorrected ones.
+def brand_table(est: Estimator, posts: pa.Table, *, min_posts: int) -> tuple[list[dict[str, Any]], dict[str, Ranking]]:
+    """A row a brand, and for each estimand the brands' order.
 
-    A post of several brands counts for each. Sorted by name; figures are null below `min_posts` scored posts, and
-    corrected ones where too few labels were held out.
+    Posts, labels, corrected mean score or shares with 95 % intervals (`_low`, `_high`: of this brand alone;
+    `_joint_low`, `_joint_high`: all brands' at once), the ranks that it may have, and the uncorrected figures. A post
+    of several brands counts for each. Sorted by name; figures are null below `min_posts` scored posts, and corrected
+    ones where too few labels are known.
     """
-    by_brand: dict[str, list[int]] = defaultdict(list)
-    for number, names in enumerate(brands):
-        for name in names:
-            by_brand[name].append(number)
+    target = est.task
+    counts = by_column(posts, "brand")
+    scored = est.groups("brand")
+    place = {name: i for i, name in enumerate(scored.names)}
+    values = est.predictions["value"].to_pylist()
+    estimates = {one: est.over(one, scored) for one in target.estimands}
+    rankings = {one: est.rank("brand", estimand=one, least_posts=min_posts) for one in target.estimands}
+    ranked = {one: {row["name"]: row for row in ranking.rows()} for one, ranking in rankings.items()}
+    all_posts = np.asarray(counts.members.sum(1)).astype(int)
     rows = []
-    for name, members in sorted(by_brand.items()):
-        mine = np.zeros(len(values), dtype=bool)
-        mine[members] = True
-        known = [values[i] for i in members if values[i] is not None]
-        few = len(known) < min_posts
-        row: dict[str, Any] = {"brand": name, "posts": len(members), "scored": len(known), "too_few": few}
-        row["held_out_labels"] = corrected.held_out(mine)
-        for one in corrected.names:
-            figure = (NONE if few else corrected(mine, one)).rounded()
+    for name, count in zip(counts.names, all_posts, strict=True):
+        at = place.get(name)
+        members = [] if at is None else scored.members[[at]].indices
+        few = len(members) < min_posts
+        row: dict[str, Any] = {"brand": name, "posts": int(count), "scored": len(members), "too_few": few}
+        first = estimates[target.estimands[0]].joint
+        row["labels"] = 0 if at is None else int(first.labels[at])
+        known = [] if few else [values[i] for i in members]
+        for one in target.estimands:
+            figure = (NONE if few or at is None else estimates[one].figure(at)).rounded()
             column = target.column(one)
             row |= {column: figure["value"], f"{column}_low": figure["low"], f"{column}_high": figure["high"]}
-            row |= target.uncorrected([] if few else known, one)
+            told = ranked[one].get(name, {})
+            row |= {f"{column}_joint_{edge}": told.get(edge) for edge in ("low", "high")}
+            row |= {f"{column}_{edge}": told.get(edge) for edge in ("rank_low", "rank_high")}
+            row |= target.uncorrected(known, one)
         rows.append(row)
-    return rows
+    return rows, rankings
+
+
+def _by(est: Estimator, column: str, min_posts: int) -> dict[str, Any]:
+    """Figures by the groups of a column, for each estimand; {} where the corpus does not tell posts apart by it."""
+    try:
+        groups = est.groups(column)
+    except DataError:
+        return {}
+    sizes = np.asarray(groups.members.sum(1))
+    kept = groups.take([i for i, size in enumerate(sizes) if size >= min_posts])
+    if len(kept) < 2:
+        return {}
+    return {one: est.over(one, kept).rows() for one in est.task.estimands}
+
+
+def _contrasts(est: Estimator) -> dict[str, Any]:
+    """Sponsored posts against others, over all and within brands; {} where the corpus does not say."""
+    try:
+        sides = est.groups(CONTRAST)
+        if sides.names != ["false", "true"]:
+            return {}
+        within = "brand" if len(est.groups("brand")) > 1 else None
+    except DataError:
+        return {}
+    return {CONTRAST: {one: est.difference(CONTRAST, within=within, estimand=one) for one in est.task.estimands}}
+
+
+# ------------------------------------------------------------------------------------------ words
+
+
+def answers(found: dict[str, Any], est: Estimator) -> list[str]:
+    """What is found, in sentences: figures with intervals, and of comparisons only what is decided."""
+    target = est.task
+    told = []
+    for one, figure in found["corrected"].items():
+        what = "The mean score" if one == "mean" else f"The share of posts that are {one}"
+        told.append(f"{what} is {said(figure, share=target.is_share(one))}.")
+    for band, figure in found.get("corrected_bands", {}).items():
+        told.append(f"{said(figure, share=True)} of the posts are {band}.")
+    for one, rows in found["contrasts"].get(CONTRAST, {}).items():
+        row = next((row for row in rows if row["name"] == "within all"), rows[0])
+        told.append(_contrast(row, one, share=target.is_share(one)))
+    for one, words in found["order"].items():
+        of = "" if one == "mean" else f" (share of {one})"
+        told.append(f"Of the brands{of}, {words}.")
+    return told
+
+
+def _contrast(row: dict[str, Any], one: str, *, share: bool) -> str:
+    where = " within brands" if row["name"] == "within all" else ""
+    if row["value"] is None:
+        return f"Whether sponsored posts differ from others{where} cannot be told from these labels."
+    size, points = abs(row["value"]), " percentage points" if share else ""
+    what = "mean score" if one == "mean" else f"share of {one}"
+    if not row["decided"]:
+        return f"Whether the {what} of sponsored posts is higher or lower than that of others{where} is not decided."
+    low, high = sorted(abs(row[edge]) for edge in ("low", "high"))
+    scale, digits = (100, 1) if share else (1, 2)
+    figure = f"{scale * size:.{digits}f}{points} [{scale * low:.{digits}f}, {scale * high:.{digits}f}]"
+    return (
+        f"The {what} of sponsored posts is {figure} {'higher' if row['value'] > 0 else 'lower'} than of others{where}."
+    )
+
+
+def said(figure: dict[str, Any], *, share: bool) -> str:
+    """A figure with its interval in words."""
+    if figure["value"] is None:
+        return "not known (too few labels)"
+    if share:
+        return f"{100 * figure['value']:.1f} % [{100 * figure['low']:.1f}, {100 * figure['high']:.1f}]"
+    return f"{figure['value']:.2f} [{figure['low']:.2f}, {figure['high']:.2f}]"

@@ -59,6 +59,20 @@ def distribution(bars: Sequence[tuple[str, int]], *, title: str, edges: Sequence
     return svg(figure)
 
 
+def dots(rows: Sequence[dict[str, Any]], *, title: str) -> str:
+    """Figures with their intervals, a line each, the first at the top; rows have name, value, low and high."""
+    figure, axis = plt.subplots(figsize=(6.4, 0.9 + 0.24 * len(rows)))
+    for place, row in enumerate(rows):
+        axis.plot([row["low"], row["high"]], [place, place], color=SOFT, linewidth=3, solid_capstyle="butt")
+        axis.plot(row["value"], place, "o", color=INK, markersize=4)
+    axis.set_yticks(range(len(rows)), [str(row["name"])[:40] for row in rows])
+    axis.invert_yaxis()
+    axis.grid(axis="x", color="#e5e9ef")
+    axis.set_axisbelow(True)
+    axis.set_title(title, loc="left")
+    return svg(figure)
+
+
 def against_teacher(rows: Sequence[dict[str, str]], *, scores: bool) -> str:
     """Student against teacher on the test split; else the probability of the teacher's class or label."""
     figure, axis = plt.subplots(figsize=(3.6, 3.2))

@@ -14,19 +14,24 @@ import pyarrow.parquet as pq
 
 from assay.config import Task
 from assay.measure import plots
-from assay.measure.corrected import LEAST_GROUPS, Corrected, align
 from assay.measure.csvfile import read_csv, write_csv
+from assay.measure.estimate import LEAST_EFFECTIVE
+from assay.measure.estimator import Estimator, design_of
 from assay.measure.findings import brand_table, findings
 from assay.measure.palette import colours_of_task
+from assay.measure.ranking import Ranking
+from assay.posts import read
 from assay.targets import NUMBER, Target
 
+COLUMNS = ("post_id", "brands", "colours", "author", "created_at", "sponsored", "language")
 AGAIN = "teacher asked again"  # how well its second answers predict the first
+MOST_SHOWN = 40  # rows of a chart
 UNKNOWN = {"value": None, "low": None, "high": None}
 
 
 @dataclass(frozen=True)
 class Sources:
-    """What a report is made from; `posts` (brands, colours) stands row by row beside `predictions`."""
+    """What a report is made from; `posts` (COLUMNS of the corpus) stands row by row beside `predictions`."""
 
     posts: pa.Table
     predictions: pa.Table
@@ -45,16 +50,15 @@ def report(
 ) -> dict[str, Any]:
     """Write brands.csv, colours.csv and the page of a task; returns the content of findings.json."""
     target, least, predictions = task.target, task.report.min_posts, sources.predictions
-    brands_of_posts = sources.posts["brands"].to_pylist()
     values = predictions["value"].to_pylist()
-    corrected = correct(predictions, sources.labels, sources.split, target)
-    brands = brand_table(values, brands_of_posts, target, min_posts=least, corrected=corrected)
-    found = findings(predictions, brands, target, min_posts=least, corrected=corrected)
+    est = estimator_of(sources, task)
+    brands, rankings = brand_table(est, sources.posts, min_posts=least)
+    found = findings(est, predictions, brands, rankings, min_posts=least, by=task.report.by)
     write_csv(brands or [{"brand": None, "posts": None}], out_brands)
     colours = colours_of_task(
         predictions["post_id"].to_pylist(),
         values,
-        brands_of_posts,
+        sources.posts["brands"].to_pylist(),
         sources.posts["colours"].to_pylist(),
         sources.sample,
         target,
@@ -65,14 +69,14 @@ def report(
         name=name,
         task=task,
         found=found,
-        least_groups=LEAST_GROUPS,
+        least=LEAST_EFFECTIVE,
         brands=brands,
         colours=colours,
         rates=success_rates(sources.labels, predictions),
         evaluated=sources.evaluated,
         headline=target.headline,
         figures=_figures(sources.evaluated),
-        pictures=_pictures(target, values, sources),
+        pictures=_pictures(target, values, sources) | _charts(found, rankings, target),
         worst=_worst(sources.errors, sources.sample, task.report.worst),
         failures=_failures(sources.problems, sources.labels, predictions),
     )
@@ -91,11 +95,24 @@ def success_rates(labels: Path, predictions: pa.Table) -> dict[str, tuple[int, i
     }
 
 
-def correct(predictions: pa.Table, labels: Path, split: Path, target: Target) -> Corrected:
-    """What corrects the figures of a task; predictions need the columns post_id and value."""
-    known = pq.read_table(labels, columns=["post_id", "status", "value", "inclusion_p"])
-    aligned = align(predictions["post_id"].to_pylist(), known, pq.read_table(split))
-    return Corrected(predictions["value"].to_pylist(), aligned, target)
+def estimator_of(sources: Sources, task: Task) -> Estimator:
+    """What estimates the findings of a task from a report's sources."""
+    labels = pq.read_table(sources.labels, columns=["post_id", "status", "value", "inclusion_p"])
+    design = design_of(read(sources.sample, ["post_id", "stratum"]), pq.read_table(sources.split), sources.predictions)
+    return Estimator(sources.posts, sources.predictions, labels, design, task=task.target, target=task.report.target)
+
+
+def _charts(found: dict[str, Any], rankings: dict[str, Ranking], target: Target) -> dict[str, str]:
+    """Dots with intervals: the brands in order, and the figure by each column that the corpus has."""
+    charts, main = {}, target.estimands[0]
+    if len(rankings[main].names) > 1:
+        rows = rankings[main].rows()[:MOST_SHOWN]
+        charts["brands"] = plots.dots(rows, title=f"{main} by brand, simultaneous 95 % intervals")
+    for column, by in found["by"].items():
+        rows = [row for row in by[main] if row["value"] is not None][-MOST_SHOWN:]
+        if len(rows) > 1:
+            charts[f"by_{column}"] = plots.dots(rows, title=f"{main} by {column}, 95 % intervals")
+    return charts
 
 
 def _template() -> jinja2.Template:

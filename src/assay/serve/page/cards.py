@@ -86,14 +86,16 @@ def findings(
     column = target.column(name or target.estimands[0])
     low, high = target.bounds
     if target.are_shares:  # shares are small numbers: let the largest interval fill the width
-        high = max([row.get(f"{column}_high") or 0 for row in brands], default=1) or 1
+        high = (
+            max([row.get(f"{column}_joint_high") or row.get(f"{column}_high") or 0 for row in brands], default=1) or 1
+        )
     rows = [_brand(row, column, low, high) for row in brands]
     rows.sort(key=lambda row: (row.value is None, -(row.value or 0)))
     what = f"share of {name}" if target.are_shares else "mean score"
     note = (
-        f"Corrected means and shares: predictions, shifted by how {found.get('held_out_labels', 0):,} held-out labels "
-        "differ from them (prediction-powered inference). Intervals account for the student's errors, not for the "
-        "labels' own."
+        f"What the labels would say of every post: predictions, shifted by how {found.get('labels', 0):,} labels "
+        "differ from those of students that never saw them. Intervals account for the student's errors, not for the labels' "
+        "own; those of the brands hold all at once, so that brands may be compared by them."
     )
     return str(PARTS.findings(task, found, bars, what, rows, note))
 
@@ -115,7 +117,8 @@ def _brand(row: dict[str, Any], column: str, low: float, high: float) -> SimpleN
     if value is None:
         found.lacking = "posts" if row.get("too_few") else "labels"
         return found
-    found.low, found.high = row[f"{column}_low"], row[f"{column}_high"]
+    joint = row.get(f"{column}_joint_low") is not None
+    found.low, found.high = (row[f"{column}_joint_{edge}" if joint else f"{column}_{edge}"] for edge in ("low", "high"))
     found.left, right = 100 * (found.low - low) / (high - low), 100 * (found.high - low) / (high - low)
     found.width, found.at = right - found.left, 100 * (value - low) / (high - low)
     return found
