@@ -23,12 +23,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-    os.environ.setdefault(name, "1")
-
 import numpy as np
 import pyarrow as pa
 from sklearn.linear_model import LogisticRegression, Ridge
+from threadpoolctl import threadpool_limits
 
 from assay.config import Sample, Split
 from assay.measure.estimate import Of
@@ -36,7 +34,7 @@ from assay.measure.estimator import DESIGN, Estimator
 from assay.measure.ranking import ranked
 from assay.sampling import draw
 from assay.scoring.designs import active
-from assay.splits import assign, grouped_folds
+from assay.splits import assign_with_chance, grouped_folds
 from assay.targets import KINDS
 
 FOLDS = 5
@@ -192,7 +190,7 @@ def estimator_of(world: World, setting: Setting, seed: int) -> tuple[Estimator, 
     group = world.author[rows]
     y = world.target.encode([world.values[i] for i in rows])
     if setting.student == "held out":
-        names, held = assign(world.target.strata(y), group, Split(seed=seed))
+        names, held = assign_with_chance(world.target.strata(y), group, Split(seed=seed))
         fold = np.where(np.isin(names, ("train", "val")), 1, 0)
         every = cross_fitted(world, rows, fold, "linear")[:1]
         own, of = every[0], np.full(world.posts.num_rows, -1)
@@ -328,7 +326,8 @@ def run(name: str, runs: int, pool: ProcessPoolExecutor) -> dict[str, dict[str, 
 
 
 def _run(name: str, world: World | None, seed: int) -> dict[str, tuple[float, ...]]:
-    return one_run(settings()[name], world, seed)
+    with threadpool_limits(1):
+        return one_run(settings()[name], world, seed)
 
 
 def _summary(parts: list[np.ndarray]) -> dict[str, float]:

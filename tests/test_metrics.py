@@ -23,7 +23,6 @@ from assay.config import ClassesTarget, LabelsTarget, ScoreTarget
 from assay.measure import metrics
 from assay.measure.baselines import Learning, Views, predict_all
 from assay.measure.calibrate import expected_calibration_error, label_temperature, residual_quantile, temperature
-from assay.measure.corrected import HELD_OUT, LEARNT, Corrected, Labels, align
 from assay.measure.csvfile import read_csv, write_csv
 from assay.measure.evaluate import evaluate
 from assay.measure.findings import brand_table, findings
@@ -31,6 +30,7 @@ from assay.measure.judged import Judged
 from assay.measure.tables import plot_tables
 from assay.targets.label_metrics import decide, fit_thresholds, label_metrics, per_label
 from assay.targets.weighted import pearson
+from tests.estimators import estimator, posts_of, predictions_of
 
 FOUR = ScoreTarget(kind="score", bands=[2.5, 5.5, 8.5])  # of whole numbers: 0-2, 3-5, 6-8, 9-10
 SCORE = ScoreTarget(kind="score", bands=[3.5, 6.5], band_names=["low", "moderate", "high"])
@@ -206,92 +206,29 @@ def test_residual_quantile_covers() -> None:
 
 
 def test_bands_without_names_are_called_by_their_ranges() -> None:
-    import pyarrow as pa
-
     scores = [0.0, 2.4, 2.5, 5.0, 6.0, 8.4, 9.0, 10.0, None]
-    columns = pa.table({"status": ["ok"] * 9, "value": scores, "in_train": [False] * 9})
-    corrected = Corrected(scores, Labels([None] * 9, np.zeros(9), np.zeros(9), np.full(9, -1)), FOUR)
-    found = findings(columns, [], FOUR, min_posts=1, corrected=corrected)
+    found = findings(estimator(scores, [None] * 9, FOUR), predictions_of(scores, FOUR), [], {}, min_posts=1)
     assert found["bands"] == {"0 to 2.5": 0.25, "2.5 to 5.5": 0.25, "5.5 to 8.5": 0.25, "8.5 to 10": 0.25}
 
 
 def test_findings_and_brands_by_hand() -> None:
-    import pyarrow as pa
-
     values, brands = [1.0, 5.0, 9.0, None], [["A"], ["A", "B"], ["B"], ["B"]]
-    predictions = pa.table(
-        {"status": ["ok", "ok", "text_only", "failed"], "value": values, "in_train": [True, False, False, False]}
-    )
-    labels = Labels([None] * 4, np.zeros(4), np.zeros(4), np.full(4, -1))
-    corrected = Corrected(values, labels, SCORE)
-    table = brand_table(values, brands, SCORE, min_posts=2, corrected=corrected)
-    found = findings(predictions, table, SCORE, min_posts=2, corrected=corrected)
-    assert (found["posts"], found["scored"], found["in_train"], found["mean"]) == (4, 3, 1, 5.0)
+    est = estimator(values, [None] * 4, SCORE, brands=brands)
+    posts = posts_of(4, brands=brands)
+    table, rankings = brand_table(est, posts, min_posts=2)
+    found = findings(est, predictions_of(values, SCORE), table, rankings, min_posts=2)
+    assert (found["posts"], found["scored"], found["mean"]) == (4, 3, 5.0)
     assert found["bands"] == {"low": 0.3333, "moderate": 0.3333, "high": 0.3333}
     assert found["brands"] == {"named": 2, "shown": 2, "min_posts": 2}
     assert found["corrected"] == {"mean": {"value": None, "low": None, "high": None}}  # no labels, no interval
-    rows = brand_table(values, brands, SCORE, min_posts=3, corrected=corrected)
-    figures = dict.fromkeys(["mean", "mean_low", "mean_high", "mean_uncorrected", "sd"])
-    assert rows[0] == {"brand": "A", "posts": 2, "scored": 2, "too_few": True, "held_out_labels": 0, **figures}
+    assert found["answers"][0] == "The mean score is not known (too few labels)."
+    rows, _ = brand_table(est, posts, min_posts=3)
+    edges = [f"mean{part}" for part in ("", "_low", "_high", "_joint_low", "_joint_high", "_rank_low", "_rank_high")]
+    figures = dict.fromkeys([*edges, "mean_uncorrected", "sd"])
+    assert rows[0] == {"brand": "A", "posts": 2, "scored": 2, "too_few": True, "labels": 0, **figures}
     assert table[1]["mean_uncorrected"] == 7.0
+    assert (table[1]["posts"], table[1]["scored"]) == (3, 2)
     assert CLASSES.histogram(["a", "a", "c"]) == [("a", 2), ("b", 0), ("c", 1)]
-
-
-def test_corrected_means_by_hand() -> None:
-    """Eight held-out posts, each its own group, are 1 above their predictions; two were learnt from; two are bare."""
-    import pyarrow as pa
-
-    ids = [str(i) for i in range(12)]
-    rows = [{"post_id": i, "status": "ok", "value": 4.0 + int(i) % 2 * 2, "inclusion_p": 0.5} for i in ids[:10]]
-    where = [{"post_id": i, "split": "train" if int(i) < 2 else "test", "group": int(i)} for i in ids[:10]]
-    labels = align(ids, pa.Table.from_pylist(rows), pa.Table.from_pylist(where))
-    assert labels.role.tolist() == [LEARNT] * 2 + [HELD_OUT] * 8 + [0] * 2
-    assert labels.weight[5] == pytest.approx((1 - 0.5 * 0.2) / 0.5)
-    corrected = Corrected([9.0, 9.0, *[3.0, 5.0] * 4, 4.0, None], labels, SCORE)
-    assert corrected.tuned["mean"] == pytest.approx(1.0)
-    found = corrected(np.ones(12, dtype=bool), "mean")
-    assert found.value == pytest.approx(2 / 11 * 5 + 9 / 11 * 5)  # what the labels say; not the students 9s
-    assert found.high - found.low == pytest.approx(0.0, abs=1e-9)  # the student errs by the same everywhere
-    alone = corrected(np.ones(12, dtype=bool), "mean", labels_only=True)
-    assert alone.value == pytest.approx(5.0)
-    assert alone.high > 5.5
-    assert np.isnan(corrected(np.arange(12) < 9, "mean").value)  # seven groups are too few
-
-
-@pytest.mark.parametrize("shares", [False, True])
-def test_corrected_intervals_hold_the_truth_where_uncorrected_means_do_not(shares: bool) -> None:
-    """Students that are off by different amounts in different brands, posts sampled with unequal probabilities."""
-    rng = np.random.default_rng(5)
-    hits, naive, narrower = [], [], []
-    target = CLASSES if shares else SCORE
-    for _ in range(300):
-        n = 1200
-        strange = rng.random(n) < 0.3
-        if shares:
-            truth = rng.random(n) < np.where(strange, 0.6, 0.2)
-            said = np.where(rng.random(n) < np.where(strange, 0.3, 0.1), ~truth, truth)
-            y, f = np.where(truth, "a", "b").tolist(), np.where(said, "a", "b").tolist()
-            real = float(truth.mean())
-        else:
-            truth = np.clip(rng.normal(np.where(strange, 6, 4), 2), 0, 10)
-            said = np.clip(truth + rng.normal(np.where(strange, 1.0, 0.3), 1), 0, 10)
-            y, f, real = truth.tolist(), said.tolist(), float(truth.mean())
-        p = np.where(strange, 0.5, 0.2)
-        sampled, held = rng.random(n) < p, rng.random(n) < 0.4
-        role = np.where(sampled, np.where(held, HELD_OUT, LEARNT), 0)
-        weight = (1 - p * 0.6) / p
-        labels = Labels([v if r else None for v, r in zip(y, role, strict=True)], role, weight, np.arange(n))
-        found = Corrected(f, labels, target)
-        everywhere, name = np.ones(n, dtype=bool), "a" if shares else "mean"
-        figure, alone = found(everywhere, name), found(everywhere, name, labels_only=True)
-        hits.append(figure.low <= real <= figure.high)
-        mean = float(np.mean(said))
-        half = 1.96 * float(np.std(said)) / n**0.5
-        naive.append(abs(mean - real) <= half)
-        narrower.append((figure.high - figure.low) / (alone.high - alone.low))
-    assert np.mean(hits) >= 0.93
-    assert np.mean(naive) < 0.7
-    assert np.median(narrower) < 0.95
 
 
 def test_prediction_sets_cover() -> None:

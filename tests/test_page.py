@@ -16,7 +16,6 @@ import pytest
 import yaml
 from PIL import Image
 
-from assay.measure.corrected import HELD_OUT, Corrected, Labels
 from assay.measure.csvfile import write_csv
 from assay.measure.findings import brand_table, findings
 from assay.posts import schema, write_table
@@ -24,6 +23,7 @@ from assay.scoring.prediction import prediction_schema
 from assay.serve.options import Options, posts_shown
 from assay.serve.page.corpus import Query, ScoredCorpus
 from tests.conftest import ROOT, picture
+from tests.estimators import estimator, posts_of
 from tests.serving import BIAS, KEY, MOODS, Server, make_model
 
 if TYPE_CHECKING:
@@ -76,11 +76,10 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_table(table.slice(0, 35), root / "data/predictions" / task / "part-00000.parquet")
         write_table(table.slice(35), root / "data/predictions" / task / "part-00001.parquet")
         values, brands = table["value"].to_pylist(), [post["brands"] for post in posts]
-        role = np.where(np.arange(60) < 40, HELD_OUT, 0)
-        labels = Labels([v if r else None for v, r in zip(values, role, strict=True)], role, np.ones(60), np.arange(60))
-        corrected = Corrected(values, labels, target)
-        named = brand_table(values, brands, target, min_posts=5, corrected=corrected)
-        told = findings(table, named, target, min_posts=5, corrected=corrected)
+        labels = [value if i < 40 else None for i, value in enumerate(values)]
+        est = estimator(values, labels, target, p=2 / 3, brands=brands)
+        named, rankings = brand_table(est, posts_of(60, brands=brands), min_posts=5)
+        told = findings(est, table, named, rankings, min_posts=5)
         folder = root / "metrics" / task
         folder.mkdir(parents=True)
         (folder / "findings.json").write_text(json.dumps(told))

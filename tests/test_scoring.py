@@ -112,6 +112,7 @@ def corpus(drawn: Path, tmp_path: Path) -> Path:
     )
     ids = read(tmp_path / "posts", ["post_id"])["post_id"].to_pylist()
     table = {"post_id": ids[:20], "split": ["train"] * 15 + ["test"] * 5, "group": list(range(20))}
+    table["held_out_p"] = [0.3] * 20
     write_table(pa.table(table, schema=SCHEMA), tmp_path / "split.parquet")
     return tmp_path / "posts"
 

@@ -16,7 +16,6 @@ from assay.encode.features import Features
 from assay.errors import RowError, SettingsError
 from assay.measure import metrics
 from assay.measure.agreement import agreement
-from assay.measure.corrected import Corrected, Labels
 from assay.measure.evaluate import evaluate
 from assay.measure.findings import brand_table, findings
 from assay.measure.judged import Judged
@@ -26,6 +25,7 @@ from assay.student.outputs import build_output, loss_of, losses_of
 from assay.targets import KINDS, NAMES, NUMBER, Target
 from assay.targets.ranks import RanksTarget
 from assay.targets.tokens import Token
+from tests.estimators import estimator, posts_of, predictions_of
 from tests.test_student import SMALL, made
 
 ORDER = ["none", "mild", "strong"]
@@ -135,19 +135,16 @@ def test_evaluation_and_its_tables(target: Target) -> None:
 @EVERY
 def test_findings_brands_and_words(target: Target) -> None:
     values = values_of(target, 200)
-    group = np.arange(200)
-    role = np.where(group < 100, 2, 0).astype(np.int8)
-    labels = Labels([v if i < 100 else None for i, v in enumerate(values)], role, np.ones(200), group)
-    corrected = Corrected(values, labels, target)
-    everyone = np.ones(200, bool)
-    for one in target.estimands:
-        figure = corrected(everyone, one)
-        assert target.bounds[0] <= figure.low <= figure.value <= figure.high <= target.bounds[1]
-        assert figure.value == pytest.approx(np.mean(target.observed(values, one)), abs=0.35)
-    predictions = pa.table({"status": ["ok"] * 200, "value": pa.array(values, target.arrow), "in_train": [False] * 200})
+    labels = [v if i < 100 else None for i, v in enumerate(values)]
     brands = [["A"] if i % 2 else ["B"] for i in range(200)]
-    rows = brand_table(values, brands, target, min_posts=10, corrected=corrected)
-    found = findings(predictions, rows, target, min_posts=10, corrected=corrected)
+    est = estimator(values, labels, target, p=0.5, brands=brands)
+    for one in dict.fromkeys([*target.estimands, *target.share_names()]):
+        figure = est.of_groups(one).figure(0)
+        low, high = (0.0, 1.0) if target.is_share(one) else target.bounds
+        assert low <= figure.low <= figure.value <= figure.high <= high
+        assert figure.value == pytest.approx(np.mean(target.observed(values, one)), abs=1e-6)  # no error to correct
+    rows, rankings = brand_table(est, posts_of(200, brands=brands), min_posts=10)
+    found = findings(est, predictions_of(values, target), rows, rankings, min_posts=10)
     assert found["scored"] == 200
     for one in target.estimands:
         assert {target.column(one), f"{target.column(one)}_low", f"{target.column(one)}_uncorrected"} <= set(rows[0])

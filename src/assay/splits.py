@@ -124,7 +124,12 @@ def near_texts(posts: Sequence[dict[str, Any]], threshold: float) -> Iterator[tu
                     yield a, b
 
 
-def assign(strata: np.ndarray, group: np.ndarray, settings: Split) -> tuple[np.ndarray, float]:
+def assign(strata: np.ndarray, group: np.ndarray, settings: Split) -> np.ndarray:
+    """The split of each post, names [n], as `assign_with_chance` deals them."""
+    return assign_with_chance(strata, group, settings)[0]
+
+
+def assign_with_chance(strata: np.ndarray, group: np.ndarray, settings: Split) -> tuple[np.ndarray, float]:
     """The split of each post (names [n]), and the chance of each to be held out (in calibration or test).
 
     No group crosses a split, strata are spread evenly. Groups are dealt into parts, and the parts to the splits by
@@ -239,7 +244,7 @@ def split_by(posts: list[dict[str, Any]], strata: np.ndarray, settings: Split) -
     given = official(posts, settings)
     chance: float | None
     if given is None:
-        names, chance = assign(strata, group, settings)
+        names, chance = assign_with_chance(strata, group, settings)
         leaks = find_leaks(names, group)
         if leaks:
             raise DataError(f"{len(leaks)} leakage groups cross the split; please report this")

@@ -70,14 +70,14 @@ class Chance:
         """The covariance of each row of a with the same row of b, both scaled, [D]."""
         whole = np.asarray(a.multiply(b).sum(1))
         strata = indicator(self.stratum)
-        counts = np.maximum(np.bincount(self.stratum), 1)
+        counts = np.maximum(np.bincount(self.stratum, minlength=strata.shape[1]), 1)
         one, other = a @ strata, b @ strata @ sparse.diags_array(1 / counts)
         return np.asarray(whole - np.asarray(sparse.csr_array(one).multiply(other).sum(1)))
 
     def centred(self, draws: Array) -> Array:
         """Multipliers [clusters, B] less their mean in each stratum: influence @ these has the right covariance."""
         strata = indicator(self.stratum)
-        counts = np.maximum(np.bincount(self.stratum), 1)[:, None]
+        counts = np.maximum(np.bincount(self.stratum, minlength=strata.shape[1]), 1)[:, None]
         return np.asarray(draws - strata @ ((strata.T @ draws) / counts))
 
 

@@ -20,7 +20,6 @@ from assay.measure.estimator import Estimator, design_of
 from assay.measure.findings import brand_table, findings
 from assay.measure.palette import colours_of_task
 from assay.measure.ranking import Ranking
-from assay.posts import read
 from assay.targets import NUMBER, Target
 
 COLUMNS = ("post_id", "brands", "colours", "author", "created_at", "sponsored", "language")
@@ -98,7 +97,10 @@ def success_rates(labels: Path, predictions: pa.Table) -> dict[str, tuple[int, i
 def estimator_of(sources: Sources, task: Task) -> Estimator:
     """What estimates the findings of a task from a report's sources."""
     labels = pq.read_table(sources.labels, columns=["post_id", "status", "value", "inclusion_p"])
-    design = design_of(read(sources.sample, ["post_id", "stratum"]), pq.read_table(sources.split), sources.predictions)
+    shards = [
+        pq.read_table(path, columns=["post_id", "stratum"]) for path in sorted(sources.sample.glob("part-*.parquet"))
+    ]
+    design = design_of(pa.concat_tables(shards), pq.read_table(sources.split), sources.predictions)
     return Estimator(sources.posts, sources.predictions, labels, design, task=task.target, target=task.report.target)
 
 

@@ -94,8 +94,8 @@ def findings(
     what = f"share of {name}" if target.are_shares else "mean score"
     note = (
         f"What the labels would say of every post: predictions, shifted by how {found.get('labels', 0):,} labels "
-        "differ from those of students that never saw them. Intervals account for the student's errors, not for the labels' "
-        "own; those of the brands hold all at once, so that brands may be compared by them."
+        "differ from those of students that never saw them. Intervals account for the student's errors, not for those "
+        "of the labels; those of the brands hold all at once, so that brands may be compared by them."
     )
     return str(PARTS.findings(task, found, bars, what, rows, note))
 
