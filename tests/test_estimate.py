@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from sklearn.linear_model import Ridge
+from sklearn.linear_model import LogisticRegression, Ridge
 
 from assay.config import ClassesTarget, ScoreTarget, Split
 from assay.errors import DataError
@@ -260,18 +261,18 @@ def test_intervals_hold_where_brands_have_accounts_of_their_own(tmp_path: Path) 
 
 
 def test_the_chance_to_be_held_out_does_not_depend_on_the_size_of_a_group() -> None:
-    """Of 300 posts one author wrote 60, one 20: each is held out as often as a single post, by lot."""
-    group = np.concatenate([np.zeros(60), np.ones(20), 2 + np.arange(220)]).astype(int)
-    strata, held = np.random.default_rng(0).integers(0, 3, 300), np.zeros(300)
-    folded = np.zeros(300)
+    """Of 80 posts one author wrote 16, one 6: each is held out as often as a single post, by lot."""
+    group = np.concatenate([np.zeros(16), np.ones(6), 2 + np.arange(58)]).astype(int)
+    strata = np.random.default_rng(0).integers(0, 2, 80)
+    held, folded = np.zeros(80), np.zeros(80)
     for seed in range(200):
         names, chance = assign_with_chance(strata, group, Split(seed=seed))
         held += np.isin(names, ("calibration", "test"))
         folded += grouped_folds(strata, group, 5, seed) == 0
     assert chance == pytest.approx(0.3)
     assert held[0] / 200 == pytest.approx(0.3, abs=0.1)
-    assert held[60] / 200 == pytest.approx(0.3, abs=0.1)
-    assert held[80:].mean() / 200 == pytest.approx(0.3, abs=0.03)
+    assert held[16] / 200 == pytest.approx(0.3, abs=0.1)
+    assert held[22:].mean() / 200 == pytest.approx(0.3, abs=0.03)
     assert folded[0] / 200 == pytest.approx(0.2, abs=0.09)
 
 
@@ -296,3 +297,114 @@ def test_ranks_say_nothing_wrong_and_intervals_are_simultaneous() -> None:
     assert found.words() == "b19 is highest; b18 is lowest"
     assert wrong <= 6
     assert missed <= 6  # of twenty pointwise intervals one would miss in two of three samples
+
+
+# ------------------------------------------------------------------ regressions, trends, plans
+
+
+def _moving(seed: int, *, shares: bool = False, ages: float = 0.0) -> tuple[Estimator, np.ndarray, np.ndarray]:
+    """Posts of two years, sponsored or not, a student that is off by 1 and, `ages`, by more each month."""
+    rng = np.random.default_rng([seed, 5])
+    n = 2400
+    month = rng.integers(0, 24, n)
+    sponsored = rng.random(n) < 0.4
+    x = rng.standard_normal(n)
+    strength = 0.05 * month + 0.8 * sponsored + x + rng.normal(0, 0.5, n)
+    when = [datetime(2020 + m // 12, 1 + m % 12, 15, tzinfo=UTC) for m in month.tolist()]
+    known = rng.random(n) < 0.25
+    if shares:
+        y: list[Any] = np.where(strength > 1, "a", "b").tolist()
+        f: list[Any] = np.where(x + rng.normal(0, 0.5, n) > 0.5, "a", "b").tolist()
+        task: Any = CLASSES
+    else:
+        y, task = np.clip(4 + strength, 0, 10).tolist(), SCORE
+        f = np.clip(5 + x + ages * month, 0, 10).tolist()
+    labels = [value if is_known else None for value, is_known in zip(y, known, strict=True)]
+    est = estimator(f, labels, task, p=0.25, sponsored=sponsored.tolist(), created_at=when)
+    observed = task.observed(y, task.estimands[0])
+    return est, np.column_stack([np.ones(n), sponsored, month]), observed
+
+
+@pytest.mark.parametrize("shares", [False, True], ids=["linear", "logistic"])
+def test_regressions_hold_what_all_labels_would_give(shares: bool) -> None:
+    """Coefficients of a regression on all labels lie in the intervals; those of the predictions alone are wrong."""
+    hits, naive = [], []
+    for seed in range(60):
+        est, x, y = _moving(seed, shares=shares)
+        if shares:
+            truth = LogisticRegression(C=1e9, tol=1e-8, max_iter=500).fit(x[:, 1:], y).coef_[0]
+        else:
+            truth = np.linalg.lstsq(x, y, rcond=None)[0][1:]
+        rows = est.regress("y ~ sponsored + month")
+        assert [row["name"] for row in rows] == ["(intercept)", "sponsored", "month"]
+        hits.append([row["low"] <= t <= row["high"] for row, t in zip(rows[1:], truth, strict=True)])
+        f = est.task.expected(est.predictions, est.task.estimands[0])
+        naive.append(abs(np.linalg.lstsq(x, f, rcond=None)[0][1] - truth[0]) < 0.2)
+    assert np.mean(hits, axis=0).min() >= 0.88
+    assert np.mean(naive) < 0.3
+
+
+def test_regressions_of_all_labels_are_plain_regressions() -> None:
+    rng = np.random.default_rng(1)
+    likes = rng.integers(0, 50, 80)
+    y = np.clip(2 + 0.1 * likes + rng.normal(0, 0.5, 80), 0, 10)
+    est = estimator([5.0] * 80, y.tolist(), SCORE, likes=likes.tolist(), language=["en", "fr"] * 40)
+    rows = est.regress("y ~ likes + language")
+    truth = np.linalg.lstsq(np.column_stack([np.ones(80), likes, np.arange(80) % 2]), y, rcond=None)[0]
+    assert [row["name"] for row in rows] == ["(intercept)", "likes", "language fr"]
+    assert [row["value"] for row in rows] == pytest.approx(truth.tolist(), abs=1e-3)
+    assert all(row["low"] == row["value"] == row["high"] for row in rows)  # these posts are known
+
+
+@pytest.mark.parametrize(
+    ("formula", "said"),
+    [
+        ("y ~ sponsored + paid", "no column 'paid'"),
+        ("sponsored", "is not understood; write it as"),
+        ("y ~ sponsored + likes", "not identified: likes: the other terms tell it already"),
+        ("y ~ text", "text has 90 values; a term may have 50"),
+    ],
+)
+def test_a_regression_that_cannot_be_is_one_line(formula: str, said: str) -> None:
+    sponsored = [i % 3 == 0 for i in range(90)]
+    columns: dict[str, Any] = {"sponsored": sponsored, "likes": [int(s) for s in sponsored]}
+    est = estimator([5.0] * 90, [float(i % 9) for i in range(90)], SCORE, text=[str(i) for i in range(90)], **columns)
+    with pytest.raises(DataError, match=said):
+        est.regress(formula)
+
+
+def test_trends_and_a_student_that_ages() -> None:
+    steady, x, y = _moving(0)
+    found = steady.trend("month")
+    assert found.names[0] == "2020-01"
+    assert len(found.names) == 24
+    truth = np.polyfit(np.arange(24), [y[x[:, 2] == m].mean() for m in range(24)], 1)[0]
+    assert found.slope.low < truth < found.slope.high
+    ageing = _moving(0, ages=0.1)[0].trend("month")
+    assert ageing.drift.high < 0  # predictions rise faster than labels
+    assert "drifts" in ageing.words()
+    assert "rises" in found.words()
+    with pytest.raises(DataError, match="only 2 periods have labels enough"):
+        steady.trend("year")
+
+
+def test_plans_keep_what_they_promise() -> None:
+    """As many labels as a plan names give the width that was asked for, on average a little less."""
+    rng = np.random.default_rng(4)
+    truth = np.clip(rng.normal(5, 2, 8000), 0, 10)
+    said = np.clip(truth + rng.normal(0, 1, 8000), 0, 10).tolist()
+
+    def labelled(count: int, seed: int) -> Estimator:
+        rows = set(np.random.default_rng(seed).permutation(8000)[:count].tolist())
+        return estimator(said, [float(v) if i in rows else None for i, v in enumerate(truth)], SCORE, p=count / 8000)
+
+    plan = labelled(200, 1).plan(0.25)
+    assert plan.labels is not None
+    assert plan.without_student is not None
+    assert 200 < plan.labels < plan.without_student
+    assert plan.more == plan.labels - 200
+    figure = labelled(plan.labels, 2).mean().figure(0)
+    assert 0.7 * 0.25 < figure.high - figure.low <= 0.25 * 1.05
+    assert labelled(200, 1).plan(1e-6).labels == 8000  # all of these posts
+    with pytest.raises(DataError, match="width 0 must be above 0"):
+        labelled(200, 1).plan(0)
