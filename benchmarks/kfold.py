@@ -81,7 +81,7 @@ class Prepared:
 
 def one_fold(data: Prepared, task: Task, seed: int) -> Judged:
     """Split, train and predict the test part of one fold with one seed."""
-    settings = task.train.model_copy(update={"seed": seed})
+    settings = task.train.model_copy(update={"seed": seed, "crossfit": 0})  # the folds are those of this table
     table, path = split(data.sample, data.labels, task.split, task.target), data.work / "split.parquet"
     write_table(table, path)
     labels, targets = {data.name: data.work / "labels.parquet"}, {data.name: task.target}

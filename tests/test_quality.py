@@ -79,11 +79,24 @@ def test_the_noise_ceiling_is_the_teacher_judged_by_itself() -> None:
     found = noise_ceiling([1.0, 5.0, 9.0, 3.0], [1.0, 6.0, 8.0, 5.0], np.ones(4), SCORE)
     assert (found["posts"], found["mae"]["value"]) == (4, 1.0)
     assert found["mae"]["low"] <= 1.0 <= found["mae"]["high"]
+    assert found["floor_rmse"]["value"] == pytest.approx((6 / 4 / 2) ** 0.5, abs=1e-4)
     classes = noise_ceiling(["positive", "neutral"] * 5, ["positive", "negative"] * 5, np.ones(10), CLASSES)
     assert classes["accuracy"]["value"] == 0.5
     assert "auroc" not in classes
+    assert "floor_rmse" not in classes
     labels = noise_ceiling([["racist"], [], ["sexist"]], [["racist"], [], []], np.array([1.0, 1.0, 2.0]), LABELS)
     assert labels["f1_micro"]["value"] == 0.5
+
+
+def test_a_student_can_beat_the_teacher_asked_again() -> None:
+    """Noise of sd 1 in each answer: asked again, the teacher is off by 1.41; who knows its mean, by 1, the floor."""
+    rng = np.random.default_rng(0)
+    truth = rng.normal(5, 0.5, 20_000)
+    first, second = (truth + rng.normal(0, 1, 20_000) for _ in range(2))
+    found = noise_ceiling(first.tolist(), second.tolist(), np.ones(20_000), SCORE)
+    assert found["rmse"]["value"] == pytest.approx(2**0.5, abs=0.03)
+    assert found["floor_rmse"]["value"] == pytest.approx(1.0, abs=0.03)
+    assert np.sqrt(np.mean((first - truth) ** 2)) < found["rmse"]["value"]
 
 
 def test_a_share_is_asked_twice_and_across_two_teachers(posts: Path, stub: StubTeacher) -> None:

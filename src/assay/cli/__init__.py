@@ -15,6 +15,7 @@ from assay import __version__, config
 from assay.cli.answers import add_answers
 from assay.cli.check import add_check
 from assay.cli.init import add_init
+from assay.cli.plan import add_plan
 from assay.cli.publish import add_publish
 from assay.cli.serve import add_serve
 from assay.errors import AssayError, CorpusError, ImageProblem, SettingsError, run_main
@@ -69,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     add_serve(commands)
     add_publish(commands)
     add_answers(commands)
+    add_plan(commands)
     return parser
 
 

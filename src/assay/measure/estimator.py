@@ -29,7 +29,7 @@ __all__ = ["DESIGN", "WORDS", "Estimates", "Estimator", "design_of"]
 
 
 class Estimator(Frame):
-    """Corrected means, shares, differences, ratios, ranks, trends and regressions of one task; its tables: see Frame."""
+    """Corrected means, shares, differences, ratios, ranks, trends and regressions of a task; its tables: see Frame."""
 
     def mean(self, by: str | None = None) -> Estimates:
         """The mean score, of all posts or by the groups of a column; DataError for a task without scores."""

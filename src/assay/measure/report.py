@@ -23,7 +23,7 @@ from assay.measure.ranking import Ranking
 from assay.targets import NUMBER, Target
 
 COLUMNS = ("post_id", "brands", "colours", "author", "created_at", "sponsored", "language")
-AGAIN = "teacher asked again"  # how well its second answers predict the first
+AGAIN = "teacher asked again"  # how well its second answers predict the first; a student can be better
 MOST_SHOWN = 40  # rows of a chart
 UNKNOWN = {"value": None, "low": None, "high": None}
 

@@ -1,0 +1,46 @@
+"""The Estimator of a task whose pipeline has run, from the tables in data/."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from assay import config
+from assay.errors import DataError, SettingsError
+from assay.measure.estimate import Of
+from assay.measure.estimator import Estimator, design_of
+from assay.posts import beside, gold_names, read, shards
+
+PREDICTED = ["post_id", "status", "value", "probabilities", "by_student", "fold", "in_train"]
+KEPT_OUT = ("text", "images", "text_sig", "image_sig", "colours", "hashtags", "mentions")
+
+
+def open_estimator(task: str, root: Path = Path(), *, target: Of | None = None) -> Estimator:
+    """The Estimator over a task's predictions and labels, by all columns of its posts but texts and pictures.
+
+    `root` is the repository, `target` whom figures are about (default: as params say). SettingsError for an unknown
+    task, DataError where the pipeline has not come so far.
+    """
+    params = config.load(root / "params.yaml")
+    if task not in params.tasks:
+        raise SettingsError(f"no task {task!r}; allowed: {', '.join(params.tasks)}")
+    own, data = params.tasks[task], root / "data"
+    places = [data / "predictions" / task, data / "labels" / f"{task}.parquet", data / "split" / f"{task}.parquet"]
+    posts, sample = data / "corpora" / own.corpus / "posts", data / "sample" / task
+    for place in (*places, posts, sample):
+        if not place.exists():
+            raise DataError(f"{place} is not there yet; run `dvc repro report@{task}`, or `dvc pull` it")
+    schema = pq.read_schema(shards(posts)[0])
+    columns = [name for name in schema.names if name not in (*KEPT_OUT, *(f"gold_{one}" for one in gold_names(schema)))]
+    predictions = read(places[0], PREDICTED)
+    labels = pq.read_table(places[1], columns=["post_id", "status", "value", "inclusion_p"])
+    design = design_of(read(sample, ["post_id", "stratum"]), pq.read_table(places[2]), predictions)
+    return Estimator(
+        beside(predictions, read(posts, columns)),
+        predictions,
+        labels,
+        design,
+        task=own.target,
+        target=target or own.report.target,
+    )
