@@ -14,6 +14,8 @@ from assay.measure.estimate import Joint
 from assay.measure.frame import Frame
 from assay.measure.metrics import Figure
 
+WITHIN = "within all"
+
 
 def differences(
     est: Frame, column: str, a: Value, b: Value, *, within: str | None, estimand: str
@@ -47,7 +49,7 @@ def _within_all(joint: Joint, count: int) -> dict[str, Any]:
     """The mean of differences within groups, weighted by the groups' posts, where both sides are known."""
     kept = [i for i in range(1, count) if joint.known[2 * i] and joint.known[2 * i + 1]]
     weights = np.array([joint.posts[2 * i] + joint.posts[2 * i + 1] for i in kept], dtype=float)
-    row: dict[str, Any] = {"name": "within all", "groups": len(kept)}
+    row: dict[str, Any] = {"name": WITHIN, "groups": len(kept)}
     if not kept:
         return row | Figure(np.nan, np.nan, np.nan).rounded() | {"decided": False}
     weights /= weights.sum()

@@ -84,9 +84,19 @@ def by_column(posts: pa.Table, by: str) -> Domains:
 
 def crossed(first: Domains, second: Domains) -> Domains:
     """Every group of the one within every group of the other: `first / second`, in the order of the first."""
-    found = [first.members[[i]].multiply(second.members) for i in range(len(first))]
     names = [f"{a} / {b}" for a, b in product(first.names, second.names)]
-    return Domains(names, sparse.csr_array(sparse.vstack(found).astype(bool)) if found else first.members)
+    if not names:
+        return Domains([], sparse.csr_array((0, first.members.shape[1]), dtype=bool))
+    parts = []
+    for j in range(len(second)):
+        inside = np.zeros(first.members.shape[1], dtype=bool)
+        inside[second.members[[j]].indices] = True
+        part = sparse.csr_array(first.members, copy=True)
+        part.data = inside[part.indices]
+        part.eliminate_zeros()
+        parts.append(part)
+    order = np.arange(len(names)).reshape(len(second), len(first)).T.ravel()  # those of the first group come first
+    return Domains(names, sparse.csr_array(sparse.csr_array(sparse.vstack(parts))[order]))
 
 
 def those(posts: pa.Table, where: dict[str, Value]) -> Domains:

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from assay.errors import DataError
+from assay.measure.contrasts import WITHIN
 from assay.measure.domains import by_column
 from assay.measure.estimator import WORDS, Estimator
 from assay.measure.metrics import Figure
@@ -123,7 +124,11 @@ def _contrasts(est: Estimator) -> dict[str, Any]:
         within = "brand" if len(est.groups("brand")) > 1 else None
     except DataError:
         return {}
-    return {CONTRAST: {one: est.difference(CONTRAST, within=within, estimand=one) for one in est.task.estimands}}
+    found = {}
+    for one in est.task.estimands:
+        rows = est.difference(CONTRAST, within=within, estimand=one)
+        found[one] = [row for row in rows if row["value"] is not None or row["name"] in ("all", WITHIN)]
+    return {CONTRAST: found}
 
 
 # ------------------------------------------------------------------------------------------ words
@@ -139,7 +144,7 @@ def answers(found: dict[str, Any], est: Estimator) -> list[str]:
     for band, figure in found.get("corrected_bands", {}).items():
         told.append(f"{said(figure, share=True)} of the posts are {band}.")
     for one, rows in found["contrasts"].get(CONTRAST, {}).items():
-        row = next((row for row in rows if row["name"] == "within all"), rows[0])
+        row = next((row for row in rows if row["name"] == WITHIN), rows[0])
         told.append(_contrast(row, one, share=target.is_share(one)))
     for one, words in found["order"].items():
         of = "" if one == "mean" else f" (share of {one})"
@@ -148,7 +153,7 @@ def answers(found: dict[str, Any], est: Estimator) -> list[str]:
 
 
 def _contrast(row: dict[str, Any], one: str, *, share: bool) -> str:
-    where = " within brands" if row["name"] == "within all" else ""
+    where = " within brands" if row["name"] == WITHIN else ""
     if row["value"] is None:
         return f"Whether sponsored posts differ from others{where} cannot be told from these labels."
     size, points = abs(row["value"]), " percentage points" if share else ""
