@@ -38,7 +38,10 @@ class Prediction:
 
     def as_row(self) -> dict[str, Any]:
         """The one projection that the command line, the API and SageMaker show; `table_row` is that of the table."""
-        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "by_student"}
+        return {name: getattr(self, name) for name in SHOWN}
+
+
+SHOWN = [field.name for field in fields(Prediction) if field.name != "by_student"]
 
 
 def prediction_schema(target: Target) -> pa.Schema:

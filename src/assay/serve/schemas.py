@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import Annotated, Any, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from assay.scoring.prediction import Prediction
+from assay.scoring.prediction import SHOWN, Prediction
 from assay.serve.options import Options
 
 PICTURE = "picture"  # the format of a string that is a picture's file in base64
@@ -37,7 +36,7 @@ class Error(BaseModel):
 
 # What the student says of a post for one task: the fields of a prediction, but for those that all tasks share.
 SHARED = ("status", "reason")
-FIELDS: dict[str, Any] = {field.name: (get_type_hints(Prediction)[field.name], ...) for field in fields(Prediction)}
+FIELDS: dict[str, Any] = {name: (get_type_hints(Prediction)[name], ...) for name in SHOWN}
 FIELDS["interval"] = (Annotated[list[float], Field(min_length=2, max_length=2)] | None, ...)  # low, high
 TaskOut = create_model(
     "TaskOut",
