@@ -8,6 +8,7 @@ fitted on the out-of-fold predictions of the other folds: nothing that a post is
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,8 +59,12 @@ def crossfit(
     settings: Train,
     folds: int,
     checkpoint: Path | None,
+    on_epoch: Callable[[Curve], None] | None = None,
 ) -> CrossFitted:
-    """Fit a student without each fold of the pool; DataError where there are too few leakage groups."""
+    """Fit a student without each fold of the pool; DataError where there are too few leakage groups.
+
+    `on_epoch` gets the figures of every epoch of the first student, while it learns.
+    """
     groups = len(np.unique(pool.group))
     if groups < folds:
         say(f"train: {groups} leakage groups make {groups} folds, not {folds}")
@@ -81,9 +86,14 @@ def crossfit(
             own = checkpoint.with_name(f"{checkpoint.stem}.cross{number}.pt") if checkpoint else None
             rest = pool.take(np.flatnonzero(place != number))
             what = f"student {number + 1} of {folds}"
-            fitted = _fit(rest, student=student, targets=targets, settings=settings, checkpoint=own, what=what)
+            given: dict[str, Any] = {"student": student, "targets": targets, "settings": settings}
+            given |= {"checkpoint": own, "on_epoch": on_epoch if number == 0 else None}
+            fitted = _fit(rest, given, what)
             found = {name: tensor.numpy() for name, tensor in fitted.model.state_dict().items()}
             found |= {"curves": json.dumps(fitted.curves), "best_epoch": fitted.best_epoch}
+        elif number == 0 and on_epoch:
+            for curve in json.loads(str(found["curves"])):
+                on_epoch(curve)
         if done and Team().is_main:
             keep_arrays(done, found)
             kept.append(done)
@@ -128,14 +138,11 @@ def stopping(part: Part, targets: dict[str, Target], seed: int) -> tuple[np.ndar
     return np.flatnonzero(where > 0), np.flatnonzero(where == 0)
 
 
-def _fit(
-    rest: Part, *, student: Student, targets: dict[str, Target], settings: Train, checkpoint: Path | None, what: str
-) -> Fitted:
+def _fit(rest: Part, given: dict[str, Any], what: str) -> Fitted:
     """One student, stopped by a part of its posts or, where params ask for it, by inner folds of them."""
-    given: dict[str, Any] = {"student": student, "targets": targets, "settings": settings, "checkpoint": checkpoint}
-    if settings.inner_folds:
-        return fit_with_folds(rest, on_epoch=None, new_towers=lambda: None, **given)
-    learn, stop = stopping(rest, targets, settings.seed)
+    if given["settings"].inner_folds:
+        return fit_with_folds(rest, new_towers=lambda: None, **given)
+    learn, stop = stopping(rest, given["targets"], given["settings"].seed)
     return fit(rest.take(learn), rest.take(stop), what=what, **given)
 
 

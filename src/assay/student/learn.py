@@ -151,10 +151,14 @@ def _cross_fitted(
     names = [name for name in parts if name != "test" or not lesson.has_official_test()]
     pool = _pool(parts, names)
     found = crossfit(
-        pool, student=lesson.student, targets=lesson.targets, settings=settings, folds=folds, checkpoint=checkpoint
+        pool,
+        student=lesson.student,
+        targets=lesson.targets,
+        settings=settings,
+        folds=folds,
+        checkpoint=checkpoint,
+        on_epoch=on_epoch,
     )
-    for curve in found.curves if on_epoch else []:
-        on_epoch(curve)  # type: ignore[misc]
     held = found.fold == 0
     seen = [pool.take(np.flatnonzero(rows)).features.by_modality() for rows in (~held, held)]
     return Trained(
