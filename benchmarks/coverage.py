@@ -258,8 +258,7 @@ def one_run(setting: Setting, world: World | None, seed: int) -> dict[str, tuple
 def _rank(est: Estimator, world: World) -> dict[str, tuple[float, ...]]:
     """Whether any statement about the order is wrong, and whether the top's own and simultaneous intervals hold."""
     brands = est.of_groups(est.task.estimands[0], "brand")
-    kept = np.flatnonzero(brands.joint.known)
-    ranking = ranked([brands.names[i] for i in kept], brands.joint, kept)
+    ranking = ranked(brands)
     truth = {name: world.truths[f"brand {name}"] for name in ranking.names}
     wrong = any(truth[ranking.names[i]] <= truth[ranking.names[j]] for i, js in enumerate(ranking.above) for j in js)
     top = ranking.names[0]

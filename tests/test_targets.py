@@ -138,7 +138,7 @@ def test_findings_brands_and_words(target: Target) -> None:
     labels = [v if i < 100 else None for i, v in enumerate(values)]
     brands = [["A"] if i % 2 else ["B"] for i in range(200)]
     est = estimator(values, labels, target, p=0.5, brands=brands)
-    for one in dict.fromkeys([*target.estimands, *target.share_names()]):
+    for one in target.all_estimands:
         figure = est.of_groups(one).figure(0)
         low, high = (0.0, 1.0) if target.is_share(one) else target.bounds
         assert low <= figure.low <= figure.value <= figure.high <= high

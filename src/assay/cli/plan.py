@@ -25,7 +25,7 @@ def _plan(args: argparse.Namespace) -> None:
     from assay.scoring.repository import open_estimator
 
     est = open_estimator(args.task)
-    allowed = list(dict.fromkeys([*est.task.estimands, *est.task.share_names()]))
+    allowed = est.task.all_estimands
     estimand = args.estimand or allowed[0]
     if estimand not in allowed:
         raise SettingsError(f"--estimand {estimand}: {args.task} has {', '.join(allowed)}")

@@ -17,7 +17,6 @@ MADE = {"brand": "brands", "month": "created_at", "year": "created_at", "author_
 FORMATS = {"month": "%Y-%m", "year": "%Y"}
 SIZES = ((1, "1 post"), (9, "2 to 9"), (99, "10 to 99"))
 Value = str | bool | int | float
-UNKNOWN = "(unknown)"
 
 
 @dataclass(frozen=True)
@@ -33,6 +32,10 @@ class Domains:
     def take(self, kept: Sequence[int]) -> Domains:
         """Some of the groups."""
         return Domains([self.names[i] for i in kept], sparse.csr_array(self.members[list(kept)]))
+
+    def joined(self, other: Domains) -> Domains:
+        """The groups of both."""
+        return Domains(self.names + other.names, sparse.csr_array(sparse.vstack([self.members, other.members])))
 
     def at(self, name: Value) -> int:
         """The number of a group; DataError for one that there is not."""
@@ -101,12 +104,12 @@ def crossed(first: Domains, second: Domains) -> Domains:
 
 def those(posts: pa.Table, where: dict[str, Value]) -> Domains:
     """The one group of posts that have all these values, {column: value}."""
-    found, n = everyone(posts.num_rows), posts.num_rows
+    found = everyone(posts.num_rows)
     for column, value in where.items():
         groups = by_column(posts, column)
         found = Domains([], sparse.csr_array(found.members.multiply(groups.members[[groups.at(value)]])))
     name = ", ".join(f"{column} {text_of(value)}" for column, value in where.items()) or "all"
-    return Domains([name], sparse.csr_array(found.members.astype(bool)) if n else found.members)
+    return Domains([name], sparse.csr_array(found.members.astype(bool)))
 
 
 def text_of(value: Value | None) -> str:

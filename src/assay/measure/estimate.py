@@ -22,6 +22,7 @@ import numpy as np
 from scipy import sparse
 
 from assay.measure import intervals
+from assay.measure.metrics import Figure
 
 Array = np.ndarray
 Of = Literal["these_posts", "posts_like_these"]
@@ -149,6 +150,14 @@ class Joint:
     def left(self) -> Array:
         """The part of each domain that is not labelled."""
         return np.asarray(np.clip(1 - self.labels / np.maximum(self.part * self.posts, 1), 0, 1))
+
+    def contrast(self, weights: Array, df: float) -> Figure:
+        """A sum of the estimates times weights [D], such as a difference or a slope; those of weight 0 may be nan."""
+        value = weights @ np.where(weights == 0, 0, self.value)
+        mixed = sparse.csr_array(weights[None, :]) @ self.influence
+        variance = self.chance.products(mixed, mixed)[0]
+        low, high = intervals.mean_interval(np.array(value), np.array(variance), np.array(df))
+        return Figure(float(value), float(low), float(high))
 
     def covariance(self, a: int, b: int) -> float:
         """The covariance of two domains' errors."""

@@ -11,15 +11,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from scipy import sparse
 
 from assay.errors import DataError
 from assay.measure import domains as groups
 from assay.measure import intervals
 from assay.measure.contrasts import differences
-from assay.measure.domains import Domains, Value
+from assay.measure.domains import Value
 from assay.measure.frame import DESIGN, WORDS, Estimates, Frame, design_of
-from assay.measure.metrics import Figure
+from assay.measure.metrics import UNKNOWN, Figure
 from assay.measure.needed import Needed, needed
 from assay.measure.ranking import Ranking, ranked
 from assay.measure.regress import regress
@@ -40,8 +39,8 @@ class Estimator(Frame):
     def share(self, name: str | None = None, by: str | None = None, *, band: str | None = None) -> Estimates:
         """The share of posts with a class or label, or of a score in a `band`, of all posts or by groups."""
         wanted = name or band
-        if wanted not in self.task.share_names():
-            raise DataError(f"no share of {wanted!r}; there are: {', '.join(self.task.share_names())}")
+        if wanted not in self.task.groups:
+            raise DataError(f"no share of {wanted!r}; there are: {', '.join(self.task.groups)}")
         return self.of_groups(str(wanted), by)
 
     def difference(
@@ -57,11 +56,10 @@ class Estimator(Frame):
 
     def ratio(self, a: dict[str, Value], b: dict[str, Value], *, estimand: str | None = None) -> Figure:
         """The ratio of an estimand over two groups given as {column: value}, by Fieller's method."""
-        first, second = groups.those(self.posts, a), groups.those(self.posts, b)
-        both = Domains(first.names + second.names, sparse.csr_array(sparse.vstack([first.members, second.members])))
+        both = groups.those(self.posts, a).joined(groups.those(self.posts, b))
         joint = self.over(estimand or self.task.estimands[0], both).joint
         if not joint.known.all():
-            return Figure(np.nan, np.nan, np.nan)
+            return UNKNOWN
         shared = joint.covariance(0, 1)
         covariance = np.array([[joint.variance[0], shared], [shared, joint.variance[1]]])
         critical = float(intervals.quantile(joint.df.min()))
@@ -71,9 +69,7 @@ class Estimator(Frame):
 
     def rank(self, by: str, *, estimand: str | None = None, least_posts: int = 1) -> Ranking:
         """Groups in order, with simultaneous intervals and the ranks that each may have; see `ranking`."""
-        found = self.of_groups(estimand or self.task.estimands[0], by)
-        kept = np.flatnonzero(found.joint.known & (found.joint.posts >= least_posts))
-        return ranked([found.names[i] for i in kept], found.joint, kept)
+        return ranked(self.of_groups(estimand or self.task.estimands[0], by), least_posts=least_posts)
 
     def regress(self, formula: str, *, estimand: str | None = None) -> list[dict[str, Any]]:
         """A regression on columns of the posts, such as `y ~ sponsored + year`; see `measure.regress`."""

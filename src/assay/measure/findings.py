@@ -17,11 +17,10 @@ from assay.errors import DataError
 from assay.measure.contrasts import WITHIN
 from assay.measure.domains import by_column
 from assay.measure.estimator import WORDS, Estimator
-from assay.measure.metrics import Figure
-from assay.measure.ranking import Ranking
+from assay.measure.metrics import UNKNOWN
+from assay.measure.ranking import Ranking, ranked
 
 UNCORRECTED = "uncorrected model means"
-NONE = Figure(float("nan"), float("nan"), float("nan"))
 CONTRAST = "sponsored"
 
 
@@ -48,11 +47,11 @@ def findings(
     found |= target.summary(values)
     found["about"] = {"target": est.of, "words": WORDS[est.of]}
     found["labels"] = len(est.design.rows)
-    wholes = {one: est.of_groups(one) for one in dict.fromkeys([*target.estimands, *target.share_names()])}
+    wholes = {one: est.of_groups(one) for one in target.all_estimands}
     for key, plain in (("corrected", False), ("labels_alone", True)):
         found[key] = {one: wholes[one].figure(0, plain=plain).rounded() for one in target.estimands}
     found["gain"] = {one: wholes[one].gain(0) for one in target.estimands}
-    bands = [one for one in target.share_names() if one not in target.estimands]
+    bands = [one for one in target.all_estimands if one not in target.estimands]
     if bands:
         found["corrected_bands"] = {one: wholes[one].figure(0).rounded() for one in bands}
         found["labels_alone_bands"] = {one: wholes[one].figure(0, plain=True).rounded() for one in bands}
@@ -78,8 +77,8 @@ def brand_table(est: Estimator, posts: pa.Table, *, min_posts: int) -> tuple[lis
     place = {name: i for i, name in enumerate(scored.names)}
     values = est.predictions["value"].to_pylist()
     estimates = {one: est.over(one, scored) for one in target.estimands}
-    rankings = {one: est.rank("brand", estimand=one, least_posts=min_posts) for one in target.estimands}
-    ranked = {one: {row["name"]: row for row in ranking.rows()} for one, ranking in rankings.items()}
+    rankings = {one: ranked(found, least_posts=min_posts) for one, found in estimates.items()}
+    ranks = {one: {row["name"]: row for row in ranking.rows()} for one, ranking in rankings.items()}
     all_posts = np.asarray(counts.members.sum(1)).astype(int)
     rows = []
     for name, count in zip(counts.names, all_posts, strict=True):
@@ -91,10 +90,10 @@ def brand_table(est: Estimator, posts: pa.Table, *, min_posts: int) -> tuple[lis
         row["labels"] = 0 if at is None else int(first.labels[at])
         known = [] if few else [values[i] for i in members]
         for one in target.estimands:
-            figure = (NONE if few or at is None else estimates[one].figure(at)).rounded()
+            figure = (UNKNOWN if few or at is None else estimates[one].figure(at)).rounded()
             column = target.column(one)
             row |= {column: figure["value"], f"{column}_low": figure["low"], f"{column}_high": figure["high"]}
-            told = ranked[one].get(name, {})
+            told = ranks[one].get(name, {})
             row |= {f"{column}_joint_{edge}": told.get(edge) for edge in ("low", "high")}
             row |= {f"{column}_{edge}": told.get(edge) for edge in ("rank_low", "rank_high")}
             row |= target.uncorrected(known, one)

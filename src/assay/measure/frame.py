@@ -91,6 +91,7 @@ class Frame:
             raise DataError(f"post {lost} has a prediction, but is not in the corpus; run `dvc repro`")
         self.posts = posts.take(at)
         self._labels = _labelled(labels, design, ids)
+        self._groups: dict[str, Domains] = {}
         self._frames: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
         self.design = self._design()
 
@@ -105,7 +106,9 @@ class Frame:
 
     def groups(self, by: str) -> Domains:
         """The groups of a column."""
-        return groups.by_column(self.posts, by)
+        if by not in self._groups:
+            self._groups[by] = groups.by_column(self.posts, by)
+        return self._groups[by]
 
     def over(self, estimand: str, domains: Domains) -> Estimates:
         """Any estimand over groups of the scored posts."""

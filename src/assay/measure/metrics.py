@@ -29,6 +29,14 @@ class Figure(NamedTuple):
         """As metrics files hold it: four decimals, null where it is not defined."""
         return {name: None if not math.isfinite(v) else round(v, 4) for name, v in zip(self._fields, self, strict=True)}
 
+    @property
+    def leaves_zero_out(self) -> bool:
+        """Whether the interval is all above or all below 0; False where it is not known."""
+        return bool(self.low > 0 or self.high < 0)
+
+
+UNKNOWN = Figure(math.nan, math.nan, math.nan)  # too little is known
+
 
 # --------------------------------------------------------------------------------------- intervals
 

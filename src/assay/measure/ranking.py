@@ -18,10 +18,11 @@ from scipy.stats import norm
 
 from assay.measure import intervals
 from assay.measure.estimate import Joint
+from assay.measure.frame import Estimates
 from assay.measure.metrics import Figure
 
 DRAWS = 2000
-MOST = 200  # groups that all pairs of are compared; beyond, the largest differences of neighbours would take minutes
+MOST = 200  # groups of which all pairs are compared; of more, one is above another where their intervals do not meet
 
 
 @dataclass(frozen=True)
@@ -56,81 +57,72 @@ class Ranking:
         return f"{high}; {low}"
 
 
-def ranked(names: list[str], joint: Joint, kept: np.ndarray) -> Ranking:
-    """Order the domains `kept` of a joint estimate; `names` are theirs."""
+def ranked(found: Estimates, *, least_posts: int = 1) -> Ranking:
+    """The order of those estimates of which enough is known, over at least so many posts."""
+    joint = found.joint
+    kept = np.flatnonzero(joint.known & (joint.posts >= least_posts))
     if not len(kept):
         return Ranking([], [], [], [])
     order = kept[np.argsort(-joint.value[kept], kind="stable")]
-    by_number = dict(zip(kept.tolist(), names, strict=True))
-    low, high = simultaneous(joint, order)
-    figures = [
-        Figure(float(joint.value[k]), *edges) for k, *edges in zip(order, low.tolist(), high.tolist(), strict=True)
-    ]
-    above = decided(joint, order)
+    draws = _draws(joint, order)
+    low, high = _simultaneous(joint, order, draws)
+    figures = [Figure(float(joint.value[k]), float(a), float(b)) for k, a, b in zip(order, low, high, strict=True)]
+    above = (
+        _decided(joint, order, draws) if len(order) <= MOST else [np.flatnonzero(high < one).tolist() for one in low]
+    )
     below = np.zeros(len(order), dtype=int)
     for beaten in above:
         below[beaten] += 1
     ranks = [(int(1 + below[i]), len(order) - len(above[i])) for i in range(len(order))]
-    return Ranking([by_number[int(k)] for k in order], figures, ranks, above)
+    return Ranking([found.names[k] for k in order], figures, ranks, above)
 
 
 def simultaneous(joint: Joint, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Low and high of domains, which all hold their truths at once in 95 % of samples."""
-    influence = sparse.csr_array(joint.influence[numbers])
+    return _simultaneous(joint, numbers, _draws(joint, numbers))
+
+
+def _draws(joint: Joint, numbers: np.ndarray) -> np.ndarray:
+    """Errors of domains as they might have been, [domains, draws], by normal multipliers of the clusters."""
+    random = np.random.default_rng(0)
+    multipliers = random.standard_normal((joint.influence.shape[1], DRAWS))
+    return np.asarray(sparse.csr_array(joint.influence[numbers]) @ joint.chance.centred(multipliers))
+
+
+def _simultaneous(joint: Joint, numbers: np.ndarray, draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     scale = np.sqrt(joint.variance[numbers])
-    moving = np.flatnonzero(scale > 0)
-    if not len(moving):
-        low, high = joint.interval()
-        return low[numbers], high[numbers]
-    drawn = influence[moving] @ _multipliers(joint)
-    largest = np.abs(drawn / scale[moving, None]).max(0)
-    level = intervals.level_of(max(float(np.quantile(largest, intervals.LEVEL)), float(norm.ppf(0.975))))
+    moving = scale > 0
+    level = intervals.LEVEL
+    if moving.any():
+        largest = np.abs(draws[moving] / scale[moving, None]).max(0)
+        level = intervals.level_of(max(float(np.quantile(largest, level)), float(norm.ppf(0.975))))
     low, high = joint.interval(level)
     return low[numbers], high[numbers]
 
 
-def decided(joint: Joint, order: np.ndarray) -> list[list[int]]:
+def _decided(joint: Joint, order: np.ndarray, draws: np.ndarray) -> list[list[int]]:
     """Of each domain in `order`, the places of those that it is decided to be above; at most 5 % of samples err."""
     found: list[list[int]] = [[] for _ in order]
-    if len(order) > MOST:
-        return _decided_by_intervals(joint, order)
-    pairs = list(combinations(range(len(order)), 2))
-    if not pairs:
-        return found
-    first, second = (order[[pair[side] for pair in pairs]] for side in (0, 1))
+    pairs = np.array(list(combinations(range(len(order)), 2)), dtype=int).reshape(-1, 2)
+    first, second = order[pairs[:, 0]], order[pairs[:, 1]]
     apart = sparse.csr_array(joint.influence[first] - joint.influence[second])
     gap = joint.value[first] - joint.value[second]
     error = np.sqrt(np.maximum(joint.chance.products(apart, apart), 0))
     moving = np.flatnonzero(error > 0)
     level = intervals.LEVEL
     if len(moving):
-        drawn = sparse.csr_array(joint.influence[order]) @ _multipliers(joint)
-        at = np.array(pairs)[moving]
-        largest = np.zeros(drawn.shape[1])
-        for start in range(0, len(at), 500):
-            part = at[start : start + 500]
-            scale = error[moving[start : start + 500], None]
-            largest = np.maximum(largest, np.abs((drawn[part[:, 0]] - drawn[part[:, 1]]) / scale).max(0))
-        level = intervals.level_of(float(np.quantile(largest, intervals.LEVEL)))
+        largest = np.zeros(draws.shape[1])
+        for start in range(0, len(moving), 500):
+            part = moving[start : start + 500]
+            off = draws[pairs[part, 0]] - draws[pairs[part, 1]]
+            largest = np.maximum(largest, np.abs(off / error[part, None]).max(0))
+        level = intervals.level_of(float(np.quantile(largest, level)))
     critical = intervals.quantile(np.minimum(joint.df[first], joint.df[second]), level)
     with np.errstate(invalid="ignore"):
         sure = np.where(error > 0, np.abs(gap) > critical * error, gap != 0)
-    for (i, j), is_sure, by in zip(pairs, sure, gap, strict=True):
-        if is_sure:
-            found[i if by > 0 else j].append(j if by > 0 else i)
+    for (i, j), by in zip(pairs[sure].tolist(), gap[sure], strict=True):
+        found[i if by > 0 else j].append(j if by > 0 else i)
     return found
-
-
-def _decided_by_intervals(joint: Joint, order: np.ndarray) -> list[list[int]]:
-    """The same where there are too many pairs: one is above another where their simultaneous intervals do not meet."""
-    low, high = simultaneous(joint, order)
-    return [np.flatnonzero(high < one).tolist() for one in low]
-
-
-def _multipliers(joint: Joint) -> np.ndarray:
-    """Normal multipliers of the clusters, [clusters, draws], centred as the variances are."""
-    random = np.random.default_rng(0)
-    return joint.chance.centred(random.standard_normal((joint.influence.shape[1], DRAWS)))
 
 
 def _listed(names: list[str]) -> str:

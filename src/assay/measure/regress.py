@@ -84,7 +84,7 @@ def regress(est: Frame, formula: str, *, estimand: str) -> list[dict[str, Any]]:
     found = []
     for name, *figure in zip(terms.names, beta.tolist(), low.tolist(), high.tolist(), strict=True):
         told = Figure(*figure)
-        found.append({"name": name, **told.rounded(), "decided": bool(told.low > 0 or told.high < 0)})
+        found.append({"name": name, **told.rounded(), "decided": told.leaves_zero_out})
     return found
 
 

@@ -6,10 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import sparse
 
 from assay.errors import DataError
-from assay.measure import intervals
 from assay.measure.domains import FORMATS
 from assay.measure.estimate import Joint, estimate
 from assay.measure.frame import Frame
@@ -35,7 +33,7 @@ class Trend:
     def words(self) -> str:
         """What is decided, in a sentence."""
         moves = "rises" if self.slope.low > 0 else "falls" if self.slope.high < 0 else "does not decidedly move"
-        ages = self.drift.low > 0 or self.drift.high < 0
+        ages = self.drift.leaves_zero_out
         said = "the student's error drifts with it; label newer posts" if ages else "no drift of its error is seen"
         return f"over {len(self.names)} periods the figure {moves}; {said}"
 
@@ -66,8 +64,4 @@ def _months(names: list[str]) -> np.ndarray:
 def _slope(joint: Joint, kept: np.ndarray, times: np.ndarray) -> Figure:
     contrast = np.zeros(len(joint.value))
     contrast[kept] = (times - times.mean()) / ((times - times.mean()) ** 2).sum()
-    mixed = sparse.csr_array(contrast[None, :]) @ joint.influence
-    variance = joint.chance.products(mixed, mixed)
-    value = np.array([float(contrast[kept] @ joint.value[kept])])
-    low, high = intervals.mean_interval(value, variance, np.array([joint.df[kept].sum()]))
-    return Figure(float(value[0]), float(low[0]), float(high[0]))
+    return joint.contrast(contrast, float(joint.df[kept].sum()))

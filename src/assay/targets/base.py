@@ -230,10 +230,6 @@ class Target(Section, ABC):
     def observed(self, values: Sequence[Any], estimand: str) -> Array:
         """What each post contributes to an estimand, float [n]; nan for None."""
 
-    @abstractmethod
-    def share_names(self) -> list[str]:
-        """What shares of posts can be estimated of: the classes or labels, or of a score its bands."""
-
     def expected(self, predictions: pa.Table, estimand: str) -> Array:
         """What each predicted post contributes to an estimand, float [n]; nan where nothing is predicted.
 
@@ -245,12 +241,17 @@ class Target(Section, ABC):
         there = np.asarray(column.is_valid())
         rows = np.asarray(column.flatten(), dtype=float).reshape(int(there.sum()), -1)
         if rows.size:
-            found[there] = rows[:, self.share_names().index(estimand)]
+            found[there] = rows[:, self.groups.index(estimand)]
         return found
 
     def is_share(self, estimand: str) -> bool:
-        """Whether an estimand is a share of posts."""
-        return estimand in self.share_names()
+        """Whether an estimand is a share of posts: that of a class, of a label, or of a score's band."""
+        return estimand in self.groups
+
+    @property
+    def all_estimands(self) -> list[str]:
+        """The estimands, and of scores the bands' shares beside the mean."""
+        return list(dict.fromkeys([*self.estimands, *self.groups]))
 
     def uncorrected(self, values: Sequence[Any], estimand: str) -> dict[str, float | None]:
         """Plain figures of predictions beside the corrected one, by their columns; rounded to four decimals."""

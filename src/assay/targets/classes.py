@@ -191,9 +191,6 @@ class ClassesTarget(NamedTarget):
 
     # ------------------------------------------------------------------------------------ findings, words
 
-    def share_names(self) -> list[str]:
-        return self.groups
-
     def groups_of(self, value: Any) -> list[str]:
         return [] if value is None else [value]
 

@@ -234,9 +234,6 @@ class LabelsTarget(NamedTarget):
 
     # ------------------------------------------------------------------------------------ findings, words
 
-    def share_names(self) -> list[str]:
-        return self.groups
-
     def groups_of(self, value: Any) -> list[str]:
         return list(value or [])
 

@@ -268,9 +268,6 @@ class ScoreTarget(Target):
     def bounds(self) -> tuple[float, float]:
         return self.min, self.max
 
-    def share_names(self) -> list[str]:
-        return self.groups
-
     def observed(self, values: Sequence[Any], estimand: str) -> Array:
         """The score, or whether it is in a band."""
         return self._in_band(np.array([np.nan if value is None else value for value in values], dtype=float), estimand)
