@@ -111,22 +111,20 @@ def folds_of_posts(sources: list[Path], labelled: dict[str, int]) -> dict[str, i
     if not labelled:
         return {}
     columns = ["post_id", "author", "duplicate_of"]
-    tables = [pq.read_table(source, columns=columns) for source in sources]
+    read = pa.concat_tables(pq.read_table(source, columns=columns) for source in sources)
+    posts = list(zip(*(read[name].to_pylist() for name in columns), strict=True))
     by_author: dict[str, int] = {}
     by_content: dict[str, int] = {}
-    for table in tables:
-        for post_id, author, first in zip(*(table[name].to_pylist() for name in columns), strict=True):
-            if (fold := labelled.get(post_id)) is not None:
-                by_content.setdefault(first or post_id, fold)
-                if author is not None:
-                    by_author.setdefault(author, fold)
-    found: dict[str, int] = {}
-    for table in tables:
-        for post_id, author, first in zip(*(table[name].to_pylist() for name in columns), strict=True):
-            fold = labelled.get(post_id, by_content.get(first or post_id, by_author.get(author)))
-            if fold is not None:
-                found[post_id] = fold
-    return found
+    for post_id, author, first in posts:
+        if (fold := labelled.get(post_id)) is not None:
+            by_content.setdefault(first or post_id, fold)
+            if author is not None:
+                by_author.setdefault(author, fold)
+    found = {
+        post_id: labelled.get(post_id, by_content.get(first or post_id, by_author.get(author)))
+        for post_id, author, first in posts
+    }
+    return {post_id: fold for post_id, fold in found.items() if fold is not None}
 
 
 def _learnt(split: Path) -> set[str]:

@@ -21,7 +21,7 @@ from assay.measure.judged import Judged
 from assay.posts import read, shards, stream, write_table
 from assay.scoring.predict import Predictor
 from assay.student.crossfit import stopping
-from assay.student.model import Ensemble, Trained, load_trained
+from assay.student.model import Trained, load_trained, own
 from assay.student.parts import Part, parts_by_split
 from assay.targets import NAMES, Target
 
@@ -82,10 +82,7 @@ def said(
     trained: Trained, features: Features, task: str, fold: np.ndarray | None, *, calibrated: bool = True
 ) -> np.ndarray:
     """A student's predictions of one task, of the folds [n] by the one that did not see each, in double precision."""
-    model = trained.model
-    if isinstance(model, Ensemble):
-        return model.predict(features, calibrated=calibrated, fold=fold)[task].astype(float)
-    return model.predict(features, calibrated=calibrated)[task].astype(float)
+    return own(trained.model.each(features, calibrated=calibrated)[task], fold).astype(float)
 
 
 def thresholds_of(trained: Trained, task: str, fold: np.ndarray | None) -> np.ndarray | None:

@@ -15,7 +15,7 @@ from assay.encode.encoders import Encoder, hub_is_allowed
 from assay.encode.features import Extractor, Features, PostInputs
 from assay.errors import ModelError
 from assay.scoring.prediction import Prediction, Status
-from assay.student.model import Ensemble, Trained, load_trained, own
+from assay.student.model import Trained, load_trained, own
 from assay.targets import Target
 
 
@@ -101,13 +101,10 @@ class Predictor:
         features, lost = self.features(posts)
         usable = np.flatnonzero(features.has_image | features.has_text)
         seen = features.take(usable)
-        model = self.trained.model
-        every = model.each(seen) if isinstance(model, Ensemble) and len(usable) else {}
+        every = self.trained.model.each(seen) if len(usable) else {}
         own_fold = np.array([-1 if fold is None else fold for fold in folds], dtype=np.int64)[usable]
-        if every:
-            found = {task: own(one, own_fold) for task, one in every.items()}
-        else:
-            found = model.predict(seen) if len(usable) else {}
+        found = {task: own(one, own_fold) for task, one in every.items()}
+        several = len(self.trained.model.members) > 1
         known = self._familiarity(seen)
         place = {int(i): row for row, i in enumerate(usable)}
         result: dict[str, list[Prediction]] = {task: [] for task in self.targets}
@@ -121,7 +118,7 @@ class Predictor:
                 else:
                     at = place[i]
                     made = self._prediction(task, status, found[task][at], reason, folds[i])
-                    if task in every and every[task].ndim == 2:
+                    if several and every[task].ndim == 2:
                         told = every[task][:, at] if folds[i] is None else found[task][at : at + 1]
                         made = replace(made, by_student=[float(one) for one in told])
                     result[task].append(replace(made, **known[at]))

@@ -21,7 +21,7 @@ from assay.errors import DataError
 from assay.progress import say
 from assay.splits import grouped_folds
 from assay.student.fit import Fitted, fit
-from assay.student.folds import assign_folds, fit_with_folds, keep_arrays, kept_arrays, mean_val
+from assay.student.folds import assign_folds, fit_with_folds, keep_arrays, kept_arrays, mean_curve
 from assay.student.model import Ensemble, StudentModel
 from assay.student.parts import Part
 from assay.student.resume import Curve
@@ -105,24 +105,28 @@ def crossfit(
         for name, guess in member.predict(pool.features.take(rows)).items():
             whole = guesses.setdefault(name, np.zeros((len(pool), *guess.shape[1:]), np.float32))
             whole[rows] = guess
-    together = calibrate(members[0], pool, guesses, targets, np.ones(len(pool), bool))
+    together = calibrate(members[0], pool, guesses, targets)
     of_folds = [calibrate(member, pool, guesses, targets, place != j) for j, member in enumerate(members)]
     for path in kept:
         path.unlink(missing_ok=True)
-    longest = [mean_val(curves, epoch) | _train(curves, epoch) for epoch in range(max(len(one) for one in curves))]
+    longest = [mean_curve(curves, epoch) | {"epoch": epoch} for epoch in range(max(len(one) for one in curves))]
     best = min(round(float(np.mean(epochs))), len(longest)) - 1
     return CrossFitted(Ensemble(members), place, longest, best, together, of_folds)
 
 
 def calibrate(
-    model: StudentModel, part: Part, predicted: dict[str, np.ndarray], targets: dict[str, Target], rows: np.ndarray
+    model: StudentModel,
+    part: Part,
+    predicted: dict[str, np.ndarray],
+    targets: dict[str, Target],
+    rows: np.ndarray | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Fit temperature and thresholds into a model by posts that it did not learn from, and measure how far predictions
-    are off; returns the figures by task. `rows`, bool [n], says which posts count.
+    are off; returns the figures by task. `rows`, bool [n], says which posts count; None: all.
     """
     found: dict[str, dict[str, Any]] = {}
     for task, target in targets.items():
-        known = part.known(task) & rows
+        known = part.known(task) & (True if rows is None else rows)
         y, p = part.values[task][known], predicted[task][known].astype(float)
         found[task] = {"posts": len(y), **model.output(task).calibrate(target, y, p, part.weights[known])}
     return found
@@ -144,9 +148,3 @@ def _fit(rest: Part, given: dict[str, Any], what: str) -> Fitted:
         return fit_with_folds(rest, new_towers=lambda: None, **given)
     learn, stop = stopping(rest, given["targets"], given["settings"].seed)
     return fit(rest.take(learn), rest.take(stop), what=what, **given)
-
-
-def _train(curves: list[list[Curve]], epoch: int) -> Curve:
-    there = [curve[epoch] for curve in curves if epoch < len(curve)]
-    names = [name for name in there[0] if not name.startswith("val_") and name != "epoch"]
-    return {"epoch": epoch} | {name: float(np.mean([one[name] for one in there])) for name in names}

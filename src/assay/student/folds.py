@@ -77,7 +77,7 @@ def fit_with_folds(
 
     def with_val(curve: Curve) -> None:
         if on_epoch:
-            on_epoch(curve | mean_val(curves, int(curve["epoch"])))
+            on_epoch(curve | mean_curve(curves, int(curve["epoch"]), "val_"))
 
     fitted = fit(
         pool,
@@ -90,7 +90,7 @@ def fit_with_folds(
         towers=new_towers(),
         epochs=max(1, round(float(np.mean(epochs)))),
     )
-    fitted.curves = [curve | mean_val(curves, int(curve["epoch"])) for curve in fitted.curves]
+    fitted.curves = [curve | mean_curve(curves, int(curve["epoch"]), "val_") for curve in fitted.curves]
     fitted.inner, fitted.stopped = guesses, f"the mean best epoch of {settings.inner_folds} inner folds"
     for path in kept:
         path.unlink(missing_ok=True)
@@ -155,10 +155,10 @@ def vectors_of(fitted: Fitted, part: Part, settings: Train) -> dict[str, np.ndar
     return replace(features, image=image, text=text).by_modality()
 
 
-def mean_val(curves: list[list[Curve]], epoch: int) -> Curve:
-    """Mean val figures of the folds that still ran at this epoch."""
+def mean_curve(curves: list[list[Curve]], epoch: int, start: str = "") -> Curve:
+    """Mean figures, those whose names have this start, of the folds that still ran at this epoch."""
     there = [curve[epoch] for curve in curves if epoch < len(curve)]
-    names = [name for name in (there[0] if there else {}) if name.startswith("val_")]
+    names = [name for name in (there[0] if there else {}) if name.startswith(start)]
     return {name: float(np.mean([c[name] for c in there])) for name in names}
 
 

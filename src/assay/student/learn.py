@@ -24,7 +24,7 @@ from assay.encode.features import EncoderFacts, Recipe
 from assay.errors import DataError
 from assay.places import home
 from assay.progress import say
-from assay.student.crossfit import calibrate, crossfit, folds_wanted
+from assay.student.crossfit import CrossFitted, calibrate, crossfit, folds_wanted
 from assay.student.familiar import Familiar
 from assay.student.fit import Fitted, fit
 from assay.student.folds import fit_with_folds, predict_part, vectors_of
@@ -116,19 +116,13 @@ def train_one(
     if "calibration" in parts or not guesses:
         held = parts.get("calibration", held)
         guesses = predict_part(fitted, held, settings)
-    everyone = np.ones(len(held), dtype=bool)
     return Trained(
         fitted.model,
         **_told(lesson, made, learnt := fitted.towers.learnt() if fitted.towers is not None else {}),
-        calibration=calibrate(fitted.model, held, guesses, lesson.targets, everyone),
-        training={
-            "settings": settings.model_dump(),
-            "posts": {name: len(part) for name, part in sorted(parts.items())},
-            "best_epoch": fitted.best_epoch,
-            "epochs": len(fitted.curves),
-            "stopped": fitted.stopped,
-            "best": {k: round(v, 6) for k, v in fitted.curves[fitted.best_epoch].items()},
-        },
+        calibration=calibrate(fitted.model, held, guesses, lesson.targets),
+        training=_training(
+            settings, {name: len(part) for name, part in sorted(parts.items())}, fitted, stopped=fitted.stopped
+        ),
         learnt=learnt,
         familiar=_familiar(fitted, parts, settings),
     )
@@ -165,14 +159,12 @@ def _cross_fitted(
         found.model,
         **_told(lesson, made, {}),
         calibration=found.calibration,
-        training={
-            "settings": settings.model_dump(),
-            "posts": {"labelled": len(pool), "folds": len(found.of_folds)},
-            "best_epoch": found.best_epoch,
-            "epochs": len(found.curves),
-            "stopped": f"the stopping rule in each of {len(found.of_folds)} folds",
-            "best": {k: round(v, 6) for k, v in found.curves[found.best_epoch].items()},
-        },
+        training=_training(
+            settings,
+            {"labelled": len(pool), "folds": len(found.of_folds)},
+            found,
+            stopped=f"the stopping rule in each of {len(found.of_folds)} folds",
+        ),
         familiar=Familiar.fit(*seen),
         folds=found.of_folds,
         fold_of=dict(zip(pool.ids, found.fold.tolist(), strict=True)),
@@ -181,6 +173,17 @@ def _cross_fitted(
 
 def _pool(parts: dict[str, Part], names: Iterable[str]) -> Part:
     return Part.join([parts[name] for name in names if name in parts])
+
+
+def _training(settings: Train, posts: dict[str, int], found: Fitted | CrossFitted, *, stopped: str) -> dict[str, Any]:
+    return {
+        "settings": settings.model_dump(),
+        "posts": posts,
+        "best_epoch": found.best_epoch,
+        "epochs": len(found.curves),
+        "stopped": stopped,
+        "best": {k: round(v, 6) for k, v in found.curves[found.best_epoch].items()},
+    }
 
 
 def _told(lesson: Lesson, made: Recipe, learnt: dict[str, Any]) -> dict[str, Any]:

@@ -116,8 +116,12 @@ class StudentModel(nn.Module):
 
     @property
     def members(self) -> list[StudentModel]:
-        """The students that answer: this one; see ensemble.Ensemble."""
+        """The students that answer: this one; see Ensemble."""
         return [self]
+
+    def each(self, features: Features, *, calibrated: bool = True) -> dict[str, np.ndarray]:
+        """The predictions as those of an ensemble of one, [1, n] or [1, n, names]."""
+        return {task: found[None] for task, found in self.predict(features, calibrated=calibrated).items()}
 
     def thresholds(self, task: str) -> np.ndarray | None:
         """The thresholds of a task's labels, [labels]; None for scores and classes."""
@@ -155,11 +159,6 @@ class Ensemble(nn.ModuleList):
         """The students, by fold."""
         return cast(list[StudentModel], list(self))
 
-    @property
-    def settings(self) -> Student:
-        """The settings that all share."""
-        return self.members[0].settings
-
     def output(self, task: str) -> Output:
         """The output of a task, of the first student."""
         return self.members[0].output(task)
@@ -171,12 +170,9 @@ class Ensemble(nn.ModuleList):
         found = [member.predict_inputs(inputs, calibrated=calibrated) for member in self.members]
         return {task: np.stack([one[task] for one in found]) for task in found[0]}
 
-    def predict(
-        self, features: Features, *, calibrated: bool = True, fold: np.ndarray | None = None
-    ) -> dict[str, np.ndarray]:
-        """Predictions by task of n posts: the mean of the students, or where `fold` [n] is not -1, of that one."""
-        found = self.each(features, calibrated=calibrated)
-        return {task: own(every, fold) for task, every in found.items()}
+    def predict(self, features: Features, *, calibrated: bool = True) -> dict[str, np.ndarray]:
+        """Predictions by task of n posts: the mean of the students'."""
+        return {task: own(every, None) for task, every in self.each(features, calibrated=calibrated).items()}
 
     def thresholds(self, task: str) -> np.ndarray | None:
         """The students' mean thresholds of a task's labels, [labels]; None for scores and classes."""
