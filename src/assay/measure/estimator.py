@@ -8,23 +8,28 @@ Tables are joined by post id. What is estimated, and how, is told in `measure.es
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from assay.errors import DataError
 from assay.measure import domains as groups
 from assay.measure import intervals
 from assay.measure.contrasts import differences
 from assay.measure.domains import Value
+from assay.measure.estimate import Of
 from assay.measure.frame import DESIGN, WORDS, Estimates, Frame, design_of
 from assay.measure.metrics import UNKNOWN, Figure
 from assay.measure.needed import Needed, needed
 from assay.measure.ranking import Ranking, ranked
 from assay.measure.regress import regress
 from assay.measure.trend import Trend, trend
+from assay.targets import Target
 
-__all__ = ["DESIGN", "WORDS", "Estimates", "Estimator", "design_of"]
+__all__ = ["DESIGN", "WORDS", "Estimates", "Estimator", "design_of", "read_estimator"]
 
 
 class Estimator(Frame):
@@ -82,3 +87,15 @@ class Estimator(Frame):
     def plan(self, width: float, *, estimand: str | None = None) -> Needed:
         """How many labels an interval of this width needs; see `measure.needed`."""
         return needed(self, width, estimand=estimand or self.task.estimands[0])
+
+
+def read_estimator(
+    posts: pa.Table, predictions: pa.Table, *, labels: Path, split: Path, sample: Path, task: Target, target: Of
+) -> Estimator:
+    """The Estimator of posts and predictions with what annotate, split and sample wrote."""
+    columns = ["post_id", "status", "value", "inclusion_p"]
+    shards = sorted(sample.glob("part-*.parquet"))
+    drawn = pa.concat_tables(pq.read_table(path, columns=["post_id", "stratum"]) for path in shards)
+    design = design_of(drawn, pq.read_table(split), predictions)
+    known = pq.read_table(labels, columns=columns)
+    return Estimator(posts, predictions, known, design, task=task, target=target)

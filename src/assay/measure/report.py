@@ -16,7 +16,7 @@ from assay.config import Task
 from assay.measure import plots
 from assay.measure.csvfile import read_csv, write_csv
 from assay.measure.estimate import LEAST_EFFECTIVE
-from assay.measure.estimator import Estimator, design_of
+from assay.measure.estimator import read_estimator
 from assay.measure.findings import brand_table, findings
 from assay.measure.palette import colours_of_task
 from assay.measure.ranking import Ranking
@@ -50,7 +50,15 @@ def report(
     """Write brands.csv, colours.csv and the page of a task; returns the content of findings.json."""
     target, least, predictions = task.target, task.report.min_posts, sources.predictions
     values = predictions["value"].to_pylist()
-    est = estimator_of(sources, task)
+    est = read_estimator(
+        sources.posts,
+        predictions,
+        labels=sources.labels,
+        split=sources.split,
+        sample=sources.sample,
+        task=target,
+        target=task.report.target,
+    )
     brands, rankings = brand_table(est, sources.posts, min_posts=least)
     found = findings(est, predictions, brands, rankings, min_posts=least, by=task.report.by)
     write_csv(brands or [{"brand": None, "posts": None}], out_brands)
@@ -92,16 +100,6 @@ def success_rates(labels: Path, predictions: pa.Table) -> dict[str, tuple[int, i
         "labelled": (labelled.count("ok"), len(labelled)),
         "scored": (len(scored) - scored.count("failed"), len(scored)),
     }
-
-
-def estimator_of(sources: Sources, task: Task) -> Estimator:
-    """What estimates the findings of a task from a report's sources."""
-    labels = pq.read_table(sources.labels, columns=["post_id", "status", "value", "inclusion_p"])
-    shards = [
-        pq.read_table(path, columns=["post_id", "stratum"]) for path in sorted(sources.sample.glob("part-*.parquet"))
-    ]
-    design = design_of(pa.concat_tables(shards), pq.read_table(sources.split), sources.predictions)
-    return Estimator(sources.posts, sources.predictions, labels, design, task=task.target, target=task.report.target)
 
 
 def _charts(found: dict[str, Any], rankings: dict[str, Ranking], target: Target) -> dict[str, str]:

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 from assay import config
 from assay.errors import DataError, SettingsError
 from assay.measure.estimate import Of
-from assay.measure.estimator import Estimator, design_of
+from assay.measure.estimator import Estimator, read_estimator
 from assay.posts import beside, gold_names, read, shards
 
 PREDICTED = ["post_id", "status", "value", "probabilities", "by_student", "fold", "in_train"]
@@ -34,13 +34,12 @@ def open_estimator(task: str, root: Path = Path(), *, target: Of | None = None) 
     schema = pq.read_schema(shards(posts)[0])
     columns = [name for name in schema.names if name not in (*KEPT_OUT, *(f"gold_{one}" for one in gold_names(schema)))]
     predictions = read(places[0], PREDICTED)
-    labels = pq.read_table(places[1], columns=["post_id", "status", "value", "inclusion_p"])
-    design = design_of(read(sample, ["post_id", "stratum"]), pq.read_table(places[2]), predictions)
-    return Estimator(
+    return read_estimator(
         beside(predictions, read(posts, columns)),
         predictions,
-        labels,
-        design,
+        labels=places[1],
+        split=places[2],
+        sample=sample,
         task=own.target,
         target=target or own.report.target,
     )
