@@ -11,7 +11,7 @@ import pytest
 
 from assay import config
 from assay.audit.findings import overall, verdict
-from assay.audit.inference import Draws, adjust, mean_interval, mean_test, p_value, rank_correlation, reach
+from assay.audit.inference import Draws, mean_interval, mean_test, p_value, rank_correlation, reach
 from assay.audit.measures import Measures, vendi
 from assay.audit.perceived import _exact, _shares
 from assay.audit.probe import Probe
@@ -19,6 +19,7 @@ from assay.audit.prompts import prompts, read_activities, take
 from assay.audit.spaces import Space, _space
 from assay.config import Audit, AuditEncoder, ImageBranch, Statistics
 from assay.errors import DataError
+from assay.measure.many import adjust
 from tests.conftest import ROOT
 
 ACTIVITIES = ROOT / "data/audits/age/activities.csv"

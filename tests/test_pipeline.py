@@ -17,8 +17,10 @@ import pyarrow.parquet as pq
 import pytest
 from cryptography.fernet import Fernet
 
+from assay.errors import DataError
 from assay.posts import read
 from assay.remote.answers import Answer, AnswerStore
+from assay.scoring.compare import compare
 from tests.conftest import ROOT, Repository, StubTeacher, picture, small
 from tests.test_readme import PAGES, printed
 
@@ -39,7 +41,8 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
     return made
 
 
-RUN = tuple(f"assay {name}" for name in ("predict", "explain", "ablate", "push", "doctor", "answers", "settings"))
+OWN = ("predict", "explain", "ablate", "push", "doctor", "answers", "settings", "plan", "compare")
+RUN = tuple(f"assay {name}" for name in OWN)
 
 
 def kept_with(status: str, reason: str) -> Answer:
@@ -153,6 +156,10 @@ def test_a_rubric_word_reruns_annotate_and_later(repository: Repository) -> None
     assert not [name for name in ran if name.split("@")[0] in ("demo", "ingest", "sample", "embed")]
     assert [name for name in ran if name.endswith("@sentiment")] in ([], ["annotate@sentiment"])
     assert answers(repository) == before + repository.json("metrics/machine/gender_bias/annotate.json")["asked"]
+    found = compare("HEAD", "workspace", "gender_bias", root=repository.folder)
+    assert found["question"] == "another rubric"
+    assert {row["verdict"] for row in found["metrics"]} == {None}
+    assert found["findings"][0]["difference"]["value"] is not None
     restored(repository)
 
 
@@ -161,6 +168,20 @@ def test_a_learning_rate_reruns_train_and_later(repository: Repository) -> None:
     assert repository.repro() == [f"{name}@sentiment" for name in AFTER]
     diff = json.loads(repository.run("dvc", "metrics", "diff", "--json").stdout)
     assert "metrics/sentiment/train/metrics.json" in diff
+    found = compare("HEAD", "workspace", "sentiment", root=repository.folder)
+    assert found["changed"]["settings"] == [{"key": "tasks.sentiment.train.lr", "a": 0.0001, "b": 0.002}]
+    assert not found["changed"]["code"]
+    assert (found["question"], found["notes"]) == (None, [])
+    judged = found["judged"]
+    assert judged["a"] == judged["b"] == judged["both"] == repository.json("metrics/sentiment/evaluate.json")["n"]
+    f1 = next(row for row in found["metrics"] if row["metric"] == "f1_weighted")
+    committed = json.loads(repository.run("git", "show", "HEAD:metrics/sentiment/evaluate.json").stdout)
+    assert f1["a"] == committed["f1_weighted"]  # the very figure, with the very interval, of evaluate.json
+    assert f1["b"] == repository.json("metrics/sentiment/evaluate.json")["f1_weighted"]
+    assert f1["verdict"] in ("better", "worse", "equivalent", "not decided")
+    assert [row["name"] for row in found["findings"]] == ["all"] * 3
+    with pytest.raises(DataError, match=r"HEAD~1 has no data/labels/sentiment\.parquet: the pipeline had not come"):
+        compare("HEAD~1", "workspace", "sentiment", root=repository.folder)
     restored(repository)
 
 
@@ -265,6 +286,9 @@ def test_experiments_share_the_store_and_find_the_corpus(repository: Repository)
     assert status.count("Success") == 2, status
     shown = repository.run("dvc", "exp", "show", "--csv").stdout
     assert all(name in shown for name in ("faster", "seed11", "seed12"))
+    found = compare("HEAD", "faster", "sentiment", root=repository.folder)
+    assert [row["key"] for row in found["changed"]["settings"]] == ["tasks.sentiment.train.lr"]
+    assert len(found["metrics"]) == 4
     packed = answers(repository) - before  # smaller pictures are new questions, asked once for both jobs
     assert 120 <= packed <= 160
     assert not (repository.folder / ".dvc/tmp/exps").exists() or not list(

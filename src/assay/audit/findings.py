@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from assay.audit.inference import adjust, rank_correlation, reach
+from assay.audit.inference import rank_correlation, reach
 from assay.audit.measures import Measures
 from assay.audit.probe import Probe
 from assay.audit.spaces import Grid
 from assay.config import Audit, Statistics
 from assay.errors import DataError
+from assay.measure.many import adjust
 from assay.progress import progress
 
 UNDECIDED = "not decided"

@@ -6,12 +6,11 @@ activities. All randomness comes from a seed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import false_discovery_control, norm
+from scipy.stats import norm
 from scipy.stats import t as student_t
 
 from assay.config import Statistics
@@ -102,20 +101,6 @@ def reach(figure: dict[str, Any], tests: int, settings: Statistics) -> None:
     figure["detectable"] = quantiles * figure["sd"] / float(np.sqrt(n))
     small = abs(figure["value"]) <= 1e-3 * figure["sd"]
     figure["needed"] = None if small else int(np.ceil((quantiles * figure["sd"] / figure["value"]) ** 2))
-
-
-def adjust(p_values: Sequence[float], method: str) -> list[float]:
-    """p-values corrected for their number: holm (Holm, 1979), bh (Benjamini and Hochberg, 1995), or none."""
-    p = np.asarray(p_values, dtype=float)
-    if method == "none" or not len(p):
-        return [float(value) for value in p]
-    if method == "bh":
-        return [float(value) for value in false_discovery_control(p, method="bh")]
-    order = np.argsort(p, kind="stable")
-    stepped = np.minimum(1, np.maximum.accumulate((len(p) - np.arange(len(p))) * p[order]))
-    found = np.empty(len(p))
-    found[order] = stepped
-    return [float(value) for value in found]
 
 
 def rank_correlation(first: np.ndarray, second: np.ndarray) -> dict[str, Any]:

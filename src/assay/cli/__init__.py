@@ -14,6 +14,7 @@ from typing import Any
 from assay import __version__, config
 from assay.cli.answers import add_answers
 from assay.cli.check import add_check
+from assay.cli.compare import add_compare
 from assay.cli.init import add_init
 from assay.cli.plan import add_plan
 from assay.cli.publish import add_publish
@@ -71,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     add_publish(commands)
     add_answers(commands)
     add_plan(commands)
+    add_compare(commands)
     return parser
 
 

@@ -141,6 +141,15 @@ class Frame:
         y, f, _ = self.frame(estimand)
         return whole_trust(self.design, y, f) if len(y) > 1 else 0.0
 
+    def units(self) -> list[str]:
+        """What chance takes or leaves, one name a column of a Joint's influence: posts, or the first post of each
+        cluster.
+        """
+        ids = self.predictions["post_id"].combine_chunks()
+        if not self.design.is_clustered:
+            return list(ids.take(pa.array(self.design.rows)).to_pylist())
+        return list(ids.take(pa.array(np.unique(self.design.cluster, return_index=True)[1])).to_pylist())
+
     def _design(self) -> Design:
         known = self._labels
         free = ~known["learnt"]

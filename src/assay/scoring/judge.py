@@ -17,7 +17,7 @@ from assay.encode.features import Features, sample_inputs
 from assay.errors import DataError, SettingsError
 from assay.measure.baselines import Learning, Views, predict_all
 from assay.measure.ceiling import noise_ceiling
-from assay.measure.judged import Judged
+from assay.measure.judged import Judged, as_columns
 from assay.posts import read, shards, stream, write_table
 from assay.scoring.predict import Predictor
 from assay.student.crossfit import stopping
@@ -229,18 +229,9 @@ def speed_and_size(model: Path, sample: Path) -> tuple[dict[str, Any], dict[str,
 
 
 def per_post(ids: list[str], test: Judged, target: Target, out: Path) -> None:
-    """Write truth, prediction and error of every test post, worst first."""
+    """Write truth, prediction and error of every judged post, worst first, in words and in figures."""
     truth, said = target.said(test.y, test.student, test.thresholds.get("student"))
     wrong = target.errors(test.y, test.student)
     order = np.argsort(-wrong, kind="stable")
-    write_table(
-        pa.table(
-            {
-                "post_id": [ids[i] for i in order],
-                "teacher": [truth[i] for i in order],
-                "student": [said[i] for i in order],
-                "error": wrong[order],
-            }
-        ),
-        out,
-    )
+    words = {"post_id": ids, "teacher": truth, "student": said, "error": wrong}
+    write_table(pa.table(words | as_columns(test)).take(order), out)

@@ -33,6 +33,9 @@ def open_estimator(task: str, root: Path = Path(), *, target: Of | None = None) 
             raise DataError(f"{place} is not there yet; run `dvc repro report@{task}`, or `dvc pull` it")
     schema = pq.read_schema(shards(posts)[0])
     columns = [name for name in schema.names if name not in (*KEPT_OUT, *(f"gold_{one}" for one in gold_names(schema)))]
+    lacking = set(PREDICTED) - set(pq.read_schema(shards(places[0])[0]).names)
+    if lacking:
+        raise DataError(f"{places[0]} has no column {sorted(lacking)[0]}: an earlier version wrote it; infer again")
     predictions = read(places[0], PREDICTED)
     return read_estimator(
         beside(predictions, read(posts, columns)),

@@ -152,6 +152,10 @@ class Target(Section, ABC):
         """The direction of a metric; KeyError for one that the target does not have."""
         return {one.name: one.higher for one in self.metrics}[metric]
 
+    def span(self, metric: str) -> float:
+        """How far apart two values of a metric can be; 1 for shares, correlations and the like."""
+        return 1.0
+
     @abstractmethod
     def figures(self, y: Array, p: Array, w: Array, thresholds: Array | None = None) -> dict[str, Array]:
         """All metrics for every row of weights w [B, n], [B] each; p: scores [n] or probabilities [n, names]."""

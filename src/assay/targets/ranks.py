@@ -43,6 +43,9 @@ class RanksTarget(ClassesTarget):
         """The first rank up to which half of the probability lies."""
         return np.asarray((np.cumsum(p, axis=1) >= 0.5 - 1e-9).argmax(1))
 
+    def span(self, metric: str) -> float:
+        return len(self.names) - 1.0 if metric == "rank_error" else 1.0
+
     def figures(self, y: Array, p: Array, w: Array, thresholds: Array | None = None) -> dict[str, Array]:
         """Quadratic weighted kappa (Cohen, 1968), the mean distance in ranks, and the figures of classes."""
         y = y.astype(int)

@@ -202,6 +202,9 @@ class ScoreTarget(Target):
 
     # ------------------------------------------------------------------------- judging predictions p of y
 
+    def span(self, metric: str) -> float:
+        return self.max - self.min if metric in ("mae", "rmse") else 1.0
+
     def figures(self, y: Array, p: Array, w: Array, thresholds: Array | None = None) -> dict[str, Array]:
         """MAE, RMSE, R2, Pearson, Spearman and the share within 0.5, 1 and 2 of scores y [n] and predictions p [n]."""
         error, total = p - y, w.sum(1)

@@ -1,0 +1,136 @@
+"""assay compare: two revisions of a task, post by post."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from assay.progress import say
+
+WIDE = 200  # columns of a file or a pipe
+SIGNS = {"better": "green", "worse": "red", "equivalent": "cyan", "not decided": "yellow"}
+
+
+def add_compare(commands: Any) -> None:
+    """Add `compare` to the command line."""
+    compare = commands.add_parser(
+        "compare",
+        help="say whether one revision's student is better than another's, and how findings moved",
+        description="Compare two commits, branches, tags, DVC experiments, or `workspace`, post by post, on posts that "
+        "neither student learnt from.",
+    )
+    compare.add_argument("a", metavar="REV_A", help="what is compared with, such as HEAD")
+    compare.add_argument("b", metavar="REV_B", help="what is judged, such as workspace or an experiment's name")
+    compare.add_argument("--task", required=True, help="a task whose report stands in both")
+    compare.add_argument(
+        "--margin",
+        type=float,
+        default=0.01,
+        help="differences below this share of what a metric can span do not matter; default: 0.01",
+    )
+    compare.add_argument("--json", action="store_true", help="print everything as JSON instead")
+    compare.add_argument("--html", type=Path, metavar="FILE", help="write a page as well")
+    compare.set_defaults(run=_compare)
+
+
+def _compare(args: argparse.Namespace) -> None:
+    from assay.measure.moved import page
+    from assay.scoring.compare import compare
+
+    found = compare(args.a, args.b, args.task, margin=args.margin)
+    if args.html:
+        args.html.write_text(page(found), encoding="utf-8")
+        say(f"written to {args.html}")
+    if args.json:
+        print(json.dumps(found, ensure_ascii=False))
+    else:
+        _print(found)
+
+
+def _print(found: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+
+    console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else WIDE)
+    console.print(f"[bold]{found['task']}[/bold]: {escape(found['b'])} against {escape(found['a'])}")
+    for line in _changes(found):
+        console.print(f"  {escape(line)}")
+    if found["question"]:
+        console.print(
+            f"[yellow]another question[/yellow]: {escape(found['question'])}; the students have no common yardstick, "
+            "so there is no verdict"
+        )
+    if found["metrics"]:
+        both = found["judged"]["both"]
+        console.print(f"\n{both:,} posts that neither learnt from; the verdicts are on {found['scope']}")
+        console.print(_students(found))
+        console.print("a positive difference is better; equivalent: within the margin, by two one-sided tests")
+    for what in ("findings", "brands"):
+        if found[what]:
+            console.print()
+            console.print(_moved(found, what))
+    for note in found["notes"]:
+        console.print(f"[yellow]note[/yellow]: {escape(note)}")
+
+
+def _changes(found: dict[str, Any]) -> list[str]:
+    told, labels = found["changed"], found["labels"]
+    lines = [f"{row['key']}: {_said(row['a'])} -> {_said(row['b'])}" for row in told["settings"]]
+    parts = [f"another {name}" for name in ("rubric", "teacher", "corpus") if told[name]]
+    parts += [f"other code in {', '.join(told['code'])}"] if told["code"] else []
+    lines.append("; ".join(parts) or "rubric, teacher, corpus and code are the same")
+    lines.append(f"labels: {labels['a']:,} and {labels['b']:,}, {labels['both']:,} posts in both")
+    agree = labels.get("agreement", {})
+    return lines + [
+        f"  {name} of the two labels of a post: {_figure(one)}" for name, one in agree.items() if isinstance(one, dict)
+    ]
+
+
+def _students(found: dict[str, Any]) -> Any:
+    table = _table("metric", found, "difference [95 %]", "p (Holm)", "verdict")
+    for row in found["metrics"]:
+        verdict = row["verdict"] or "-"
+        p = "-" if row["p"] is None else "< 0.001" if row["p"] < 0.001 else f"{row['p']:.3f}"
+        cells = _figure(row["a"]), _figure(row["b"]), _figure(row["difference"], sign="+"), p
+        table.add_row(row["metric"], *map(_cell, cells), _cell(verdict, SIGNS.get(verdict, "default")))
+    return table
+
+
+def _moved(found: dict[str, Any], what: str) -> Any:
+    table = _table(what, found, "moved by [95 %]", "")
+    for row in found[what]:
+        name = row["estimand"] if what == "findings" else f"{row['estimand']}, {row['name']}"
+        word = "too few labels" if row["difference"]["value"] is None else "moved" if row["decided"] else "not decided"
+        cells = name, _figure(row["a"]), _figure(row["b"]), _figure(row["difference"], sign="+"), word
+        table.add_row(*map(_cell, cells))
+    return table
+
+
+def _table(first: str, found: dict[str, Any], *more: str) -> Any:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for name in (first, found["a"], found["b"], *more):
+        table.add_column(_cell(name))
+    return table
+
+
+def _cell(text: str, colour: str = "default") -> Any:
+    from rich.text import Text
+
+    return Text(text, style=colour)
+
+
+def _figure(figure: dict[str, Any], sign: str = "") -> str:
+    if figure["value"] is None:
+        return "-"
+    if figure["low"] is None:
+        return f"{figure['value']:{sign}.3f}"
+    return f"{figure['value']:{sign}.3f} [{figure['low']:{sign}.3f}, {figure['high']:{sign}.3f}]"
+
+
+def _said(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,166 @@
+"""What a DVC revision, experiment or the workspace holds of a task, laid out as files of the repository are.
+
+Outputs are links into DVC's cache, or are fetched from the remote; nothing is checked out, and nothing runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from assay import config
+from assay.config import Params, Task
+from assay.errors import DataError, SettingsError
+
+WORKSPACE = "workspace"
+
+
+@dataclass(frozen=True)
+class Revision:
+    """A task as one revision has it; `root` has its files by their places in the repository."""
+
+    name: str
+    root: Path
+    params: Params
+    task_name: str
+
+    @property
+    def task(self) -> Task:
+        """The task's settings."""
+        return self.params.tasks[self.task_name]
+
+    @property
+    def errors(self) -> Path:
+        """What evaluate said of each judged post."""
+        return self.root / "metrics" / self.task_name / "errors.parquet"
+
+    @property
+    def labels(self) -> Path:
+        """What annotate found."""
+        return self.root / "data" / "labels" / f"{self.task_name}.parquet"
+
+    @property
+    def posts(self) -> Path:
+        """The corpus' posts."""
+        return self.root / "data" / "corpora" / self.task.corpus / "posts"
+
+    def rubric(self) -> str | None:
+        """The text of the rubric; None where labels come from a column."""
+        path = self.root / "rubrics" / f"{self.task.annotate.rubric or self.task_name}.md"
+        if self.task.annotate.source == "column" or not path.exists():
+            return None
+        return path.read_text(encoding="utf-8")
+
+    def code(self) -> dict[str, str]:
+        """A digest of the code of each stage."""
+        return {path.stem: path.read_text() for path in sorted((self.root / "data" / "code").glob("*.json"))}
+
+
+@contextmanager
+def opened(name: str, task: str, root: Path = Path()) -> Iterator[Revision]:
+    """A revision of the repository at `root`: a commit, branch, tag, DVC experiment, or `workspace`.
+
+    SettingsError for one that there is not, or without the task; DataError where an output is neither in the cache
+    nor in a remote.
+    """
+    if name == WORKSPACE:
+        found = Revision(name, root, _params(name, root, task), task)
+        for place in _wanted(found):
+            if not (root / place).exists():
+                raise DataError(f"{name} has no {place}; run `dvc repro report@{task}`, or `dvc checkout`")
+        yield found
+        return
+    with TemporaryDirectory(prefix="assay-revision-") as folder, _files(name, root) as files:
+        files.lay("params.yaml", Path(folder))
+        found = Revision(name, Path(folder), _params(name, Path(folder), task), task)
+        for place in _wanted(found):
+            if not files.lay(place, found.root):
+                raise DataError(f"{name} has no {place}: the pipeline had not come so far there")
+        for place in ("rubrics", "data/code"):
+            files.lay(place, found.root)
+        yield found
+
+
+def _wanted(revision: Revision) -> list[str]:
+    name = revision.task_name
+    return [
+        f"data/labels/{name}.parquet",
+        f"data/split/{name}.parquet",
+        f"data/sample/{name}",
+        f"data/predictions/{name}",
+        f"data/corpora/{revision.task.corpus}/posts",
+        f"metrics/{name}/errors.parquet",
+    ]
+
+
+def _params(name: str, folder: Path, task: str) -> Params:
+    try:
+        params = config.load(folder / "params.yaml")
+    except SettingsError as error:
+        said = str(error).removeprefix(f"{folder}/")
+        raise SettingsError(f"{name}: {said}; this version cannot read that revision's settings") from error
+    if task not in params.tasks:
+        raise SettingsError(f"{name} has no task {task!r}; it has {', '.join(params.tasks)}")
+    return params
+
+
+class _Files:
+    """Files of a revision, tracked by git or by DVC."""
+
+    def __init__(self, name: str, fs: Any) -> None:
+        self._name, self._fs = name, fs
+
+    def lay(self, place: str, folder: Path) -> bool:
+        """Put a file or folder at its place below `folder`; False where the revision has none."""
+        try:
+            found = self._fs.find(place, detail=True)
+        except FileNotFoundError:
+            return False
+        for path, info in found.items():
+            target = folder / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            kept = self._kept(info)
+            if kept is not None and kept.exists():
+                target.symlink_to(kept)
+                continue
+            try:
+                self._fs.get_file(path, str(target))
+            except Exception as error:  # whatever a remote's client raises
+                why = " ".join(str(error).split())[:160]
+                raise DataError(
+                    f"{path} of {self._name} is neither in DVC's cache nor in a remote ({why}); `dvc fetch` it, or run "
+                    f"that revision again"
+                ) from error
+        return bool(found)
+
+    def _kept(self, info: dict[str, Any]) -> Path | None:
+        """Where the cache has a file."""
+        if not info.get("md5") or not info.get("isdvc"):
+            return None
+        return Path(self._fs.repo.cache.local.oid_to_path(info["md5"])).absolute()
+
+
+@contextmanager
+def _files(name: str, root: Path) -> Iterator[_Files]:
+    from dvc.api import DVCFileSystem
+    from dvc.exceptions import DvcException, NotDvcRepoError
+    from dvc.repo import Repo
+    from dvc.scm import RevError
+
+    try:
+        repo = Repo(str(root), rev=name)
+    except NotDvcRepoError as error:
+        raise SettingsError(f"{root.absolute()} is no DVC repository; run this in the repository's root") from error
+    except RevError as error:
+        raise SettingsError(
+            f"no revision {name!r}: neither {WORKSPACE}, a commit, a branch, a tag nor an experiment; "
+            "`dvc exp list` and `git log` show what there is"
+        ) from error
+    except DvcException as error:
+        raise DataError(f"{name}: {' '.join(str(error).split())}") from error
+    with repo:
+        yield _Files(name, DVCFileSystem(repo))
