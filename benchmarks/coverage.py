@@ -4,7 +4,8 @@ trained anew each time (a small linear one), on planted populations and on MVSA-
     python benchmarks/coverage.py [--quick] [--runs 500] [--only NAME …] [--mvsa FOLDER]
 
 For each setting and estimand: the coverage of the 95 % interval, beside that of the student's figures taken as if they
-were labels (naive); its mean width against that of a survey of all the same labels without a student (width_ratio) and
+were labels (naive), and for means, where the package ppi-python is installed, of its ppi_mean_ci with the same
+predictions (ppi); its mean width against that of a survey of all the same labels without a student (width_ratio) and
 against the best that normal theory allows, 3.92 standard deviations of the estimates (oracle_ratio). The last line is
 one JSON object of these, by setting and estimand.
 """
@@ -19,12 +20,14 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from populations import World, mvsa, planted, truths_of
 from sklearn.linear_model import LogisticRegression, Ridge
 from threadpoolctl import threadpool_limits
 
@@ -35,24 +38,8 @@ from assay.measure.ranking import ranked
 from assay.sampling import draw
 from assay.scoring.designs import active
 from assay.splits import assign_with_chance, grouped_folds
-from assay.targets import KINDS
 
 FOLDS = 5
-BANDS = {"min": 0, "max": 10, "bands": [3.5, 6.5], "band_names": ["low", "moderate", "high"]}
-SCORE = KINDS["score"].model_validate({"kind": "score", **BANDS})
-CLASSES = KINDS["classes"].model_validate({"kind": "classes", "names": ["yes", "no"]})
-
-
-@dataclass
-class World:
-    """A population: posts with labels that a teacher would give to all of them."""
-
-    posts: pa.Table
-    features: np.ndarray  # what the student sees, [n, d]
-    values: list[Any]
-    target: Any
-    author: np.ndarray  # int [n]
-    truths: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -66,75 +53,6 @@ class Setting:
     redraw: bool = False  # a new population each time: figures are about posts like these
     estimands: tuple[str, ...] = ("mean", "brand", "difference", "band")
     student: str = "linear"
-
-
-# ---------------------------------------------------------------------------------- populations
-
-
-def planted(
-    rng: np.random.Generator,
-    *,
-    n: int = 8000,
-    kind: str = "score",
-    brands: int = 8,
-    accounts: int = 0,
-    authors: str = "alone",
-    rare: float = 0.2,
-    equal: bool = False,
-    named: float = 0.6,
-    signal: float = 1.0,
-) -> World:
-    """Posts of `brands` brands by authors; `accounts` of the brands post all through one account of their own."""
-    features = rng.standard_normal((n, 8))
-    brand = np.where(rng.random(n) < named, rng.integers(0, brands, n), -1)
-    author = _authors(rng, n, authors)
-    for one in range(accounts):
-        author[brand == one] = n + one
-    effect = np.zeros(brands + 1) if equal else np.append(rng.normal(0, 1, brands), 0.0)
-    by_author = rng.standard_normal(author.max() + 1)[author] * (0.0 if authors == "alone" else 1.2)
-    sponsored = rng.random(n) < 0.3
-    strength = signal * (features[:, :5] @ np.array([1.0, 0.8, -0.6, 0.4, 0.3])) + effect[brand] + by_author
-    strength = strength + 0.5 * sponsored + rng.normal(0, 1.2, n)
-    columns = {
-        "post_id": [f"p{i}" for i in range(n)],
-        "brands": [[f"b{one:02d}"] if one >= 0 else [] for one in brand],
-        "sponsored": sponsored,
-        "author": [f"a{one}" for one in author],
-    }
-    posts = pa.table(columns)
-    seen = np.column_stack([features, sponsored])
-    if kind == "score":
-        values = np.clip(np.round(2 * (5 + 1.3 * strength)) / 2, 0, 10)
-        return World(posts, seen, values.tolist(), SCORE, author)
-    cut = np.quantile(strength, 1 - rare)
-    return World(posts, seen, ["yes" if one > cut else "no" for one in strength], CLASSES, author)
-
-
-def _authors(rng: np.random.Generator, n: int, kind: str) -> np.ndarray:
-    if kind == "tens":
-        return np.arange(n) // 10
-    if kind == "zipf":
-        sizes = np.minimum(rng.zipf(1.6, n), 200)
-        return np.repeat(np.arange(n), sizes)[:n]
-    return np.arange(n)
-
-
-def truths_of(world: World, estimands: tuple[str, ...]) -> dict[str, float]:
-    """What would be found, were every post labelled."""
-    y = world.target.observed(world.values, world.target.estimands[0])
-    found: dict[str, float] = {}
-    flat = [one[0] if one else None for one in world.posts["brands"].to_pylist()]
-    brand = np.array(flat, dtype=object)
-    sponsored = np.asarray(world.posts["sponsored"])
-    if "mean" in estimands:
-        found["mean"] = float(y.mean())
-    if "brand" in estimands:
-        found |= {f"brand {one}": float(y[brand == one].mean()) for one in sorted({b for b in flat if b})}
-    if "difference" in estimands:
-        found["difference"] = float(y[sponsored].mean() - y[~sponsored].mean())
-    if "band" in estimands and world.target.kind == "score":
-        found["band"] = float((y >= 6.5).mean())
-    return found
 
 
 # ------------------------------------------------------------------------------------- one run
@@ -250,9 +168,30 @@ def one_run(setting: Setting, world: World | None, seed: int) -> dict[str, tuple
         widths = [np.subtract(*sides.figure(i, plain=True)[2:0:-1]) for i in (0, 1)]
         truth = world.truths.get("difference", np.nan)
         found["difference"] = (row["value"], row["low"], row["high"], float(np.hypot(*widths)), np.nan, np.nan, truth)
+    if "regression" in setting.estimands:
+        row = next(row for row in est.regress("y ~ sponsored") if row["name"].startswith("sponsored"))
+        truth = world.truths.get("regression", np.nan)
+        found["regression"] = (row["value"], row["low"], row["high"], np.nan, np.nan, np.nan, truth)
+    if "ppi" in setting.estimands and (interval := _ppi(est)):
+        found["ppi"] = (np.nan, *interval, *found["mean"][3:4], np.nan, np.nan, world.truths["mean"])
     if "rank" in setting.estimands:
         found |= _rank(est, world)
     return {name: tuple(float(np.nan if v is None else v) for v in told) for name, told in found.items()}
+
+
+def _ppi(est: Estimator) -> tuple[float, float] | None:
+    """What ppi-python says of the mean, from the same labels and predictions; None where it is not installed."""
+    here = str(Path(__file__).resolve().parent)
+    sys.path = [place for place in sys.path if place != here]  # numba would take this file for the package coverage
+    try:
+        from ppi_py import ppi_mean_ci
+    except ImportError:
+        return None
+    y, f, _ = est.frame(est.task.estimands[0])
+    rows = est.design.rows
+    rest = np.delete(f, rows)
+    low, high = ppi_mean_ci(y, f[rows], rest, alpha=0.05)
+    return float(np.ravel(low)[0]), float(np.ravel(high)[0])
 
 
 def _rank(est: Estimator, world: World) -> dict[str, tuple[float, ...]]:
@@ -273,12 +212,14 @@ def _rank(est: Estimator, world: World) -> dict[str, tuple[float, ...]]:
 # ------------------------------------------------------------------------------------- settings
 
 
-def settings() -> dict[str, Setting]:
-    """All settings by name."""
+def settings(folder: Path | None = None) -> dict[str, Setting]:
+    """All settings by name; MVSA where its folder is given."""
     cls = partial(planted, kind="classes")
-    shares = ("mean", "brand", "difference")
-    return {
-        "random": Setting(planted),
+    shares = ("mean", "brand", "difference", "regression", "ppi")
+    scores = ("mean", "brand", "difference", "band", "regression", "ppi")
+    real = {"MVSA": Setting(partial(mvsa, folder=folder), estimands=shares)} if folder else {}
+    return real | {
+        "random": Setting(planted, estimands=scores),
         "stratified": Setting(planted, design="stratified"),
         "active": Setting(partial(planted, n=4000), design="active", size=600),
         "own accounts": Setting(partial(planted, accounts=2)),
@@ -302,15 +243,14 @@ def settings() -> dict[str, Setting]:
     }
 
 
-def run(name: str, runs: int, pool: ProcessPoolExecutor) -> dict[str, dict[str, float]]:
+def run(setting: Setting, runs: int, pool: ProcessPoolExecutor) -> dict[str, dict[str, float]]:
     """Simulate one setting; figures by estimand (those of brands together)."""
-    setting = settings()[name]
     world = None
     if not setting.redraw:
         world = setting.make(np.random.default_rng(1))
         world.truths = truths_of(world, (*setting.estimands, *(("brand",) if "rank" in setting.estimands else ())))
     raw: dict[str, list[tuple[float, ...]]] = defaultdict(list)
-    for told in pool.map(partial(_run, name, world), range(runs), chunksize=max(1, runs // 16)):
+    for told in pool.map(partial(_run, setting, world), range(runs), chunksize=max(1, runs // 16)):
         for estimand, figures in told.items():
             raw[estimand].append(figures)
     if setting.redraw:  # the truth is that of all posts like these: the mean over many populations
@@ -324,9 +264,9 @@ def run(name: str, runs: int, pool: ProcessPoolExecutor) -> dict[str, dict[str, 
     return {estimand: _summary(parts) for estimand, parts in by.items()}
 
 
-def _run(name: str, world: World | None, seed: int) -> dict[str, tuple[float, ...]]:
+def _run(setting: Setting, world: World | None, seed: int) -> dict[str, tuple[float, ...]]:
     with threadpool_limits(1):
-        return one_run(settings()[name], world, seed)
+        return one_run(setting, world, seed)
 
 
 def _summary(parts: list[np.ndarray]) -> dict[str, float]:
@@ -341,7 +281,7 @@ def _summary(parts: list[np.ndarray]) -> dict[str, float]:
             naive.append((naive_low <= truth) & (truth <= naive_high))
         widths.append((high - low).mean())
         plain.append(np.nanmean(alone))
-        oracle.append(3.92 * value.std())
+        oracle.append(3.92 * value.std() if np.isfinite(value).all() else np.nan)
     if not hits:
         return {"runs": 0}
     found = {
@@ -362,15 +302,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=500, help="replications of each setting")
     parser.add_argument("--quick", action="store_true", help="16 replications of two settings")
-    parser.add_argument("--only", nargs="*", choices=sorted(settings()), help="these settings alone")
+    parser.add_argument("--only", nargs="*", metavar="NAME", help=f"these alone: MVSA, {', '.join(settings())}")
+    parser.add_argument("--mvsa", type=Path, metavar="FOLDER", help="MVSA-single, whose own labels are then the truth")
     args = parser.parse_args()
-    names = args.only or (["random", "rare share"] if args.quick else list(settings()))
+    known = settings(args.mvsa)
+    names = args.only or (["random", "rare share"] if args.quick else list(known))
+    if lacking := [name for name in names if name not in known]:
+        parser.error(f"no setting {lacking[0]!r}; there are {', '.join(known)}")
     found: dict[str, Any] = {}
     with ProcessPoolExecutor(max_workers=os.cpu_count()) as pool:
         for name in names:
             start = time.perf_counter()
-            found[name] = run(name, 16 if args.quick else args.runs, pool)
-            print(f"{name}: {time.perf_counter() - start:.0f} s", file=sys.stderr)
+            found[name] = run(known[name], 16 if args.quick else args.runs, pool)
+            print(f"{name}: {time.perf_counter() - start:.0f} s", file=sys.stderr, flush=True)
             for estimand, figures in found[name].items():
                 print(f"  {estimand:12} " + "  ".join(f"{k} {v}" for k, v in figures.items()))
     print(json.dumps(found))

@@ -20,15 +20,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from kfold import Prepared, _params, fold_of  # type: ignore[import-not-found]  # beside this file
+from kfold import Prepared, _params, fold_of  # beside this file
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, f1_score, log_loss
 
-from assay.config import ClassesTarget
 from assay.posts import write_table
 from assay.scoring.designs import active, compress, diverse
 from assay.splits import split
 from assay.student.parts import Part, parts_by_split
+from assay.targets import Target
 
 DESIGNS = ("random", "diverse", "active")
 
@@ -72,7 +72,7 @@ class World(NamedTuple):
     y: np.ndarray
     x_test: np.ndarray
     y_test: np.ndarray
-    target: ClassesTarget
+    target: Target
 
 
 def trial(design: str, size: int, seed: int, world: World) -> dict[str, float]:
