@@ -88,7 +88,7 @@ def trial(design: str, size: int, seed: int, world: World) -> dict[str, float]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model = LogisticRegression(C=0.01, max_iter=300).fit(x[rows], y[rows])
-    said = np.full((len(y_test), len(world.target.names)), 1e-6)
+    said = np.full((len(y_test), len(world.target.groups)), 1e-6)
     said[:, model.classes_] = model.predict_proba(world.x_test)
     said /= said.sum(1, keepdims=True)
     share = float(((y[rows] == 0) / p).sum() / (1 / p).sum())
