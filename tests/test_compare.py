@@ -198,6 +198,7 @@ FOUND: dict[str, Any] = {
             "a": {"value": 1.0, "low": 0.9, "high": 1.1},
             "b": {"value": 2.0, "low": 1.9, "high": 2.1},
             "difference": {"value": 1.0, "low": 0.9, "high": 1.1},
+            "p": 0.0,
             "decided": True,
         }
     ],
@@ -223,9 +224,11 @@ def test_it_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_revision_that_is_not_there_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="no DVC repository"), opened("HEAD", "t", tmp_path):
+    with pytest.raises(SettingsError, match="is no git repository"), opened("HEAD", "t", tmp_path):
         pass
     subprocess.run("git init -q && git commit -qm a --allow-empty", shell=True, cwd=tmp_path, check=True)
+    with pytest.raises(SettingsError, match="is no DVC repository"), opened("HEAD", "t", tmp_path):
+        pass
     subprocess.run(["dvc", "init", "-q"], cwd=tmp_path, check=True)
     with pytest.raises(SettingsError, match="no revision 'nosuch'"), opened("nosuch", "t", tmp_path):
         pass

@@ -10,6 +10,7 @@ from typing import Any
 
 from assay.progress import say
 
+FIGURE = ("value", "low", "high")
 WIDE = 200  # columns of a file or a pipe
 SIGNS = {"better": "green", "worse": "red", "equivalent": "cyan", "not decided": "yellow"}
 
@@ -103,7 +104,7 @@ def _moved(found: dict[str, Any], what: str) -> Any:
     table = _table(what, found, "moved by [95 %]", "")
     for row in found[what]:
         name = row["estimand"] if what == "findings" else f"{row['estimand']}, {row['name']}"
-        word = "too few labels" if row["difference"]["value"] is None else "moved" if row["decided"] else "not decided"
+        word = "too few labels" if row["p"] is None else "moved" if row["decided"] else "not decided"
         cells = name, _figure(row["a"]), _figure(row["b"]), _figure(row["difference"], sign="+"), word
         table.add_row(*map(_cell, cells))
     return table
@@ -127,9 +128,9 @@ def _cell(text: str, colour: str = "default") -> Any:
 def _figure(figure: dict[str, Any], sign: str = "") -> str:
     if figure["value"] is None:
         return "-"
-    if figure["low"] is None:
-        return f"{figure['value']:{sign}.3f}"
-    return f"{figure['value']:{sign}.3f} [{figure['low']:{sign}.3f}, {figure['high']:{sign}.3f}]"
+    value, low, high = (None if one is None else round(one, 3) + 0.0 for one in (figure[k] for k in FIGURE))
+    edges = "" if low is None else f" [{low:{sign}.3f}, {high:{sign}.3f}]"
+    return f"{value:{sign}.3f}{edges}"
 
 
 def _said(value: Any) -> str:

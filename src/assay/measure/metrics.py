@@ -27,7 +27,10 @@ class Figure(NamedTuple):
 
     def rounded(self) -> dict[str, float | None]:
         """As metrics files hold it: four decimals, null where it is not defined."""
-        return {name: None if not math.isfinite(v) else round(v, 4) for name, v in zip(self._fields, self, strict=True)}
+        return {
+            name: None if not math.isfinite(v) else round(v, 4) + 0.0
+            for name, v in zip(self._fields, self, strict=True)
+        }
 
     @property
     def leaves_zero_out(self) -> bool:

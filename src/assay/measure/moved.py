@@ -12,40 +12,40 @@ from typing import Any
 import jinja2
 import numpy as np
 from scipy import sparse
+from scipy.stats import t as student_t
 
 from assay.errors import DataError
 from assay.measure import intervals
 from assay.measure.estimate import Chance, Joint
 from assay.measure.frame import Estimates, Frame
+from assay.measure.many import adjust
 from assay.measure.metrics import UNKNOWN, Figure
 
 
 def moved(a: Frame, b: Frame, by: str | None = None) -> list[dict[str, Any]]:
-    """A row an estimand and group that both have: `estimand`, `name`, `a`, `b`, `difference` (b - a) and `decided`.
+    """A row an estimand and group that both have: `estimand`, `name`, `a`, `b`, `difference` (b - a), `p`, `decided`.
 
-    `by` a column, or all posts. DataError where the two are not about the same posts.
+    `by` a column, or all posts (then also a score's bands). Intervals are each of its own row; `p` and `decided` are
+    corrected for the number of rows (Holm). DataError where the two are not about the same posts.
     """
     if not a.predictions["post_id"].equals(b.predictions["post_id"]):
         raise DataError("the two runs did not score the same posts, so that their findings cannot be paired")
     both = _Union(a, b)
-    found = []
-    for estimand in [one for one in a.task.all_estimands if one in b.task.all_estimands]:
+    found: list[dict[str, Any]] = []
+    mine, theirs = ((side.task.estimands if by else side.task.all_estimands) for side in (a, b))
+    for estimand in [one for one in mine if one in theirs]:
         first, second = a.of_groups(estimand, by), b.of_groups(estimand, by)
-        figures = both.differences(first, second)
         for i, name in enumerate(first.names):
             if name not in second.names:
                 continue
             at = second.names.index(name)
-            found.append(
-                {
-                    "estimand": estimand,
-                    "name": name,
-                    "a": first.figure(i).rounded(),
-                    "b": second.figure(at).rounded(),
-                    "difference": figures[name].rounded(),
-                    "decided": figures[name].leaves_zero_out,
-                }
-            )
+            figure, p = both.difference(first, i, second, at)
+            sides = {"a": first.figure(i).rounded(), "b": second.figure(at).rounded()}
+            told = {"difference": figure.rounded(), "p": p, "decided": False}
+            found.append({"estimand": estimand, "name": name, **sides, **told})
+    known = [row for row in found if row["p"] is not None]
+    for row, p in zip(known, adjust([row["p"] for row in known], "holm"), strict=True):
+        row["p"], row["decided"] = round(p, 4), p < 1 - intervals.LEVEL
     return found
 
 
@@ -57,27 +57,23 @@ class _Union:
         self.place = [np.array([names.setdefault(one, len(names)) for one in side.units()], int) for side in (a, b)]
         self.size = len(names)
 
-    def differences(self, first: Estimates, second: Estimates) -> dict[str, Figure]:
-        """Of each group of both, b - a."""
-        chance = self._chance(first.joint, second.joint)
-        one, other = (self._spread(side.joint, place) for side, place in zip((first, second), self.place, strict=True))
-        found = {}
-        for i, name in enumerate(first.names):
-            at = second.names.index(name) if name in second.names else -1
-            if at < 0 or not (first.joint.known[i] and second.joint.known[at]):
-                found[name] = UNKNOWN
-                continue
-            apart = sparse.csr_array(other[[at]] - one[[i]])
-            variance = np.maximum(chance.products(apart, apart), 0)
-            value = np.array([second.joint.value[at] - first.joint.value[i]])
-            df = np.array([min(first.joint.df[i], second.joint.df[at])])
-            low, high = intervals.mean_interval(value, variance, df)
-            found[name] = Figure(float(value[0]), float(low[0]), float(high[0]))
-        return found
+    def difference(self, first: Estimates, i: int, second: Estimates, at: int) -> tuple[Figure, float | None]:
+        """b - a of one group, and the chance of so large a one where there is none."""
+        one, other = first.joint, second.joint
+        if not (one.known[i] and other.known[at]):
+            return UNKNOWN, None
+        apart = sparse.csr_array(self._spread(other, at, self.place[1]) - self._spread(one, i, self.place[0]))
+        error = float(np.maximum(self._chance(one, other).products(apart, apart), 0)[0]) ** 0.5
+        value, df = float(other.value[at] - one.value[i]), float(min(one.df[i], other.df[at]))
+        if error == 0:
+            return Figure(value, value, value), float(value == 0)
+        half = float(intervals.quantile(np.array(df))) * error
+        return Figure(value, value - half, value + half), float(2 * student_t.sf(abs(value) / error, max(df, 1e-9)))
 
-    def _spread(self, joint: Joint, place: np.ndarray) -> sparse.csr_array:
-        to = sparse.csr_array((np.ones(len(place)), (np.arange(len(place)), place)), shape=(len(place), self.size))
-        return sparse.csr_array(joint.influence @ to)
+    def _spread(self, joint: Joint, group: int, place: np.ndarray) -> sparse.csr_array:
+        """The influences of one group, over the units of both sides, [1, units]."""
+        own = sparse.csr_array(joint.influence[[group]])
+        return sparse.csr_array((own.data, place[own.indices], own.indptr), shape=(1, self.size))
 
     def _chance(self, first: Joint, second: Joint) -> Chance:
         """Strata of the union: units that are alike on both sides."""

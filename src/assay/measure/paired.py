@@ -155,6 +155,8 @@ def _cuts(test: Judged, rows: np.ndarray) -> list[np.ndarray | None]:
 
 def _joined(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Groups of posts that share a group of either kind, int [n]."""
+    if np.array_equal(first, second):
+        return first
     n = len(first)
     one, other = (np.unique(groups, return_inverse=True)[1] for groups in (first, second))
     rows = np.arange(n)

@@ -15,9 +15,9 @@ from assay.measure.moved import moved
 from assay.measure.paired import LEAST_SEEDS, MARGIN, pair_up, verdicts
 from assay.posts import read
 from assay.scoring.repository import open_estimator
-from assay.scoring.revisions import Revision, opened
+from assay.scoring.revisions import WORKSPACE, Revision, opened, stale
 
-CONTENT = ["post_id", "text", "image_hashes"]
+CONTENT = ["post_id", "text", "images", "image_sig"]
 SCOPES = {
     True: "the recipes: the luck of their seeds counts",
     False: f"these two fits alone; with `train.seeds` ({LEAST_SEEDS} or more on both sides) it would be on the recipes",
@@ -37,6 +37,8 @@ def compare(a: str, b: str, task: str, *, root: Path = Path(), margin: float = M
         found: dict[str, Any] = {"task": task, "a": a, "b": b, "question": None, "changed": changed(first, second)}
         labels, other = _labels(first, second)
         found |= {"labels": labels, "notes": []}
+        if WORKSPACE in (a, b) and stale(task, root):
+            found["notes"].append(f"{WORKSPACE}: it has changed since it was run; run `dvc repro report@{task}` first")
         found["question"] = _other_question(first, second, found["changed"], other)
         found |= _metrics(first, second, margin, found)
         found |= _findings(first, second, found)

@@ -85,6 +85,14 @@ def opened(name: str, task: str, root: Path = Path()) -> Iterator[Revision]:
         yield found
 
 
+def stale(task: str, root: Path = Path()) -> bool:
+    """Whether the workspace's files are of other settings, code or data than what stands there now."""
+    from dvc.repo import Repo
+
+    with Repo(str(root)) as repo:
+        return bool(repo.status(targets=[f"report@{task}"], with_deps=True))
+
+
 def _wanted(revision: Revision) -> list[str]:
     name = revision.task_name
     return [
@@ -151,6 +159,8 @@ def _files(name: str, root: Path) -> Iterator[_Files]:
     from dvc.repo import Repo
     from dvc.scm import RevError
 
+    if not (root / ".git").exists():
+        raise SettingsError(f"{root.absolute()} is no git repository, which has no revisions; run this in its root")
     try:
         repo = Repo(str(root), rev=name)
     except NotDvcRepoError as error:
