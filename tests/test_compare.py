@@ -229,7 +229,7 @@ def test_a_revision_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     subprocess.run("git init -q && git commit -qm a --allow-empty", shell=True, cwd=tmp_path, check=True)
     with pytest.raises(SettingsError, match="is no DVC repository"), opened("HEAD", "t", tmp_path):
         pass
-    subprocess.run(["dvc", "init", "-q"], cwd=tmp_path, check=True)
+    subprocess.run("dvc init -q && git add -A && git commit -qm b", shell=True, cwd=tmp_path, check=True)
     with pytest.raises(SettingsError, match="no revision 'nosuch'"), opened("nosuch", "t", tmp_path):
         pass
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
