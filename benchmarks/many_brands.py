@@ -31,6 +31,7 @@ def main() -> None:
     parser.add_argument("--posts", type=int, default=1_600_000)
     parser.add_argument("--brands", type=int, default=5000)
     parser.add_argument("--labels", type=int, default=15_000)
+    parser.add_argument("--off", type=float, default=0.25, help="by how much a student is off on a brand, as an sd")
     parser.add_argument("--quick", action="store_true", help="100,000 posts, 500 brands, 2,000 labels")
     args = parser.parse_args()
     n, b, m = (100_000, 500, 2000) if args.quick else (args.posts, args.brands, args.labels)
@@ -38,7 +39,7 @@ def main() -> None:
     chance = 1 / np.arange(1, b + 1)
     brand = np.where(rng.random(n) < 0.3, rng.choice(b, n, p=chance / chance.sum()), -1)
     level = np.append(rng.normal(0, 0.7, b), 0.0)[brand]
-    off = np.append(rng.normal(0, 0.25, b), 0.0)[brand]
+    off = np.append(rng.normal(0, args.off, b), 0.0)[brand]
     signal = rng.standard_normal(n)
     y = np.clip(5 + level + 1.5 * signal + rng.normal(0, 1.2, n), 0, 10)
     own = np.clip(5 + level + off + 1.5 * signal, 0, 10)
@@ -96,6 +97,12 @@ def main() -> None:
         and truth[int(row["brand"][1:])] - 5e-5 <= row["mean_high"]
         for row in known
     ]
+    lent = [row for row in shown if row["mean_borrowed"] is not None]
+    held = [
+        row["mean_borrowed_low"] - 5e-5 <= truth[int(row["brand"][1:])] <= row["mean_borrowed_high"] + 5e-5
+        for row in lent
+    ]
+    slim = [row["mean_borrowed_high"] - row["mean_borrowed_low"] < 1 for row in lent]
     alone = est.mean(by="brand")
     low, high = alone.joint.interval(plain=True)
     figures = {
@@ -109,6 +116,13 @@ def main() -> None:
         "narrow": len(narrow),
         "narrow_labels_alone": int(((high - low) < 1)[alone.joint.posts >= LEAST].sum()),
         "coverage": round(float(np.mean(hits)), 4) if hits else None,
+        "borrowed": len(lent),
+        "borrowed_narrow": sum(slim),
+        "borrowed_coverage": round(float(np.mean(held)), 4),
+        "borrowed_coverage_narrow": round(float(np.mean([h for h, one in zip(held, slim, strict=True) if one])), 4),
+        "borrowed_median_width": round(
+            float(np.median([row["mean_borrowed_high"] - row["mean_borrowed_low"] for row in lent])), 3
+        ),
         "answers": found["answers"][-1],
     }
     print(json.dumps(figures))

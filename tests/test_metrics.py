@@ -224,6 +224,7 @@ def test_findings_and_brands_by_hand() -> None:
     assert found["answers"][0] == "The mean score is not known (too few labels)."
     rows, _ = brand_table(est, posts, min_posts=3)
     edges = [f"mean{part}" for part in ("", "_low", "_high", "_joint_low", "_joint_high", "_rank_low", "_rank_high")]
+    edges += [f"mean_borrowed{part}" for part in ("", "_low", "_high", "_own")]
     figures = dict.fromkeys([*edges, "mean_uncorrected", "sd"])
     assert rows[0] == {"brand": "A", "posts": 2, "scored": 2, "too_few": True, "labels": 0, **figures}
     assert table[1]["mean_uncorrected"] == 7.0

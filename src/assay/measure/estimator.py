@@ -26,6 +26,7 @@ from assay.measure.metrics import UNKNOWN, Figure
 from assay.measure.needed import Needed, needed
 from assay.measure.ranking import Ranking, ranked
 from assay.measure.regress import regress
+from assay.measure.small_areas import Borrowed, borrowed
 from assay.measure.trend import Trend, trend
 from assay.targets import Target
 
@@ -75,6 +76,10 @@ class Estimator(Frame):
     def rank(self, by: str, *, estimand: str | None = None, least_posts: int = 1) -> Ranking:
         """Groups in order, with simultaneous intervals and the ranks that each may have; see `ranking`."""
         return ranked(self.of_groups(estimand or self.task.estimands[0], by), least_posts=least_posts)
+
+    def small(self, by: str, *, estimand: str | None = None) -> Borrowed:
+        """Estimates of all groups, also of those with few labels or none, that borrow strength; see `small_areas`."""
+        return borrowed(self, self.groups(by), estimand or self.task.estimands[0])
 
     def regress(self, formula: str, *, estimand: str | None = None) -> list[dict[str, Any]]:
         """A regression on columns of the posts, such as `y ~ sponsored + year`; see `measure.regress`."""

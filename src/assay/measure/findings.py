@@ -22,6 +22,7 @@ from assay.measure.ranking import Ranking, ranked
 
 UNCORRECTED = "uncorrected model means"
 CONTRAST = "sponsored"
+LENT = {"": "value", "_low": "low", "_high": "high", "_own": "own"}
 
 
 def findings(
@@ -68,8 +69,9 @@ def brand_table(est: Estimator, posts: pa.Table, *, min_posts: int) -> tuple[lis
 
     Posts, labels, corrected mean score or shares with 95 % intervals (`_low`, `_high`: of this brand alone;
     `_joint_low`, `_joint_high`: all brands' at once), the ranks that it may have, and the uncorrected figures. A post
-    of several brands counts for each. Sorted by name; figures are null below `min_posts` scored posts, and corrected
-    ones where too few labels are known.
+    of several brands counts for each; `_borrowed`, `_borrowed_low`, `_borrowed_high` and `_borrowed_own` are of
+    `small_areas`, also for brands without labels. Sorted by name; figures are null below `min_posts` scored posts, and
+    corrected ones where too few labels are known.
     """
     target = est.task
     counts = by_column(posts, "brand")
@@ -79,6 +81,7 @@ def brand_table(est: Estimator, posts: pa.Table, *, min_posts: int) -> tuple[lis
     estimates = {one: est.over(one, scored) for one in target.estimands}
     rankings = {one: ranked(found, least_posts=min_posts) for one, found in estimates.items()}
     ranks = {one: {row["name"]: row for row in ranking.rows()} for one, ranking in rankings.items()}
+    lent = {one: _borrowed(est, one) for one in target.estimands}
     all_posts = np.asarray(counts.members.sum(1)).astype(int)
     rows = []
     for name, count in zip(counts.names, all_posts, strict=True):
@@ -96,9 +99,19 @@ def brand_table(est: Estimator, posts: pa.Table, *, min_posts: int) -> tuple[lis
             told = ranks[one].get(name, {})
             row |= {f"{column}_joint_{edge}": told.get(edge) for edge in ("low", "high")}
             row |= {f"{column}_{edge}": told.get(edge) for edge in ("rank_low", "rank_high")}
+            own = {} if few or at is None else lent[one].get(name, {})
+            row |= {f"{column}_borrowed{edge}": own.get(key) for edge, key in LENT.items()}
             row |= target.uncorrected(known, one)
         rows.append(row)
     return rows, rankings
+
+
+def _borrowed(est: Estimator, estimand: str) -> dict[str, dict[str, Any]]:
+    """Estimates of brands that borrow strength, by name; {} where labels do not tell how much brands differ."""
+    try:
+        return {row["name"]: row for row in est.small("brand", estimand=estimand).rows()}
+    except DataError:
+        return {}
 
 
 def _by(est: Estimator, column: str, min_posts: int) -> dict[str, Any]:
