@@ -199,15 +199,15 @@ def estimate(
     sums = inside @ w
     with np.errstate(divide="ignore", invalid="ignore"):
         plain, guessed, all_guessed = inside @ (w * y) / sums, inside @ (w * g) / sums, members @ f / posts
-    from_y = _influence(inside, w, y, plain, sums)
-    from_f = _influence(inside, w, g, guessed, sums)
+    from_y = influence_of(inside, w, y, plain, sums)
+    from_f = influence_of(inside, w, g, guessed, sums)
     weighed = inside @ sparse.diags_array(w)
     if design.is_clustered:
         to_cluster = indicator(design.cluster)
         of_labels = sparse.csr_array(to_cluster[design.rows])
         from_y, from_f, weighed = from_y @ of_labels, from_f @ of_labels, weighed @ of_labels
         if design.of == "posts_like_these":
-            from_f = from_f - _influence(members, np.ones(design.n), f, all_guessed, posts) @ to_cluster
+            from_f = from_f - influence_of(members, np.ones(design.n), f, all_guessed, posts) @ to_cluster
         chance = Chance(np.zeros(to_cluster.shape[1], dtype=np.int64), np.ones(to_cluster.shape[1]))
         strata_seen = np.ones(len(posts))
     else:
@@ -216,7 +216,7 @@ def estimate(
     from_y, from_f = chance.scaled(from_y), chance.scaled(from_f)
     pairs = {"yy": (from_y, from_y), "yf": (from_y, from_f), "ff": (from_f, from_f)}
     own = {name: chance.products(*pair) for name, pair in pairs.items()}
-    effective = _kish(weighed)
+    effective = kish(weighed)
     if trust is None:
         trust = whole_trust(design, y, f)
     tuned = _trust(own, effective, trust)
@@ -261,7 +261,7 @@ def _trust(own: dict[str, Array], effective: Array, whole: float) -> Array:
     return np.asarray(np.clip(np.minimum(drawn, most), 0, 1))
 
 
-def _influence(members: sparse.csr_array, w: Array, values: Array, mean: Array, sums: Array) -> sparse.csr_array:
+def influence_of(members: sparse.csr_array, w: Array, values: Array, mean: Array, sums: Array) -> sparse.csr_array:
     """w (value - mean of the domain) / sum of w, [D, posts], where a post is in a domain."""
     found = sparse.csr_array(members, copy=True)
     domain = np.repeat(np.arange(found.shape[0]), np.diff(found.indptr))
@@ -275,7 +275,7 @@ def indicator(numbers: Array) -> sparse.csr_array:
     return sparse.csr_array((np.ones(n), (np.arange(n), numbers)), shape=(n, most))
 
 
-def _kish(weighed: sparse.csr_array) -> Array:
+def kish(weighed: sparse.csr_array) -> Array:
     """Effective clusters with a label a domain, (sum w)^2 / sum w^2 over the clusters' weights [D, clusters]."""
     total, squares = np.asarray(weighed.sum(1)), np.asarray(weighed.power(2).sum(1))
     with np.errstate(divide="ignore", invalid="ignore"):

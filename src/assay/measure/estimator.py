@@ -21,9 +21,10 @@ from assay.measure import intervals
 from assay.measure.contrasts import differences
 from assay.measure.domains import Value
 from assay.measure.estimate import Of
-from assay.measure.frame import DESIGN, WORDS, Estimates, Frame, design_of
+from assay.measure.frame import CODES, DESIGN, WORDS, Estimates, Frame, design_of
 from assay.measure.metrics import UNKNOWN, Figure
 from assay.measure.needed import Needed, needed
+from assay.measure.people import People, people
 from assay.measure.ranking import Ranking, ranked
 from assay.measure.regress import regress
 from assay.measure.small_areas import Borrowed, borrowed
@@ -77,6 +78,13 @@ class Estimator(Frame):
         """Groups in order, with simultaneous intervals and the ranks that each may have; see `ranking`."""
         return ranked(self.of_groups(estimand or self.task.estimands[0], by), least_posts=least_posts)
 
+    def human(self, codes: pa.Table | None = None, *, by: str | None = None, estimand: str | None = None) -> People:
+        """What people would say of all posts, and the teacher's bias by group, from human codes; see `people`.
+
+        `codes` has the columns post_id, people and people_p; default: those that the labels table brings.
+        """
+        return people(self, by=by, estimand=estimand or self.task.estimands[0], codes=codes)
+
     def small(self, by: str, *, estimand: str | None = None) -> Borrowed:
         """Estimates of all groups, also of those with few labels or none, that borrow strength; see `small_areas`."""
         return borrowed(self, self.groups(by), estimand or self.task.estimands[0])
@@ -98,7 +106,8 @@ def read_estimator(
     posts: pa.Table, predictions: pa.Table, *, labels: Path, split: Path, sample: Path, task: Target, target: Of
 ) -> Estimator:
     """The Estimator of posts and predictions with what annotate, split and sample wrote."""
-    columns = ["post_id", "status", "value", "inclusion_p"]
+    there = set(pq.read_schema(labels).names)
+    columns = ["post_id", "status", "value", "inclusion_p", *(name for name in CODES[1:] if name in there)]
     shards = sorted(sample.glob("part-*.parquet"))
     drawn = pa.concat_tables(pq.read_table(path, columns=["post_id", "stratum"]) for path in shards)
     design = design_of(drawn, pq.read_table(split), predictions)

@@ -17,6 +17,7 @@ from assay.measure.estimate import Design, Joint, Of, estimate, whole_trust
 from assay.measure.metrics import Figure
 from assay.targets import Target
 
+CODES = ["post_id", "people", "people_p"]  # of the labels table: what people said, and the chance to be coded
 WORDS = {
     "these_posts": "these posts: what the labels would say, were every post of this corpus labelled",
     "posts_like_these": "posts like these: what the labels would say of more posts by authors like these",
@@ -64,8 +65,9 @@ class Frame:
     """The posts of one task with what is known of them, and estimates over any groups of them.
 
     `posts` (post_id and what to group by; `author` for posts like these), `predictions` as infer writes them, `labels`
-    as annotate does (post_id, status, value, inclusion_p), `design` (post_id, stratum, and of labelled posts `group`,
-    `split` and `held_out_p`; see `design_of`). `task` is the target of the task, `target` whom the figures are about.
+    as annotate does (post_id, status, value, inclusion_p; CODES where people coded), `design` (post_id, stratum, and of
+    labelled posts `group`, `split` and `held_out_p`; see `design_of`). `task` is the target of the task, `target` whom
+    the figures are about.
     DataError where posts and predictions are not the same, a labelled post is in neither, or a chance is not in (0, 1].
     """
 
@@ -91,6 +93,7 @@ class Frame:
             raise DataError(f"post {lost} has a prediction, but is not in the corpus; run `dvc repro`")
         self.posts = posts.take(at)
         self._labels = _labelled(labels, design, ids)
+        self.codes = labels.select(CODES) if set(CODES) <= set(labels.column_names) else None
         self._groups: dict[str, Domains] = {}
         self._frames: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
         self.design = self._design()
@@ -141,13 +144,18 @@ class Frame:
         y, f, _ = self.frame(estimand)
         return whole_trust(self.design, y, f) if len(y) > 1 else 0.0
 
+    def labelled_ids(self) -> list[str]:
+        """The ids of the posts whose labels correct, in the order of the design's rows."""
+        ids = self.predictions["post_id"].combine_chunks()
+        return list(ids.take(pa.array(self.design.rows)).to_pylist())
+
     def units(self) -> list[str]:
         """What chance takes or leaves, one name a column of a Joint's influence: posts, or the first post of each
         cluster.
         """
-        ids = self.predictions["post_id"].combine_chunks()
         if not self.design.is_clustered:
-            return list(ids.take(pa.array(self.design.rows)).to_pylist())
+            return self.labelled_ids()
+        ids = self.predictions["post_id"].combine_chunks()
         return list(ids.take(pa.array(np.unique(self.design.cluster, return_index=True)[1])).to_pylist())
 
     def _design(self) -> Design:

@@ -1,11 +1,15 @@
-"""p-values of many tests at once."""
+"""p-values, and what many tests at once decide."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from scipy.stats import false_discovery_control
+from scipy.stats import t as student_t
+
+LEVEL = 0.05
 
 
 def adjust(p_values: Sequence[float], method: str) -> list[float]:
@@ -20,3 +24,19 @@ def adjust(p_values: Sequence[float], method: str) -> list[float]:
     found = np.empty(len(p))
     found[order] = stepped
     return [float(value) for value in found]
+
+
+def tail(distance: float, error: float, df: float) -> float:
+    """The chance to be so far above 0 by luck, one-sided, by Student's t; nan where nothing is known."""
+    if not df > 0 or not np.isfinite(distance):
+        return float("nan")
+    if error == 0:
+        return 0.0 if distance > 0 else 0.5
+    return float(student_t.sf(distance / error, df))
+
+
+def decide(rows: list[dict[str, Any]]) -> None:
+    """Correct `p` of rows for their number (Holm) and say in `decided` whether it is below 0.05; None: not known."""
+    known = [row for row in rows if row["p"] is not None]
+    for row, p in zip(known, adjust([row["p"] for row in known], "holm"), strict=True):
+        row["p"], row["decided"] = round(p, 4), p < LEVEL

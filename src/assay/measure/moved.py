@@ -12,13 +12,12 @@ from typing import Any
 import jinja2
 import numpy as np
 from scipy import sparse
-from scipy.stats import t as student_t
 
 from assay.errors import DataError
 from assay.measure import intervals
 from assay.measure.estimate import Chance, Joint
 from assay.measure.frame import Estimates, Frame
-from assay.measure.many import adjust
+from assay.measure.many import decide, tail
 from assay.measure.metrics import UNKNOWN, Figure
 
 
@@ -43,9 +42,7 @@ def moved(a: Frame, b: Frame, by: str | None = None) -> list[dict[str, Any]]:
             sides = {"a": first.figure(i).rounded(), "b": second.figure(at).rounded()}
             told = {"difference": figure.rounded(), "p": p, "decided": False}
             found.append({"estimand": estimand, "name": name, **sides, **told})
-    known = [row for row in found if row["p"] is not None]
-    for row, p in zip(known, adjust([row["p"] for row in known], "holm"), strict=True):
-        row["p"], row["decided"] = round(p, 4), p < 1 - intervals.LEVEL
+    decide(found)
     return found
 
 
@@ -65,10 +62,8 @@ class _Union:
         apart = sparse.csr_array(self._spread(other, at, self.place[1]) - self._spread(one, i, self.place[0]))
         error = float(np.maximum(self._chance(one, other).products(apart, apart), 0)[0]) ** 0.5
         value, df = float(other.value[at] - one.value[i]), float(min(one.df[i], other.df[at]))
-        if error == 0:
-            return Figure(value, value, value), float(value == 0)
-        half = float(intervals.quantile(np.array(df))) * error
-        return Figure(value, value - half, value + half), float(2 * student_t.sf(abs(value) / error, max(df, 1e-9)))
+        half = float(intervals.quantile(np.array(df))) * error if error > 0 else 0.0
+        return Figure(value, value - half, value + half), 2 * tail(abs(value), error, max(df, 1e-9))
 
     def _spread(self, joint: Joint, group: int, place: np.ndarray) -> sparse.csr_array:
         """The influences of one group, over the units of both sides, [1, units]."""

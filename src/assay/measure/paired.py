@@ -18,13 +18,12 @@ from scipy.stats import t as student_t
 from assay.errors import DataError
 from assay.measure import metrics
 from assay.measure.judged import Judged, rows_of
-from assay.measure.many import adjust
+from assay.measure.many import LEVEL, adjust, tail
 from assay.targets import Target
 
 Verdict = Literal["better", "worse", "equivalent", "not decided", "not known"]
 LEAST_SEEDS = 3
 MARGIN = 0.01  # of what a metric can span: differences below it do not matter, unless told otherwise
-LEVEL = 0.05
 FEWEST_GROUPS = 10  # leakage groups below which no verdict is given
 
 
@@ -87,7 +86,7 @@ def verdicts(
         half = float(student_t.ppf(1 - LEVEL / 2, df)) * error if df > 0 else np.nan
         figure = metrics.Figure(value, value - half, value + half) if np.isfinite(half) else metrics.UNKNOWN
         within = margin * target.span(metric.name)
-        chance.append((2 * _tail(abs(value), error, df), _tail(within - abs(value), error, df)))
+        chance.append((2 * tail(abs(value), error, df), tail(within - abs(value), error, df)))
         rows.append(
             {
                 "metric": metric.name,
@@ -126,15 +125,6 @@ def _difference(values: list[np.ndarray], groups: int, *, higher: bool, recipes:
     if total == 0:
         return float(gap[0]), 0.0, float(groups - 1)
     return float(gap[0]), total**0.5, total**2 / sum(variance**2 / df for variance, df in parts)
-
-
-def _tail(distance: float, error: float, df: float) -> float:
-    """The chance to be so far above 0 by luck, one-sided."""
-    if not df > 0 or not np.isfinite(distance):
-        return np.nan
-    if error == 0:
-        return 0.0 if distance > 0 else 0.5
-    return float(student_t.sf(distance / error, df))
 
 
 def _seeds(pair: Pair, side: int) -> list[tuple[np.ndarray, np.ndarray | None]]:
