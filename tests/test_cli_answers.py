@@ -54,12 +54,17 @@ def test_plan_pilot_export_and_import(
     folder = project / "data" / "human" / "gender_bias"
     tasks = json.loads((folder / "tasks.json").read_text())
     assert (status, len(tasks)) == (0, 3)
+    assert {task["data"]["people_p"] for task in tasks} == {0.5}
+    answers("export", "--task", "gender_bias", "--for", "label-studio", "--count", "4")
+    more = {task["data"]["post_id"] for task in json.loads((folder / "tasks.json").read_text())}
+    assert len(more) == 4
+    assert {task["data"]["post_id"] for task in tasks} < more  # a larger lot keeps the smaller one
     assert "jane" not in json.dumps(tasks)
-    (project / "export.json").write_text(json.dumps(exported({"p0": {1: 4.0}, "p1": {1: 99.0, 2: 3.0}})))
+    (project / "export.json").write_text(json.dumps(exported({"p0": {1: 4.0}, "p1": {1: 99.0, 2: 3.0}}, p=0.5)))
     _, _, said = answers("import", "export.json", "--task", "gender_bias")
     assert "2 labels of 2 posts written" in said
     assert "outside 0 to 10" in said
-    assert (project / "human" / "gender_bias.csv").read_text().splitlines()[1:] == ["p0,1,4", "p1,2,3"]
+    assert (project / "human" / "gender_bias.csv").read_text().splitlines()[1:] == ["p0,1,4,0.5", "p1,2,3,0.5"]
     (project / "export.json").write_text(json.dumps(exported({"p0": {2: 5.0}})))
     answers("import", "export.json", "--task", "gender_bias")
     assert len((project / "human" / "gender_bias.csv").read_text().splitlines()) == 4  # the earlier ones stay

@@ -119,7 +119,7 @@ def test_round_trip(name: str, studio: httpx2.Client, tmp_path: Path) -> None:
         assert answer.status_code == 200, answer.text[:2000]
         path = tmp_path / f"export-{form}.{ending}"
         path.write_bytes(answer.content)
-        found, problems = read_export(path, target)
+        found, _, problems = read_export(path, target)
         read = {post: next(iter(coders.values())) for post, coders in found.items()}
         told = "; ".join(problems)
         if isinstance(target, LabelsTarget) and form != "JSON":  # these forms write no label like no answer

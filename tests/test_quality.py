@@ -158,12 +158,12 @@ def test_another_model_is_compared_on_the_same_questions_for_nothing(posts: Path
 # ------------------------------------------------------------------------------------------ people
 
 
-def exported(values: dict[str, dict[int, Any]]) -> list[dict[str, Any]]:
-    """A JSON export of Label Studio: post -> coder -> value."""
+def exported(values: dict[str, dict[int, Any]], p: float | None = None) -> list[dict[str, Any]]:
+    """A JSON export of Label Studio: post -> coder -> value; `p`: the chance that posts were drawn with."""
     return [
         {
             "id": number,
-            "data": {"post_id": post, "text": "x"},
+            "data": {"post_id": post, "text": "x"} | ({} if p is None else {"people_p": p}),
             "annotations": [
                 {
                     "completed_by": {"id": coder, "email": "coder@example.org"} if coder % 2 else coder,
@@ -192,7 +192,7 @@ def test_human_labels_come_back_and_are_compared(posts: Path, stub: StubTeacher,
     values["p11"] = {3: None}
     values["unknown"] = {1: 4.0}
     (tmp_path / "export.json").write_text(json.dumps(exported(values)))
-    found, problems = read_export(tmp_path / "export.json", SCORE)
+    found, _, problems = read_export(tmp_path / "export.json", SCORE)
     assert problems == ["task 11, post p11: not_used: skipped by its coder"]
     assert "coder@example.org" not in str(found)
     path = tmp_path / "human" / "t.csv"
@@ -257,7 +257,7 @@ FORMS: dict[str, tuple[Any, dict[str, str], str]] = {
 def test_every_annotation_of_an_export_is_used_or_named(name: str, mark: bytes, tmp_path: Path) -> None:
     form, wanted, said = FORMS[name]
     (tmp_path / "e.json").write_bytes(mark + json.dumps([*form, GOOD_TASK]).encode())
-    found, problems = read_export(tmp_path / "e.json", CLASSES)
+    found, _, problems = read_export(tmp_path / "e.json", CLASSES)
     assert found.get("a", {}) == wanted
     assert found["good"] == {"9": "neutral"}
     assert any(said in problem for problem in problems) if said else not problems
@@ -269,14 +269,14 @@ def test_a_csv_export_and_coders_known_by_address(tmp_path: Path) -> None:
         'annotation_id,annotator,id,post_id,rating,text\n1,7,1,a,neutral,"x, y"\n2,me@example.org,1,a,positive,x\n'
         '3,7,2,b,"{""choices"": [""neutral"", ""positive""]}",x\n4,7,3,,neutral,x\n'
     )
-    found, problems = read_export(path, CLASSES)
+    found, _, problems = read_export(path, CLASSES)
     assert found["a"].pop("7") == "neutral"
     ((coder, value),) = found["a"].items()
     assert value == "positive"
     assert coder.startswith("h-")
     assert "example" not in str(found)
     assert [problem.split(": ")[1] for problem in problems] == ["two_labels", "not_used"]
-    labels, _ = read_export(path, LabelsTarget(kind="labels", names=["neutral", "positive"]))
+    labels, _, _ = read_export(path, LabelsTarget(kind="labels", names=["neutral", "positive"]))
     assert labels["b"] == {"7": ["neutral", "positive"]}
     path.write_text("id,choice\n1,neutral\n")
     with pytest.raises(CorpusError, match="needs the columns post_id and rating, it has id, choice"):
@@ -325,7 +325,7 @@ def test_posts_for_people_are_masked_and_hide_the_teacher(tmp_path: Path) -> Non
     assert tasks[0]["data"]["image2"].startswith("data:image/jpeg;base64,")
     assert tasks[1]["data"]["image1"] == ""
     assert set(tasks[1]) == {"data"}
-    assert export(sample, brief, tmp_path / "one", count=10, chosen={"b"}) == 1
+    assert export(sample, brief, tmp_path / "one", count=10, among={"b"}) == 1
 
 
 def test_people_together() -> None:

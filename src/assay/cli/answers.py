@@ -152,28 +152,29 @@ def _export(args: argparse.Namespace) -> None:
     from assay.teacher.label_studio import export
 
     brief = _asker(config.load(), args.task)
-    chosen = None
+    among, by_lot = None, True
     if args.split:
         path = Path("data") / "split" / f"{args.task}.parquet"
         if not path.exists():
             raise DataError(f"{path}: the posts are not split yet; run `dvc repro split@{args.task}`")
-        table = pq.read_table(path, columns=["post_id", "split"]).to_pylist()
-        chosen = {row["post_id"] for row in table if row["split"] == args.split}
+        table = pq.read_table(path, columns=["post_id", "split", "held_out_p"]).to_pylist()
+        among = {row["post_id"] for row in table if row["split"] == args.split}
+        by_lot = all(row["held_out_p"] is not None for row in table)  # not so of official splits
     out = args.out or Path("data") / "human" / args.task
-    count = export(_sample(args.task), brief, out, count=args.count, chosen=chosen)
+    count = export(_sample(args.task), brief, out, count=args.count, among=among, by_lot=by_lot)
     say(f"{count} posts written to {out}: import tasks.json in Label Studio, with config.xml as labelling config")
 
 
 def _import(args: argparse.Namespace) -> None:
     from assay.teacher.label_export import read_export
-    from assay.teacher.quality import read_humans, write_humans
+    from assay.teacher.quality import read_chances, read_humans, write_humans
 
     params = config.load()
     brief = _asker(params, args.task)
     target = brief.rubric.target
-    found, problems = read_export(args.file, target)
+    found, new, problems = read_export(args.file, target)
     path = Path("human") / f"{args.task}.csv"
-    known = read_humans(path, target)
+    known, chances = read_humans(path, target), read_chances(path) | new
     replaced = sum(
         known.get(post, {}).get(coder, value) != value
         for post, coders in found.items()
@@ -181,7 +182,8 @@ def _import(args: argparse.Namespace) -> None:
     )
     for post, coders in found.items():
         known[post] = known.get(post, {}) | coders
-    write_humans(path, known)
+    highest = max(chances.values(), default=0.0)  # a larger export holds all posts of a smaller one
+    write_humans(path, known, dict.fromkeys(chances, highest))
     for problem in problems[:20]:
         say(f"import: {problem}")
     if len(problems) > 20:

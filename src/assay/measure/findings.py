@@ -59,6 +59,7 @@ def findings(
     found["brands"] = {"named": len(brands), "shown": sum(not row["too_few"] for row in brands), "min_posts": min_posts}
     found["by"] = {column: groups for column in by if (groups := _by(est, column, min_posts))}
     found["contrasts"] = _contrasts(est)
+    found |= _people(est)
     found["order"] = {one: ranking.words() for one, ranking in rankings.items()}
     found["answers"] = answers(found, est)
     return found
@@ -143,6 +144,21 @@ def _contrasts(est: Estimator) -> dict[str, Any]:
     return {CONTRAST: found}
 
 
+def _people(est: Estimator) -> dict[str, Any]:
+    """What people would say, and the teacher's bias, of all posts and by brand; {} where nobody coded."""
+    if est.codes is None or est.codes["people"].null_count == len(est.codes):
+        return {}
+    try:
+        found = {one: est.human(by="brand", estimand=one) for one in est.task.estimands}
+    except DataError as error:
+        return {"people": {"why_not": str(error)}}
+    first = found[est.task.estimands[0]]
+    facts = {"coded": first.coded, "coders": first.coders, "note": first.note}
+    sd = {one: None if told.coder_sd is None else round(told.coder_sd, 4) for one, told in found.items()}
+    rows = {one: [row for row in told.rows if row["people"]["value"] is not None] for one, told in found.items()}
+    return {"people": facts | {"coder_sd": sd, "by": rows}}
+
+
 # ------------------------------------------------------------------------------------------ words
 
 
@@ -158,6 +174,7 @@ def answers(found: dict[str, Any], est: Estimator) -> list[str]:
     for one, rows in found["contrasts"].get(CONTRAST, {}).items():
         row = next((row for row in rows if row["name"] == WITHIN), rows[0])
         told.append(_contrast(row, one, share=target.is_share(one)))
+    told += _people_words(found.get("people", {}), est)
     for one, words in found["order"].items():
         of = "" if one == "mean" else f" (share of {one})"
         told.append(f"Of the brands{of}, {words}.")
@@ -178,6 +195,21 @@ def _contrast(row: dict[str, Any], one: str, *, share: bool) -> str:
     return (
         f"The {what} of sponsored posts is {figure} {'higher' if row['value'] > 0 else 'lower'} than of others{where}."
     )
+
+
+def _people_words(people: dict[str, Any], est: Estimator) -> list[str]:
+    """What people would say, and where the teacher is decided to differ from them."""
+    told = []
+    for one, rows in people.get("by", {}).items():
+        share = est.task.is_share(one)
+        what = "the mean score" if one == "mean" else f"the share of {one}"
+        for row in rows:
+            if row["name"] == "all":
+                told.append(f"By people's codes {what} would be {said(row['people'], share=share)}.")
+            elif row["decided"]:
+                harder = "more" if row["bias"]["value"] > 0 else "less"
+                told.append(f"Of {row['name']} the teacher says {harder} than people do ({what}).")
+    return told
 
 
 def said(figure: dict[str, Any], *, share: bool) -> str:

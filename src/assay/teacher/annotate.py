@@ -26,7 +26,15 @@ from assay.teacher.asking import Round
 from assay.teacher.brands import brand_figures
 from assay.teacher.dry_run import write_requests
 from assay.teacher.labels import LabelsFile, labelled, row_of
-from assay.teacher.quality import Humans, agreement_figures, ask_anchors, drift_figures, read_humans
+from assay.teacher.quality import (
+    Humans,
+    agreement_figures,
+    ask_anchors,
+    coded,
+    drift_figures,
+    read_chances,
+    read_humans,
+)
 from assay.teacher.questions import Brief, Company, Keys, all_keys, each, questions, rows
 from assay.teacher.rubric import Rubric, gold_value
 from assay.text import BrandIndex
@@ -71,7 +79,8 @@ def annotate(
         )
         drift = ask_anchors(sample, brief, keys, digests, store, done, task or out.stem, company)
         with LabelsFile(out, target) as file:
-            compared, named = _write(sample, brief, keys, store, done, file, people := read_humans(humans, target))
+            people, chances = read_humans(humans, target), read_chances(humans)
+            compared, named = _write(sample, brief, keys, store, done, file, people, chances)
             if file.posts and file.passing / file.posts > settings.max_failed_share:
                 raise TooManyFailures(
                     f"{file.passing} of {file.posts} posts failed for passing reasons "
@@ -99,6 +108,7 @@ def _write(
     done: Round,
     file: LabelsFile,
     people: Humans,
+    chances: Mapping[str, float],
 ) -> tuple[list[dict[str, Any]], list[tuple[list[str], list[str]]]]:
     """Write the table from the store, some rows at a time.
 
@@ -109,7 +119,11 @@ def _write(
     columns = ["post_id", "text", "inclusion_p", *(["brands"] if brief.rubric.brands else [])]
     for batch in stream(sample, columns, LABEL_ROWS):
         answers = store.get(each(keys[row["post_id"]] for row in batch))
-        found = [labelled(row, keys[row["post_id"]], answers, done.passing, brief.rubric, spoilt) for row in batch]
+        found = [
+            labelled(row, keys[row["post_id"]], answers, done.passing, brief.rubric, spoilt)
+            | coded(row["post_id"], people, chances)
+            for row in batch
+        ]
         file.add(found, {post for post in (row["post_id"] for row in batch) if _is_open(keys[post], answers)})
         compared += [
             {name: row[name] for name in ("post_id", "value", "repeat", "second")}

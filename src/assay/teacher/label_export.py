@@ -22,6 +22,7 @@ from assay.teacher.rubric import gold_value
 
 RATING = "rating"
 POST = "post_id"
+CHANCE = "people_p"  # the chance of a labelled post to be drawn for people
 FORMS = "export the project from Label Studio as JSON, JSON-MIN or CSV"
 
 
@@ -32,11 +33,15 @@ class Note(NamedTuple):
     post: str | None
     coder: Any
     value: Any  # or a RowError
+    chance: Any = None
 
 
-def read_export(path: Path, target: Target) -> tuple[Humans, list[str]]:
-    """The labels of an export, by post and coder, and what could not be used or was odd, a line each."""
+def read_export(path: Path, target: Target) -> tuple[Humans, dict[str, float], list[str]]:
+    """The labels of an export, by post and coder; the posts' chances to be drawn, where the export tells them; and what
+    could not be used or was odd, a line each.
+    """
     found: Humans = {}
+    chances: dict[str, float] = {}
     problems: list[str] = []
     for note in _notes(path, target):
         if isinstance(note.value, RowError) or note.post is None:
@@ -50,10 +55,13 @@ def read_export(path: Path, target: Target) -> tuple[Humans, list[str]]:
         if coder in coders:
             problems.append(f"{note.where}: coder {coder} has labelled this post before; the later label counts")
         coders[coder] = note.value
+        with contextlib.suppress(TypeError, ValueError):
+            if 0 < float(note.chance) <= 1:
+                chances[note.post] = float(note.chance)
     found = {post: coders for post, coders in found.items() if coders}
     if not found:
         raise DataError(f"{path}: no annotation can be used; {problems[0] if problems else 'there is none'}")
-    return found, problems
+    return found, chances, problems
 
 
 def _notes(path: Path, target: Target) -> Iterator[Note]:
@@ -104,7 +112,7 @@ def _of_task(task: dict[str, Any], where: str, target: Target) -> Iterator[Note]
                 value = (
                     error if isinstance(error, RowError) else RowError("no_label", f"{type(error).__name__} {error}")
                 )
-            yield Note(where, post, annotation.get("completed_by"), value)
+            yield Note(where, post, annotation.get("completed_by"), value, (data or {}).get(CHANCE))
 
 
 def _flat(row: dict[str, Any], where: str, target: Target) -> Note:
@@ -116,7 +124,7 @@ def _flat(row: dict[str, Any], where: str, target: Target) -> Note:
     if row.get(RATING) in (None, "") and target.shape != NAMES:
         return _unused(where, str(post), f"no {RATING}")
     try:
-        return Note(where, str(post), coder, _rated(row.get(RATING), target))
+        return Note(where, str(post), coder, _rated(row.get(RATING), target), row.get(CHANCE))
     except RowError as error:
         return Note(where, str(post), coder, error)
 

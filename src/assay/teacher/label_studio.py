@@ -8,31 +8,41 @@ from typing import Any
 from xml.sax.saxutils import escape, quoteattr
 
 from assay.reads import note_read
+from assay.sampling import permanent_number
 from assay.targets import NAME, NUMBER, Target
-from assay.teacher.label_export import POST, RATING
+from assay.teacher.label_export import CHANCE, POST, RATING
 from assay.teacher.privacy import clean_image
 from assay.teacher.questions import Brief, rows
 from assay.teacher.rubric import Rubric
 from assay.teacher.structure import data_url
 
+SEED = 0  # of the lot by which posts go to people
 
-def export(sample: Path, brief: Brief, out: Path, *, count: int, chosen: set[str] | None = None) -> int:
+
+def export(
+    sample: Path, brief: Brief, out: Path, *, count: int, among: set[str] | None = None, by_lot: bool = True
+) -> int:
     """Write `tasks.json` and `config.xml` for Label Studio's import; returns how many posts there are.
 
-    Posts are taken in the order of the sample, which is a random one, or those in `chosen`. Texts are
-    without personal data and pictures without metadata, as a teacher sees them. What the teacher said
-    stays out: people must not see it.
+    `count` posts of the sample are drawn by lot, of those in `among` where that is given; a larger count keeps those of
+    a smaller one. Each task carries its chance to be drawn, which Label Studio gives back with the labels, so that
+    these can speak for the whole sample; none where `among` was not made by lot. Texts are without personal data and
+    pictures without metadata, as a teacher sees them. What the teacher said stays out: people must not see it.
     """
+    with_content = [
+        row["post_id"] for row in rows(sample, ["post_id", "text", "images"]) if row["text"] or row["images"]
+    ]
+    allowed = with_content if among is None else [one for one in with_content if one in among]
+    drawn = set(sorted(allowed, key=lambda post_id: permanent_number(SEED, post_id))[:count])
+    chance = {CHANCE: round(len(drawn) / len(with_content), 6)} if by_lot and drawn else {}
     tasks: list[dict[str, Any]] = []
     most = 0
     for row in rows(sample, ["post_id", "text", "images"]):
-        if len(tasks) == count:
-            break
-        if (chosen is None or row["post_id"] in chosen) and (row["text"] or row["images"]):
+        if row["post_id"] in drawn:
             images = [data_url(clean_image(image, brief.settings.image_px)) for image in row["images"]]
             most = max(most, len(images))
             pictures = {f"image{i}": url for i, url in enumerate(images, 1)}
-            tasks.append({"data": {POST: row["post_id"], "text": brief.text(row), **pictures}})
+            tasks.append({"data": {POST: row["post_id"], "text": brief.text(row), **chance, **pictures}})
     note_read("answers export", sample.name, len(tasks))
     blank = {f"image{i}": "" for i in range(1, most + 1)}
     for task in tasks:

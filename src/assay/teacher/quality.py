@@ -25,6 +25,7 @@ from assay.teacher.rubric import gold_value
 from assay.teacher.together import keyed
 
 HUMAN_COLUMNS = ("post_id", "coder", "value")
+CHANCE = "p"  # a further column: the chance of the labelled post to be coded; empty: not chosen by lot
 Humans = dict[str, dict[str, Value]]  # post -> coder -> value
 
 
@@ -86,6 +87,32 @@ def read_humans(path: Path | None, target: Target) -> Humans:
                     raise DataError(f"{path}, line {number}: {error}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise CorpusError(f"{path}: {error}") from error
+    return found
+
+
+def coded(post_id: str, people: Humans, chances: Mapping[str, float]) -> dict[str, Any]:
+    """What people said of a post, as the labels table has it; {} where nobody coded it."""
+    if post_id not in people:
+        return {}
+    said = [{"coder": coder, "value": value} for coder, value in sorted(people[post_id].items())]
+    return {"people": said, "people_p": chances.get(post_id)}
+
+
+def read_chances(path: Path | None) -> dict[str, float]:
+    """The chances of coded posts to be coded, where the table of human labels tells them."""
+    if path is None or not path.exists():
+        return {}
+    found = {}
+    with open(path, newline="", encoding="utf-8") as file:
+        for number, row in enumerate(csv.DictReader(file), 2):
+            if row.get(CHANCE):
+                try:
+                    chance = float(row[CHANCE])
+                except ValueError:
+                    chance = 0.0
+                if not 0 < chance <= 1:
+                    raise DataError(f"{path}, line {number}: p is {row[CHANCE]!r}, must be above 0 and at most 1")
+                found[as_given(row["post_id"])] = chance
     return found
 
 
@@ -168,12 +195,13 @@ def drift_figures(found: Sequence[Drift], target: Target) -> dict[str, Any]:
     return {"drift": figures} if figures else {}
 
 
-def write_humans(path: Path, found: Humans) -> None:
-    """Write human labels, sorted, so that the file can be kept in git."""
+def write_humans(path: Path, found: Humans, chances: Mapping[str, float] | None = None) -> None:
+    """Write human labels, sorted, so that the file can be kept in git; `chances` of posts to be coded."""
+    chances = chances or {}
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(HUMAN_COLUMNS)
+        writer.writerow([*HUMAN_COLUMNS, CHANCE])
         for post in sorted(found):
             for coder in sorted(found[post]):
                 value = found[post][coder]
@@ -184,4 +212,4 @@ def write_humans(path: Path, found: Humans) -> None:
                     if isinstance(value, float)
                     else value
                 )
-                writer.writerow([harmless(post), coder, harmless(text)])
+                writer.writerow([harmless(post), coder, harmless(text), chances.get(post, "")])
