@@ -27,6 +27,7 @@ from assay.measure.csvfile import read_csv, write_csv
 from assay.measure.evaluate import evaluate
 from assay.measure.findings import brand_table, findings
 from assay.measure.judged import Judged
+from assay.measure.slices import by_slice
 from assay.measure.tables import plot_tables
 from assay.targets.label_metrics import decide, fit_thresholds, label_metrics, per_label
 from assay.targets.weighted import pearson
@@ -327,6 +328,25 @@ def test_evaluation_of_labels_seeds_and_slices() -> None:
     tables = plot_tables(test, LABELS)
     assert {row["actual"] for row in tables["confusion"]} == {"x", "y", "z", "none"}
     assert sum(row["posts"] for row in tables["calibration"]) == 3 * n
+
+
+def test_small_slices_hold_one_by_one_and_all_at_once() -> None:
+    """Twelve slices of twenty posts, a student of the same accuracy (0.9) in each."""
+    rng = np.random.default_rng(0)
+    own, joint, held = [], [], []
+    for _ in range(40):
+        y = rng.integers(0, 3, 240)
+        said = np.where(rng.random(240) < 0.9, y, (y + 1) % 3)
+        test = Judged(y, np.ones(240), np.arange(240), np.eye(3)[said], {}, held=rng.random(240) < 0.9)
+        test.slices = {"part": [f"s{i // 20}" for i in range(240)]}
+        w = metrics.replicate_weights(test.weights, test.group, replicates=200)
+        rows = by_slice(test, CLASSES, w, smallest=20)["by"]["part"].values()
+        own += [row["low"] <= 0.9 <= row["high"] for row in rows]
+        held += [row["held"]["low"] <= 0.9 <= row["held"]["high"] for row in rows]
+        joint.append(all(row["joint_low"] <= 0.9 <= row["joint_high"] for row in rows))
+    assert 0.93 <= np.mean(own) <= 0.98
+    assert 0.93 <= np.mean(held) <= 0.99
+    assert np.mean(joint) >= 0.92
 
 
 def test_baselines_of_labels() -> None:

@@ -34,6 +34,7 @@ class Metric(NamedTuple):
     higher: bool = True  # whether more is better
     stops: bool = True  # whether training may stop by it (train.metric)
     ranking: bool = False  # whether it needs probabilities that rank posts, which a plain answer has not
+    is_share: bool = True  # whether it lies from 0 to 1
 
 
 @dataclass(frozen=True)

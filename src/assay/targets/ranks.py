@@ -15,8 +15,8 @@ class RanksTarget(ClassesTarget):
     """Exactly one of the named ranks, lowest first; decisions are the median of a post's probabilities."""
 
     metrics: ClassVar[tuple[Metric, ...]] = (
-        Metric("kappa_quadratic"),
-        Metric("rank_error", higher=False),
+        Metric("kappa_quadratic", is_share=False),
+        Metric("rank_error", higher=False, is_share=False),
         Metric("accuracy"),
         Metric("f1_macro"),
         Metric("f1_weighted", stops=False),

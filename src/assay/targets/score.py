@@ -28,11 +28,11 @@ class ScoreTarget(Target):
     shape: ClassVar[Shape] = NUMBER
     answer_key: ClassVar[str] = "score"
     metrics: ClassVar[tuple[Metric, ...]] = (
-        Metric("mae", higher=False),
-        Metric("rmse", higher=False),
-        Metric("r2"),
-        Metric("pearson", stops=False),
-        Metric("spearman"),
+        Metric("mae", higher=False, is_share=False),
+        Metric("rmse", higher=False, is_share=False),
+        Metric("r2", is_share=False),
+        Metric("pearson", stops=False, is_share=False),
+        Metric("spearman", is_share=False),
         *(Metric(f"within_{name}", stops=False) for name in ("0_5", "1", "2")),
     )
     agreement_level: ClassVar[str] = "interval"
