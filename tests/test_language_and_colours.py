@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image
 
@@ -16,9 +17,12 @@ from assay.corpora.ingest import ingest
 from assay.corpora.language import detect
 from assay.corpora.mapper import Rules
 from assay.corpora.table import Table
-from assay.measure.palette import colour_table, colours_of_task
+from assay.measure import palette
+from assay.measure.estimator import Estimator
+from assay.measure.palette import Pictures, colour_table, pictures_of
 from assay.posts import read
 from assay.sampling import write_sample
+from tests.estimators import estimator
 
 TEXTS = {
     "de": "Heute war ein schöner Tag mit Freunden am See",
@@ -99,32 +103,75 @@ def tone(red: float, blue: float = 100.0) -> dict[str, Any]:
     return colours.Colours(red, 0.0, blue, red / blue if blue else None, 0.5, 0.25)._asdict()
 
 
+def of_corpus(est: Estimator, brands: list[list[str]], known: list[Any]) -> Pictures:
+    ids = [str(i) for i in range(len(known))]
+    posts = pa.table({"post_id": ids, "brands": brands, "colours": pa.array(known, colours.TYPE)})
+    return Pictures(posts, np.ones(len(known)), "corpus")
+
+
 def test_the_table_by_brand_and_band() -> None:
+    """All is labelled, so that all is known; students are off, which does not matter then."""
     target = ScoreTarget(kind="score", bands=[5.0], band_names=["low", "high"])
-    values, brands = [1.0, 9.0, 8.0, None, 2.0], [["A"], ["A", "B"], [], ["B"], []]
-    known = [tone(10), tone(20), tone(60), tone(90, 0.0), None]
-    rows = {
-        (row["by"], row["name"]): row
-        for row in colour_table(values, brands, known, target, min_posts=1, weights=[1, 1, 1, 2, 1])
-    }
+    labels = [1.0, 9.0, 8.0, 2.0, 2.0, 3.0]
+    brands = [["A"], ["A", "B"], [], ["B"], [], []]
+    known = [tone(10), tone(20), tone(60), tone(90, 0.0), None, tone(30)]
+    est = estimator([9.0, 9.0, 1.0, 2.0, 2.0, 7.0], labels, target)
+    table = colour_table(est, of_corpus(est, brands, known), min_posts=1)
+    rows = {(row["by"], row["name"]): row for row in table}
     assert list(rows) == [("all", "all"), ("brand", "A"), ("brand", "B"), ("band", "low"), ("band", "high")]
-    assert rows["all", "all"]["red"] == pytest.approx((10 + 20 + 60 + 2 * 90) / 5)
+    assert rows["all", "all"]["red"] == pytest.approx((10 + 20 + 60 + 90 + 30) / 5)
     assert rows["all", "all"]["red_to_blue"] == pytest.approx(0.3), "of posts that have one"
-    assert rows["brand", "A"]["red"] == 15
-    assert rows["brand", "B"]["red"] == pytest.approx(200 / 3, abs=0.01)
-    assert (rows["band", "low"]["red"], rows["band", "high"]["red"]) == (10, 40)
-    assert rows["band", "high"]["posts_with_pictures"] == 2
-    few = colour_table(values, brands, known, target, min_posts=3)
-    assert [row["too_few"] for row in few] == [False, True, True, True, True]
+    assert rows["brand", "A"]["red"] == rows["brand", "A"]["red_low"] == rows["brand", "A"]["red_high"] == 15
+    assert rows["brand", "B"]["red"] == pytest.approx(55)
+    assert rows["band", "low"]["red"] == pytest.approx((10 + 90 + 30) / 3, abs=0.01)
+    assert rows["band", "high"]["red"] == rows["band", "high"]["red_low"] == 40
+    assert rows["band", "low"]["posts_with_pictures"] == 2  # as predicted
+    few = colour_table(est, of_corpus(est, brands, known), min_posts=3)
+    assert [row["too_few"] for row in few] == [False, True, True, True, False]
     assert few[1]["red"] is None
 
 
-def test_the_table_of_classes_and_labels() -> None:
+@pytest.mark.parametrize("source", ["corpus", "sample"])
+def test_colours_of_a_band_hold(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A student that is wrong about dark posts; 150 of 900 labelled: the truth is that of the labels."""
+    monkeypatch.setattr(palette, "FIGURES", ("red",))
+    rng = np.random.default_rng(0)
+    red = rng.uniform(0, 255, 900)
+    yes = rng.random(900) < 0.2 + 0.5 * red / 255
+    said = np.where(red < 80, ~yes, yes)
+    truth, held, naive = red[yes].mean(), [], []
+    target = ClassesTarget(kind="classes", names=["yes", "no"])
+    for _ in range(60):
+        drawn = rng.permutation(900) < 150
+        labels = [("yes" if y else "no") if d else None for y, d in zip(yes, drawn, strict=True)]
+        est = estimator(["yes" if one else "no" for one in said], labels, target, p=1 / 6)
+        kept = np.flatnonzero(drawn) if source == "sample" else np.arange(900)
+        ids = [str(i) for i in kept]
+        toned = pa.array([tone(float(red[i])) for i in kept], colours.TYPE)
+        posts = pa.table({"post_id": ids, "brands": pa.array([[]] * len(ids), pa.list_(pa.string())), "colours": toned})
+        weights = np.full(len(ids), 6.0 if source == "sample" else 1.0)
+        rows = colour_table(est, Pictures(posts, weights, source), min_posts=1)
+        row = next(row for row in rows if row["name"] == "yes")
+        held.append(row["red_low"] <= truth <= row["red_high"])
+        naive.append(abs(red[said].mean() - truth) < (row["red_high"] - row["red_low"]) / 2)
+        whole = rows[0]
+        assert (whole["red_low"] == whole["red_high"]) == (source == "corpus")
+    assert np.mean(held) >= 0.88
+    if source == "corpus":
+        assert np.mean(naive) < 0.2
+
+
+def test_the_table_of_classes_labels_and_posts_like_these() -> None:
     classes = ClassesTarget(kind="classes", names=["a", "b"])
-    rows = colour_table(["a", "b"], [[], []], [tone(1), tone(3)], classes, min_posts=1)
+    said = ["a", "b"] * 10
+    est = estimator(said, said, classes, target="posts_like_these", author=[f"u{i}" for i in range(20)])
+    rows = colour_table(est, of_corpus(est, [[]] * 20, [tone(1), tone(3)] * 10), min_posts=1)
     assert [(row["by"], row["name"], row["red"]) for row in rows[1:]] == [("class", "a", 1), ("class", "b", 3)]
+    assert rows[0]["red_low"] < 2 < rows[0]["red_high"]
     labels = LabelsTarget(kind="labels", names=["a", "b"])
-    rows = colour_table([["a", "b"], []], [[], []], [tone(1), tone(3)], labels, min_posts=1)
+    both: list[list[str]] = [["a", "b"], []] * 10
+    est = estimator(both, both, labels)
+    rows = colour_table(est, of_corpus(est, [[]] * 20, [tone(1), tone(3)] * 10), min_posts=1)
     assert [(row["by"], row["name"], row["red"]) for row in rows[1:]] == [("label", "a", 1), ("label", "b", 1)]
 
 
@@ -135,10 +182,12 @@ def test_without_decoded_pictures_the_sample_is_asked(tmp_path: Path) -> None:
     posts = table(tmp_path, rows, Rules("t", b"k", "header"))
     settings = Sample(design="all", image_px=64)
     write_sample(tmp_path / "p", tmp_path, tmp_path / "s", settings=settings, max_pixels=10_000)
-    target = ScoreTarget(kind="score")
     ids = [post["post_id"] for post in posts]
-    found = colours_of_task(
-        ids, [1.0] * 3, [["A"]] * 3, [post["colours"] for post in posts], tmp_path / "s", target, min_posts=1
+    there = pa.table(
+        {"post_id": ids, "brands": [["A"]] * 3, "colours": pa.array([p["colours"] for p in posts], colours.TYPE)}
     )
+    pictures = pictures_of(there, tmp_path / "s")
+    est = estimator([1.0] * 3, [1.0] * 3, ScoreTarget(kind="score"))
+    found = colour_table(est, pictures, min_posts=1)
     assert found[0]["from"] == "sample"
     assert (found[0]["posts_with_pictures"], found[0]["red"]) == (2, 150)

@@ -18,7 +18,7 @@ from assay.measure.csvfile import read_csv, write_csv
 from assay.measure.estimate import LEAST_EFFECTIVE
 from assay.measure.estimator import read_estimator
 from assay.measure.findings import brand_table, findings
-from assay.measure.palette import colours_of_task
+from assay.measure.palette import colour_table, pictures_of
 from assay.measure.ranking import Ranking
 from assay.targets import NUMBER, Target
 
@@ -62,15 +62,7 @@ def report(
     brands, rankings = brand_table(est, sources.posts, min_posts=least)
     found = findings(est, predictions, brands, rankings, min_posts=least, by=task.report.by)
     write_csv(brands or [{"brand": None, "posts": None}], out_brands)
-    colours = colours_of_task(
-        predictions["post_id"].to_pylist(),
-        values,
-        sources.posts["brands"].to_pylist(),
-        sources.posts["colours"].to_pylist(),
-        sources.sample,
-        target,
-        min_posts=least,
-    )
+    colours = colour_table(est, pictures_of(sources.posts, sources.sample), min_posts=least)
     write_csv(colours, out_colours)
     page = _template().render(
         name=name,
