@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from assay.measure.estimator import DESIGN, Estimator
 from assay.measure.findings import brand_table, findings
+from assay.measure.groups import group_table
 from assay.targets import KINDS
 
 BANDS = {"min": 0, "max": 10, "bands": [3.5, 6.5], "band_names": ["low", "moderate", "high"]}
@@ -84,7 +85,8 @@ def main() -> None:
     task = KINDS["score"].model_validate({"kind": "score", **BANDS})
     est = Estimator(posts, predictions, labels, design, task=task)
     table, rankings = brand_table(est, posts, min_posts=LEAST)
-    found = findings(est, predictions, table, rankings, min_posts=LEAST, by=["sponsored", "language", "author_size"])
+    by = group_table(est, ["sponsored", "language", "author_size"], min_posts=LEAST)
+    found = findings(est, predictions, table, rankings, min_posts=LEAST, groups=by)
     took = time.perf_counter() - start
     truth = np.bincount(brand[brand >= 0], y[brand >= 0], minlength=b) / np.maximum(
         np.bincount(brand[brand >= 0], minlength=b), 1

@@ -1,4 +1,4 @@
-"""Predictions -> findings, brand table and an HTML page: python stages/report.py --help"""
+"""Predictions -> findings, tables, a page, data sheet and model card: python stages/report.py --help"""
 
 import argparse
 import json
@@ -21,8 +21,9 @@ def main() -> None:
     parser.add_argument("--sample", type=Path, required=True)
     parser.add_argument("--predictions", type=Path, required=True)
     parser.add_argument("--metrics", type=Path, required=True, help="the folder of what train and evaluate wrote")
-    for name in ("--findings", "--brands", "--colours", "--page"):
-        parser.add_argument(name, type=Path, required=True)
+    outs = {"brands": ".csv", "groups": ".csv", "colours": ".csv", "page": ".html", "sheets": ""}
+    for name in ("findings", *outs):
+        parser.add_argument(f"--{name}", type=Path, required=True)
     args = parser.parse_args()
     from assay.measure.report import COLUMNS, Sources, report
 
@@ -44,14 +45,8 @@ def main() -> None:
             curves=args.metrics / "train" / "plots" / "metrics",
             plots=own(args.metrics / "plots", name, tasks),
         )
-        found[name] = report(
-            name,
-            task,
-            sources,
-            out_brands=own(args.brands, name, tasks, ".csv"),
-            out_colours=own(args.colours, name, tasks, ".csv"),
-            out_page=own(args.page, name, tasks, ".html"),
-        )
+        places = {out: own(getattr(args, out), name, tasks, suffix) for out, suffix in outs.items()}
+        found[name] = report(name, task, sources, **places)
     write_json(found if len(tasks) > 1 else found[args.task], args.findings)
 
 

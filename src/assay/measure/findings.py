@@ -17,6 +17,7 @@ from assay.errors import DataError
 from assay.measure.contrasts import WITHIN
 from assay.measure.domains import by_column
 from assay.measure.estimator import WORDS, Estimator
+from assay.measure.groups import of_all
 from assay.measure.metrics import UNKNOWN
 from assay.measure.ranking import Ranking, ranked
 
@@ -32,9 +33,9 @@ def findings(
     rankings: dict[str, Ranking],
     *,
     min_posts: int,
-    by: Sequence[str] = (),
+    groups: Sequence[dict[str, Any]] = (),
 ) -> dict[str, Any]:
-    """The content of findings.json; `brands` and `rankings` are those of `brand_table`, `by` columns to group by."""
+    """The content of findings.json; `brands` and `rankings` are those of `brand_table`, `groups` of `group_table`."""
     target = est.task
     values = [value for value in predictions["value"].to_pylist() if value is not None]
     status = Counter(predictions["status"].to_pylist())
@@ -57,7 +58,7 @@ def findings(
         found["corrected_bands"] = {one: wholes[one].figure(0).rounded() for one in bands}
         found["labels_alone_bands"] = {one: wholes[one].figure(0, plain=True).rounded() for one in bands}
     found["brands"] = {"named": len(brands), "shown": sum(not row["too_few"] for row in brands), "min_posts": min_posts}
-    found["by"] = {column: groups for column in by if (groups := _by(est, column, min_posts))}
+    found["by"] = of_all(groups)
     found["contrasts"] = _contrasts(est)
     found |= _people(est)
     found["order"] = {one: ranking.words() for one, ranking in rankings.items()}
@@ -113,19 +114,6 @@ def _borrowed(est: Estimator, estimand: str) -> dict[str, dict[str, Any]]:
         return {row["name"]: row for row in est.small("brand", estimand=estimand).rows()}
     except DataError:
         return {}
-
-
-def _by(est: Estimator, column: str, min_posts: int) -> dict[str, Any]:
-    """Figures by the groups of a column, for each estimand; {} where the corpus does not tell posts apart by it."""
-    try:
-        groups = est.groups(column)
-    except DataError:
-        return {}
-    sizes = np.asarray(groups.members.sum(1))
-    kept = groups.take([i for i, size in enumerate(sizes) if size >= min_posts])
-    if len(kept) < 2:
-        return {}
-    return {one: est.over(one, kept).rows() for one in est.task.estimands}
 
 
 def _contrasts(est: Estimator) -> dict[str, Any]:

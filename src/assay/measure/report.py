@@ -1,9 +1,8 @@
-"""One self-contained HTML page about a task: what the corpus says, how good the student is, what failed."""
+"""What is written of a task at its end: tables, one self-contained HTML page, a data sheet and a model card."""
 
 from __future__ import annotations
 
 import base64
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,9 @@ from assay.measure import plots
 from assay.measure.csvfile import read_csv, write_csv
 from assay.measure.estimate import LEAST_EFFECTIVE
 from assay.measure.estimator import read_estimator
+from assay.measure.facts import failures, of_labels, of_posts, settings_of, versions
 from assay.measure.findings import brand_table, findings
+from assay.measure.groups import by_brand, group_table
 from assay.measure.palette import colour_table, pictures_of
 from assay.measure.ranking import Ranking
 from assay.targets import NUMBER, Target
@@ -45,9 +46,11 @@ class Sources:
 
 
 def report(
-    name: str, task: Task, sources: Sources, *, out_brands: Path, out_colours: Path, out_page: Path
+    name: str, task: Task, sources: Sources, *, brands: Path, groups: Path, colours: Path, page: Path, sheets: Path
 ) -> dict[str, Any]:
-    """Write brands.csv, colours.csv and the page of a task; returns the content of findings.json."""
+    """Write the tables of brands, groups and colours, the page of a task, and its data sheet and model card (Markdown,
+    into the folder `sheets`); returns the content of findings.json.
+    """
     target, least, predictions = task.target, task.report.min_posts, sources.predictions
     values = predictions["value"].to_pylist()
     est = read_estimator(
@@ -59,39 +62,49 @@ def report(
         task=target,
         target=task.report.target,
     )
-    brands, rankings = brand_table(est, sources.posts, min_posts=least)
-    found = findings(est, predictions, brands, rankings, min_posts=least, by=task.report.by)
-    write_csv(brands or [{"brand": None, "posts": None}], out_brands)
-    colours = colour_table(est, pictures_of(sources.posts, sources.sample), min_posts=least)
-    write_csv(colours, out_colours)
-    page = _template().render(
-        name=name,
-        task=task,
-        found=found,
-        least=LEAST_EFFECTIVE,
-        brands=brands,
-        colours=colours,
-        rates=success_rates(sources.labels, predictions),
-        evaluated=sources.evaluated,
-        headline=target.headline,
-        figures=_figures(sources.evaluated),
-        pictures=_pictures(target, values, sources) | _charts(found, rankings, target),
-        worst=_worst(sources.errors, sources.sample, task.report.worst),
-        failures=_failures(sources.problems, sources.labels, predictions),
+    table, rankings = brand_table(est, sources.posts, min_posts=least)
+    by = group_table(est, task.report.by, min_posts=least)
+    found = findings(est, predictions, table, rankings, min_posts=least, groups=by)
+    seen = colour_table(est, pictures_of(sources.posts, sources.sample), min_posts=least)
+    write_csv(table or [{"brand": None, "posts": None}], brands)
+    write_csv(by or [{"by": None, "name": None}], groups)
+    write_csv(seen, colours)
+    facts = {"posts": of_posts(sources.posts, sources.problems), "labels": of_labels(sources.labels)}
+    told = {
+        "name": name,
+        "task": task,
+        "found": found,
+        "facts": facts,
+        "settings": settings_of(name, task),
+        "versions": versions(),
+        "evaluated": sources.evaluated,
+        "headline": target.headline,
+        "figures": _figures(sources.evaluated),
+        "is_demo": task.annotate.source != "column" and task.annotate.teacher.base_url == "demo",
+    }
+    write_text(
+        _template("report.html").render(
+            **told,
+            least=LEAST_EFFECTIVE,
+            brands=table,
+            by_brand=by_brand(by, target.estimands[0]),
+            colours=seen,
+            scored=predictions["status"].to_pylist(),
+            pictures=_pictures(target, values, sources) | _charts(found, rankings, target),
+            worst=_worst(sources.errors, sources.sample, task.report.worst),
+            failures=failures(facts, predictions),
+        ),
+        page,
     )
-    out_page.parent.mkdir(parents=True, exist_ok=True)
-    out_page.write_text(page, encoding="utf-8")
+    for sheet in ("datasheet.md", "model_card.md"):
+        write_text(_template(sheet).render(**told), sheets / sheet)
     return found
 
 
-def success_rates(labels: Path, predictions: pa.Table) -> dict[str, tuple[int, int]]:
-    """(succeeded, asked) of labelling and of inference."""
-    labelled = pq.read_table(labels, columns=["status"])["status"].to_pylist()
-    scored = predictions["status"].to_pylist()
-    return {
-        "labelled": (labelled.count("ok"), len(labelled)),
-        "scored": (len(scored) - scored.count("failed"), len(scored)),
-    }
+def write_text(text: str, path: Path) -> None:
+    """Write a text file, with its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
 
 
 def _charts(found: dict[str, Any], rankings: dict[str, Ranking], target: Target) -> dict[str, str]:
@@ -107,11 +120,15 @@ def _charts(found: dict[str, Any], rankings: dict[str, Ranking], target: Target)
     return charts
 
 
-def _template() -> jinja2.Template:
+def _template(name: str) -> jinja2.Template:
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     return jinja2.Environment(
-        loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    ).get_template("report.html")
+        loader=loader,
+        autoescape=name.endswith(".html"),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    ).get_template(name)
 
 
 def _figures(evaluated: dict[str, Any]) -> list[tuple[str, dict[str, dict[str, Any]]]]:
@@ -173,20 +190,3 @@ def _worst(errors: Path, sample: Path, count: int) -> list[dict[str, Any]]:
 def _data_url(image: bytes) -> str:
     kind = "png" if image.startswith(b"\x89PNG") else "jpeg"
     return f"data:image/{kind};base64,{base64.b64encode(image).decode()}"
-
-
-def _failures(problems: Path, labels: Path, predictions: pa.Table) -> list[dict[str, Any]]:
-    """What failed in which stage, why, and how often."""
-    counts: Counter[tuple[str, str, str]] = Counter()
-    for row in pq.read_table(problems, columns=["stage", "severity", "code"]).to_pylist():
-        counts[row["stage"], row["severity"], row["code"]] += 1
-    for row in pq.read_table(labels, columns=["status", "reason"]).to_pylist():
-        if row["status"] != "ok":
-            counts["annotate", "failed", str(row["reason"]).split(":")[0]] += 1
-    for status, reason in zip(predictions["status"].to_pylist(), predictions["reason"].to_pylist(), strict=True):
-        if reason:
-            counts["infer", status, reason.split(":")[0]] += 1
-    return [
-        {"stage": stage, "severity": severity, "code": code, "count": n}
-        for (stage, severity, code), n in sorted(counts.items())
-    ]

@@ -78,7 +78,7 @@ def annotate(
             sample, brief, keys, digests, store, seed=str(committed or out), task=task or out.stem, company=company
         )
         drift = ask_anchors(sample, brief, keys, digests, store, done, task or out.stem, company)
-        with LabelsFile(out, target) as file:
+        with LabelsFile(out, target, rubric=brief.rubric.text) as file:
             people, chances = read_humans(humans, target), read_chances(humans)
             compared, named = _write(sample, brief, keys, store, done, file, people, chances)
             if file.posts and file.passing / file.posts > settings.max_failed_share:

@@ -179,9 +179,10 @@ class LabelsFile:
     The file is there after `finish`, whole, or not at all.
     """
 
-    def __init__(self, out: Path, target: Target) -> None:
+    def __init__(self, out: Path, target: Target, *, rubric: str | None = None) -> None:
+        """`rubric` is kept with the labels that it led to."""
         out.parent.mkdir(parents=True, exist_ok=True)
-        self.out, self.schema = out, label_schema(target)
+        self.out, self.schema = out, label_schema(target).with_metadata({"rubric": rubric} if rubric else None)
         self.posts = self.answered = self.suspected = self.passing = 0
         self.first_reason: str | None = None
         self._partial = out.with_name(f".{out.name}.{os.getpid()}.tmp")

@@ -1,0 +1,80 @@
+"""Findings by month, sponsored, language, … of all posts and of each brand: rows of groups.csv."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from assay.errors import DataError
+from assay.measure.domains import Domains, crossed
+from assay.measure.estimator import Estimator
+
+MOST_BRANDS = 40  # that are crossed with other columns, those with the most posts
+
+
+def group_table(est: Estimator, by: Sequence[str], *, min_posts: int) -> list[dict[str, Any]]:
+    """A row a column, group, brand (empty: all posts) and estimand, with corrected figure and that of the labels alone.
+
+    Groups with fewer than `min_posts` scored posts are left out; figures are null where too few labels are known. Each
+    interval is of its group alone.
+    """
+    brands = _large(est.groups("brand"), min_posts)
+    rows = []
+    for column in by:
+        try:
+            groups = _large(est.groups(column), min_posts)
+        except DataError:
+            continue  # the corpus does not tell posts apart by it
+        if len(groups) < 2:
+            continue
+        most = brands.take(np.argsort(-_sizes(brands), kind="stable")[:MOST_BRANDS].tolist())
+        parts = [("", groups, groups)] + [
+            (name, groups, crossed(most.take([i]), groups)) for i, name in enumerate(most.names)
+        ]
+        for brand, named, members in parts:
+            for estimand in est.task.estimands:
+                for name, row in zip(named.names, est.over(estimand, members).rows(), strict=True):
+                    if row["posts"] >= min_posts:
+                        rows.append(_row(column, name, brand, estimand, row))
+    return rows
+
+
+def of_all(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, list[dict[str, Any]]]]:
+    """The rows over all posts as findings.json has them: column -> estimand -> rows with a name."""
+    found: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for row in rows:
+        if not row["brand"]:
+            kept = {name: row[name] for name in ("name", "posts", "labels", "value", "low", "high")}
+            alone = {name: row[f"labels_alone_{name}"] for name in ("value", "low", "high")}
+            told = kept | {"labels_alone": alone, "gain": row["gain"]}
+            found.setdefault(row["by"], {}).setdefault(row["estimand"], []).append(told)
+    return found
+
+
+def by_brand(rows: Sequence[dict[str, Any]], estimand: str) -> dict[str, dict[str, Any]]:
+    """Brands by groups, where two of a brand are known: column -> {groups, brands: {brand: {group: row}}}."""
+    found: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        if row["brand"] and row["estimand"] == estimand and row["value"] is not None:
+            table = found.setdefault(row["by"], {"groups": [], "brands": {}})
+            table["brands"].setdefault(row["brand"], {})[row["name"]] = row
+    for table in found.values():
+        table["brands"] = {name: cells for name, cells in sorted(table["brands"].items()) if len(cells) > 1}
+        table["groups"] = sorted({group for cells in table["brands"].values() for group in cells})
+    return {column: table for column, table in found.items() if table["brands"]}
+
+
+def _row(column: str, name: str, brand: str, estimand: str, row: dict[str, Any]) -> dict[str, Any]:
+    alone = {f"labels_alone_{key}": value for key, value in row["labels_alone"].items()}
+    own = {key: row[key] for key in ("posts", "labels", "value", "low", "high")}
+    return {"by": column, "name": name, "brand": brand, "estimand": estimand, **own, **alone, "gain": row["gain"]}
+
+
+def _large(groups: Domains, least: int) -> Domains:
+    return groups.take([i for i, size in enumerate(_sizes(groups)) if size >= least])
+
+
+def _sizes(groups: Domains) -> np.ndarray:
+    return np.asarray(groups.members.sum(1))
