@@ -408,3 +408,43 @@ def test_plans_keep_what_they_promise() -> None:
     assert labelled(200, 1).plan(1e-6).labels == 8000  # all of these posts
     with pytest.raises(DataError, match="width 0 must be above 0"):
         labelled(200, 1).plan(0)
+
+
+def test_plans_of_differences_and_of_codes_keep_what_they_promise() -> None:
+    rng = np.random.default_rng(8)
+    n = 3000
+    y = np.clip(rng.normal(5, 2, n), 0, 10)
+    said = np.clip(y + rng.normal(0, 1.5, n), 0, 10)
+    sponsored = (rng.random(n) < 0.3).tolist()
+
+    def labelled(count: int, coded: int, seed: int) -> Estimator:
+        order = np.random.default_rng(seed).permutation(n)
+        labels = [float(v) for v in y]
+        known = set(order[:count].tolist())
+        est = estimator(
+            said.tolist(),
+            [v if i in known else None for i, v in enumerate(labels)],
+            SCORE,
+            p=count / n,
+            sponsored=sponsored,
+        )
+        answers = [[{"coder": "x", "value": float(np.clip(y[i] + np.sin(i), 0, 10))}] for i in order[:coded]]
+        ids = [str(i) for i in order[:coded]]
+        est.codes = pa.table({"post_id": ids, "people": answers, "people_p": [coded / count] * coded})
+        return est
+
+    plan = labelled(300, 60, 1).plan(0.3, between=("sponsored", True, False))
+    assert plan.labels is not None
+    assert plan.without_student is not None
+    assert 300 < plan.labels < plan.without_student
+    row = labelled(plan.labels, 60, 2).difference("sponsored")[0]
+    assert 0.75 * 0.3 < row["high"] - row["low"] <= 1.05 * 0.3
+    plan = labelled(300, 60, 1).plan(0.4)
+    assert plan.coded_now == 60
+    assert plan.coded is not None
+    assert plan.coded > 20
+    figure = labelled(300, plan.coded, 3).human().rows[0]["people"]
+    assert 0.7 * 0.4 < figure["high"] - figure["low"] < 1.2 * 0.4
+    assert labelled(300, 60, 1).plan(0.01).coded is None  # the teacher's own interval is wider than that
+    with pytest.raises(DataError, match="too few labels of both post_id 0 and 1"):
+        labelled(20, 4, 1).plan(0.4, between=("post_id", "0", "1"))

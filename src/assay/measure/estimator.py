@@ -97,9 +97,13 @@ class Estimator(Frame):
         """Estimates by month or year, their slope, and whether the student's error drifts; see `measure.trend`."""
         return trend(self, by, estimand=estimand or self.task.estimands[0])
 
-    def plan(self, width: float, *, estimand: str | None = None) -> Needed:
-        """How many labels an interval of this width needs; see `measure.needed`."""
-        return needed(self, width, estimand=estimand or self.task.estimands[0])
+    def plan(
+        self, width: float, *, estimand: str | None = None, between: tuple[str, Value, Value] | None = None
+    ) -> Needed:
+        """How many labels an interval of this width needs, of an estimand or of its difference `between` posts of two
+        values of a column, such as ("sponsored", True, False); see `measure.needed`.
+        """
+        return needed(self, width, estimand=estimand or self.task.estimands[0], between=between)
 
 
 def read_estimator(

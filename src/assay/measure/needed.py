@@ -8,7 +8,10 @@ import numpy as np
 from scipy.stats import norm
 
 from assay.errors import DataError
+from assay.measure.contrasts import differences
+from assay.measure.domains import Value
 from assay.measure.frame import Frame
+from assay.measure.people import people
 
 FEWEST = 20
 
@@ -23,6 +26,8 @@ class Needed:
     labels: int | None  # in all; None: not even by labelling every post
     without_student: int | None
     correlation: tuple[float, float]  # of labels and predictions: what it is, and the low end that was planned with
+    coded_now: int = 0  # posts that people coded
+    coded: int | None = None  # that people must code for this width of what they would say; None: not to be had so
 
     @property
     def more(self) -> int | None:
@@ -30,8 +35,9 @@ class Needed:
         return None if self.labels is None else max(0, self.labels - self.labels_now)
 
 
-def needed(est: Frame, width: float, *, estimand: str) -> Needed:
-    """Labels of a random sample for an interval of `width` (high - low) of an estimand over all posts.
+def needed(est: Frame, width: float, *, estimand: str, between: tuple[str, Value, Value] | None = None) -> Needed:
+    """Labels of a random sample for an interval of `width` (high - low) of an estimand over all posts, or of its
+    difference `between` posts of two values of a column.
 
     The variance of the labels that the student does not tell, 1 - rho^2 of it, at the low end of rho's 95 % interval
     (Fisher, 1915), so that a plan made from few labels is not a hope; posts that are labelled already count. DataError
@@ -39,23 +45,75 @@ def needed(est: Frame, width: float, *, estimand: str) -> Needed:
     """
     if not width > 0:
         raise DataError(f"width {width:g} must be above 0: it is high less low of the interval")
+    if len(est.design.rows) < FEWEST:
+        raise DataError(f"{len(est.design.rows)} labels are too few to plan by; label {FEWEST} posts first")
+    rho, low, spread = _correlation(est, estimand)
+    labels = len(est.design.rows)
+    if between is not None:
+        row = differences(est, *between, within=None, estimand=estimand)[0]
+        if row["value"] is None:
+            raise DataError(f"too few labels of both {between[0]} {between[1]} and {between[2]} to plan by")
+        now = row["high"] - row["low"]
+        careful = ((1 - low**2) / max(1 - rho**2, 1e-9)) ** 0.5
+        one, other = (_side(est, estimand, between[0], value) for value in between[1:])
+        plans = (_scaled(est, now * careful, width), _scaled(est, float(np.hypot(one, other)), width))
+        return Needed(width, now, labels, *plans, (rho, low))
+    found = est.of_groups(estimand)
+    figure = found.figure(0)
+    clustered = _design_effect(est, estimand)
+    plans = (
+        _labels(est, width, spread * (1 - low**2) * clustered),
+        _labels(est, width, spread * clustered),
+    )
+    return Needed(width, figure.high - figure.low, labels, *plans, (rho, low), *_coded(est, estimand, width))
+
+
+def _correlation(est: Frame, estimand: str) -> tuple[float, float, float]:
+    """Of labels and predictions, its low end, and the variance of the labels."""
     y, f, _ = est.frame(estimand)
-    rows, w = est.design.rows, est.design.weight
-    if len(rows) < FEWEST:
-        raise DataError(f"{len(rows)} labels are too few to plan by; label {FEWEST} posts first")
-    g, share = f[rows], w / w.sum()
+    w, g = est.design.weight, f[est.design.rows]
+    share = w / w.sum()
     y_off, f_off = y - share @ y, g - share @ g
     spread = float(share @ y_off**2) * len(y) / (len(y) - 1)
     norms = float((share @ y_off**2) * (share @ f_off**2)) ** 0.5
     rho = float(np.clip(share @ (y_off * f_off) / norms, 0, 0.999)) if norms > 0 else 0.0
     effective = float(w.sum() ** 2 / (w**2).sum())
     low = max(0.0, float(np.tanh(np.arctanh(rho) - norm.ppf(0.975) / max(effective - 3, 1) ** 0.5)))
-    now = est.of_groups(estimand).figure(0)
-    clustered = _design_effect(est, estimand)
-    with_student = _labels(est, width, spread * (1 - low**2) * clustered)
-    return Needed(
-        width, now.high - now.low, len(rows), with_student, _labels(est, width, spread * clustered), (rho, low)
-    )
+    return rho, low, spread
+
+
+def _side(est: Frame, estimand: str, column: str, value: Value) -> float:
+    """The width of one side of a difference, from the labels alone."""
+    figure = est.over(estimand, est.groups(column).take([est.groups(column).at(value)])).figure(0, plain=True)
+    return figure.high - figure.low
+
+
+def _scaled(est: Frame, now: float, width: float) -> int | None:
+    """Labels in all for a width, from the width that today's labels give: its square goes with 1 / n (- 1 / N)."""
+    whole = 1 / est.n if est.of == "these_posts" else 0.0
+    today = 1 / len(est.design.rows) - whole
+    if today <= 0:
+        return len(est.design.rows)
+    found = int(np.ceil(1 / (today * (width / now) ** 2 + whole))) if now > 0 else len(est.design.rows)
+    return found if found <= est.n else None
+
+
+def _coded(est: Frame, estimand: str, width: float) -> tuple[int, int | None]:
+    """Posts that people coded, and how many they must code, with today's labels, for a width of what they would say."""
+    try:
+        found = people(est, by=None, estimand=estimand)
+    except DataError:
+        return 0, None
+    row = found.rows[0]
+    if row["people"]["value"] is None:
+        return found.coded, None
+    now, teacher = (row[who]["high"] - row[who]["low"] for who in ("people", "teacher"))
+    left = width**2 - teacher**2  # what the teacher's own interval leaves
+    if left <= 0:
+        return found.coded, None
+    most = len(est.design.rows)
+    wanted = int(np.ceil(max(now**2 - teacher**2, 0) * found.coded / left))
+    return found.coded, wanted if wanted <= most else None
 
 
 def _labels(est: Frame, width: float, variance: float) -> int | None:
