@@ -68,7 +68,7 @@ def _print(found: dict[str, Any]) -> None:
         both = found["judged"]["both"]
         console.print(f"\n{both:,} posts that neither learnt from; the verdicts are on {found['scope']}")
         console.print(_students(found))
-        console.print("a positive difference is better; equivalent: within the margin, by two one-sided tests")
+        console.print("a positive difference is better; equivalent: within the margin, too small to matter")
     for what in ("findings", "brands"):
         if found[what]:
             console.print()

@@ -72,8 +72,9 @@ def verdicts(
     """A row a metric: `a` and `b` with intervals, `difference` (positive: b is better) with its interval, `p` (Holm's
     over all metrics), `margin` and `verdict` on b.
 
-    better, worse: the difference is decided. equivalent: it is decided to be within the margin (two one-sided tests;
-    Schuirmann, 1987). not decided: neither. `margin` is a share of what a metric can span, of scores their range.
+    equivalent: the difference is decided to be within the margin (two one-sided tests; Schuirmann, 1987). better,
+    worse: it is decided not to be 0, and may matter. not decided: neither. `margin` is a share of what a metric can
+    span, of scores their range.
     """
     w = metrics.replicate_weights(pair.weights, pair.group, replicates=replicates)
     drawn = [[metrics.bootstrap(pair.y, p, w, target, cut) for p, cut in _seeds(pair, side)] for side in (0, 1)]
@@ -107,9 +108,9 @@ def verdicts(
 
 
 def _verdict(value: float, p: float, beyond: float) -> Verdict:
-    if p < LEVEL:
-        return "better" if value > 0 else "worse"
-    return "equivalent" if beyond < LEVEL else "not decided"
+    if beyond < LEVEL:
+        return "equivalent"
+    return "not decided" if p >= LEVEL else "better" if value > 0 else "worse"
 
 
 def _difference(values: list[np.ndarray], groups: int, *, higher: bool, recipes: bool) -> tuple[float, float, float]:
