@@ -225,10 +225,14 @@ def settings(folder: Path | None = None) -> dict[str, Setting]:
         "own accounts": Setting(partial(planted, accounts=2)),
         "own accounts, held out": Setting(partial(planted, accounts=2), student="held out"),
         "blind student": Setting(planted, student="blind"),
-        "few labels a brand": Setting(partial(planted, brands=40)),
+        "few labels a brand": Setting(
+            partial(planted, brands=40), estimands=("mean", "brand", "difference", "band", "small")
+        ),
         "share": Setting(cls, estimands=shares),
         "rare share": Setting(partial(cls, rare=0.01), estimands=("mean",)),
-        "share, few labels a brand": Setting(partial(cls, brands=40), estimands=shares),
+        "share, few labels a brand": Setting(
+            partial(cls, brands=40), estimands=("mean", "brand", "difference", "small")
+        ),
         "all labelled": Setting(partial(planted, n=1000), size=1000, estimands=("mean", "brand")),
         "author clusters": Setting(
             partial(planted, authors="tens", equal=True), of="posts_like_these", redraw=True, estimands=("mean",)

@@ -140,7 +140,8 @@ class Joint:
         left = self.left
         design = (many * design + PULL_SHARES * left) / (many + PULL_SHARES)
         whole = float(np.average(gain, weights=np.maximum(many, 1e-9)))
-        gain = np.ones_like(gain) if plain else (many * gain + PULL_SHARES * whole) / (many + PULL_SHARES)
+        helped = (many * gain + PULL_SHARES * whole) / (many + PULL_SHARES)
+        gain = np.ones_like(gain) if plain else np.where(self.trust > 0, helped, 1.0)
         with np.errstate(divide="ignore"):
             return np.asarray(
                 np.where(self.whole & (self.variance == 0), np.inf, self.effective / np.maximum(design * gain, 1e-12))
@@ -220,6 +221,9 @@ def estimate(
     if trust is None:
         trust = whole_trust(design, y, f)
     tuned = _trust(own, effective, trust)
+    positives = inside @ (y > 0.5).astype(float) if are_shares else np.zeros(len(posts))
+    if are_shares:  # where all labels agree, nothing there tells whether the student is right
+        tuned = np.where((positives > 0) & (positives < labels), tuned, 0.0)
     value = np.clip(plain + tuned * (all_guessed - guessed), *bounds)
     variance = np.maximum(own["yy"] - 2 * tuned * own["yf"] + tuned**2 * own["ff"], 0)
     chancy = part**2 * ~((labels == posts) & (design.of == "these_posts"))
@@ -236,7 +240,7 @@ def estimate(
         effective=effective,
         labels=labels.astype(np.int64),
         posts=everyone.astype(np.int64),
-        positives=inside @ (y > 0.5).astype(float) if are_shares else np.zeros(len(posts)),
+        positives=positives,
         are_shares=are_shares,
         bounds=bounds,
         offset=offset,
