@@ -147,9 +147,9 @@ def one_run(setting: Setting, world: World | None, seed: int) -> dict[str, tuple
     main = est.task.estimands[0]
     found: dict[str, tuple[float, ...]] = {}
 
-    def put(name: str, figure: Any, plain: Any, naive: np.ndarray) -> None:
+    def put(name: str, figure: Any, plain: Any, naive: np.ndarray, truth: float | None = None) -> None:
         half = 1.96 * naive.std() / max(len(naive), 1) ** 0.5
-        truth = world.truths.get(name, np.nan)
+        truth = world.truths.get(name, np.nan) if truth is None else truth
         found[name] = (*figure, plain[2] - plain[1], naive.mean() - half, naive.mean() + half, truth)
 
     if "mean" in setting.estimands:
@@ -159,6 +159,11 @@ def one_run(setting: Setting, world: World | None, seed: int) -> dict[str, tuple
         brands, members = est.of_groups(main, "brand"), est.groups("brand").members
         for i, name in enumerate(brands.names):
             put(f"brand {name}", brands.figure(i), brands.figure(i, plain=True), own[members[[i]].indices])
+    if "small" in setting.estimands:
+        lent, members = est.small("brand"), est.groups("brand").members
+        for i, name in enumerate(lent.names):
+            truth, one = world.truths.get(f"brand {name}", np.nan), own[members[[i]].indices]
+            put(f"small {name}", lent.figure(i), brands.figure(i, plain=True), one, truth)
     if "band" in setting.estimands and world.target.kind == "score":
         high = est.share("high")
         put("band", high.figure(0), high.figure(0, plain=True), (own >= 6.5).astype(float))

@@ -65,9 +65,10 @@ def one_run(seed: int, lacks: int | None) -> dict[str, Any]:
 
 def wrong(row: dict[str, Any]) -> bool:
     """Whether a verdict is against the truth."""
-    if row["verdict"] == "equivalent":
-        return abs(row["truth"]) > row["margin"]
-    return (row["verdict"] == "better" and row["truth"] < 0) or (row["verdict"] == "worse" and row["truth"] > 0)
+    truth, verdict = float(row["truth"]), row["verdict"]
+    if verdict == "equivalent":
+        return abs(truth) > float(row["margin"])
+    return (verdict == "better" and truth < 0) or (verdict == "worse" and truth > 0)
 
 
 def main() -> None:
