@@ -27,20 +27,13 @@ BANDS = {"min": 0, "max": 10, "bands": [3.5, 6.5], "band_names": ["low", "modera
 LEAST = 30
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--posts", type=int, default=1_600_000)
-    parser.add_argument("--brands", type=int, default=5000)
-    parser.add_argument("--labels", type=int, default=15_000)
-    parser.add_argument("--off", type=float, default=0.25, help="by how much a student is off on a brand, as an sd")
-    parser.add_argument("--quick", action="store_true", help="100,000 posts, 500 brands, 2,000 labels")
-    args = parser.parse_args()
-    n, b, m = (100_000, 500, 2000) if args.quick else (args.posts, args.brands, args.labels)
+def planted(n: int, b: int, m: int, off_sd: float) -> tuple[pa.Table, pa.Table, pa.Table, pa.Table, np.ndarray]:
+    """Posts, predictions, labels, design, and the true mean of each brand."""
     rng = np.random.default_rng(1)
     chance = 1 / np.arange(1, b + 1)
     brand = np.where(rng.random(n) < 0.3, rng.choice(b, n, p=chance / chance.sum()), -1)
     level = np.append(rng.normal(0, 0.7, b), 0.0)[brand]
-    off = np.append(rng.normal(0, args.off, b), 0.0)[brand]
+    off = np.append(rng.normal(0, off_sd, b), 0.0)[brand]
     signal = rng.standard_normal(n)
     y = np.clip(5 + level + 1.5 * signal + rng.normal(0, 1.2, n), 0, 10)
     own = np.clip(5 + level + off + 1.5 * signal, 0, 10)
@@ -80,6 +73,21 @@ def main() -> None:
             "learnt": np.zeros(m, dtype=bool),
         }
     ).cast(DESIGN)
+    sizes = np.bincount(brand[brand >= 0], minlength=b)
+    truth = np.bincount(brand[brand >= 0], y[brand >= 0], minlength=b) / np.maximum(sizes, 1)
+    return posts, predictions, labels, design, truth
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--posts", type=int, default=1_600_000)
+    parser.add_argument("--brands", type=int, default=5000)
+    parser.add_argument("--labels", type=int, default=15_000)
+    parser.add_argument("--off", type=float, default=0.25, help="by how much a student is off on a brand, as an sd")
+    parser.add_argument("--quick", action="store_true", help="100,000 posts, 500 brands, 2,000 labels")
+    args = parser.parse_args()
+    n, b, m = (100_000, 500, 2000) if args.quick else (args.posts, args.brands, args.labels)
+    posts, predictions, labels, design, truth = planted(n, b, m, args.off)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     start = time.perf_counter()
     task = KINDS["score"].model_validate({"kind": "score", **BANDS})
@@ -88,9 +96,6 @@ def main() -> None:
     by = group_table(est, ["sponsored", "language", "author_size"], min_posts=LEAST)
     found = findings(est, predictions, table, rankings, min_posts=LEAST, groups=by)
     took = time.perf_counter() - start
-    truth = np.bincount(brand[brand >= 0], y[brand >= 0], minlength=b) / np.maximum(
-        np.bincount(brand[brand >= 0], minlength=b), 1
-    )
     shown = [row for row in table if row["scored"] >= LEAST]
     known = [row for row in shown if row["mean"] is not None]
     narrow = [row for row in known if row["mean_high"] - row["mean_low"] < 1]
