@@ -85,7 +85,7 @@ def _doctor(_: argparse.Namespace) -> None:
     print(f"assay {__version__}, python {sys.version.split()[0]}")
     extras = {"peft": "tune", "accelerate": "tune", "tensorboard": "tune", "captum": "explain", "datasets": "hub"}
     extras |= {"fastapi": "serve", "uvicorn": "serve", "prometheus-client": "serve"}
-    extras |= {"plotly": "audit", "umap-learn": "audit", "diffusers": "generate"}
+    extras |= {"openvino": "fast", "plotly": "audit", "umap-learn": "audit", "diffusers": "generate"}
     for name in ("torch", "torchvision", "timm", "transformers", "dvc", "openai", "pyarrow", "pillow", *extras):
         try:
             print(f"  {name} {version(name)}")
@@ -93,7 +93,16 @@ def _doctor(_: argparse.Namespace) -> None:
             extra = extras.get(name)
             print(f"  {name} is missing: run `{'make install' if not extra else f'pip install assay[{extra}]'}`")
     print(f"kept outside the repository: {folder} ({shutil.disk_usage(folder).free / 2**30:.1f} GiB free)")
-    for name in ("answers.sqlite", "images.sqlite", "logs", "features", "inference", "checkpoints", "author.key"):
+    for name in (
+        "answers.sqlite",
+        "images.sqlite",
+        "logs",
+        "features",
+        "graphs",
+        "inference",
+        "checkpoints",
+        "author.key",
+    ):
         path = folder / name
         files = [path] if path.is_file() else list(path.glob("*")) if path.is_dir() else []
         print(f"  {name}: {sum(f.stat().st_size for f in files) / 2**20:.1f} MiB in {len(files)} files")

@@ -24,10 +24,10 @@ from safetensors.numpy import load_file, save_file
 from assay import images
 from assay.code import code_digest
 from assay.config import Student
-from assay.encode import encoders, image_encoders, text_encoders
+from assay.encode import encoders, graph, image_encoders, text_encoders
 from assay.encode.encoders import Encoder, apply_learnt, default_device
-from assay.encode.image_encoders import load_image_encoder
-from assay.encode.text_encoders import load_text_encoder
+from assay.encode.image_encoders import ImageEncoder, load_image_encoder
+from assay.encode.text_encoders import TextEncoder, load_text_encoder
 from assay.errors import DataError, EncoderError, ImageProblem
 from assay.places import home
 from assay.posts import count, stream, write_table
@@ -91,7 +91,7 @@ class PostInputs:
 
 
 # The code that turns posts into vectors: values that older code computed are not mixed with new ones.
-CODE = (*(str(module.__file__) for module in (images, encoders, image_encoders, text_encoders)), __file__)
+CODE = (*(str(module.__file__) for module in (images, encoders, graph, image_encoders, text_encoders)), __file__)
 
 
 class FeatureCache:
@@ -271,6 +271,8 @@ class _Branch:
                     "an encoder is not the one that the student learnt with (weights or preprocessing differ); "
                     "train again, or restore the encoder"
                 )
+            if isinstance(self._encoder, ImageEncoder | TextEncoder) and not self._learnt:
+                self._encoder.speed_up()
         return self._encoder
 
     @property

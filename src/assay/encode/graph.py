@@ -1,0 +1,179 @@
+"""Frozen encoders as graphs for a CPU, run by OpenVINO where it is installed (extra `fast`); else by PyTorch.
+
+A graph is made once a machine, from the very network, and kept below places.home() by the encoder's identity and the
+versions of both; before it is kept it has to say what PyTorch says of a few inputs. Weights stay in single precision.
+ASSAY_RUNTIME=torch does without.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+import warnings
+from collections.abc import Callable, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from assay.encode.encoders import digest
+from assay.errors import SettingsError
+from assay.places import home
+from assay.progress import say
+
+VARIABLE = "ASSAY_RUNTIME"
+RUNTIMES = ("auto", "torch", "openvino")
+TOLERANCE = 1e-3  # of a vector's largest entry
+FORMAT = "1"  # of what is kept
+
+
+class Graph:
+    """A network from named arrays to vectors, float32 [n, dim]; may be called by several threads."""
+
+    def __init__(self, compiled: Any) -> None:
+        self._compiled = compiled
+        self._own = threading.local()
+
+    def __call__(self, given: dict[str, np.ndarray]) -> np.ndarray | None:
+        """Vectors, or None where they are no numbers: a row whose every token is masked is one to PyTorch alone."""
+        request = getattr(self._own, "request", None)
+        if request is None:
+            request = self._own.request = self._compiled.create_infer_request()
+        found = np.array(next(iter(request.infer(given, share_inputs=True).values())))
+        return found if np.isfinite(found).all() else None
+
+
+class _Named(nn.Module):
+    """A function of named tensors as a module of positional ones, with the encoder's network as its own."""
+
+    def __init__(self, model: nn.Module, vectors: Callable[[dict[str, Tensor]], Tensor], names: list[str]) -> None:
+        super().__init__()
+        self.model, self._vectors, self._names = model, vectors, names
+
+    def forward(self, *given: Tensor) -> Tensor:
+        return self._vectors(dict(zip(self._names, given, strict=True)))
+
+
+def wanted() -> str:
+    """What the environment asks for; SettingsError for a runtime that there is not."""
+    found = os.environ.get(VARIABLE, "auto").strip().lower() or "auto"
+    if found not in RUNTIMES:
+        raise SettingsError(f"{VARIABLE}={found}: no such runtime; allowed: {', '.join(RUNTIMES)}")
+    if found == "openvino" and _installed() is None:
+        raise SettingsError(f"{VARIABLE}=openvino: it is not installed; pip install 'assay[fast]'")
+    return found
+
+
+def graph_of(
+    model: nn.Module,
+    vectors: Callable[[dict[str, Tensor]], Tensor],
+    examples: Sequence[dict[str, Tensor]],
+    *,
+    identity: str,
+    device: torch.device,
+) -> Graph | None:
+    """The graph of an encoder; None where PyTorch is to do it: on a GPU, without OpenVINO, or where the two differ.
+
+    `examples`: inputs whose first axis and, of whole numbers, whose second is free; the graph is made by the first, and
+    must agree on all, which should be of several sizes.
+    """
+    runtime = wanted()
+    if runtime == "torch" or device.type != "cpu" or _installed() is None:
+        return None
+    folder = home() / "graphs" / digest(FORMAT, identity, _installed(), torch.__version__)[:32]
+    try:
+        kept = _kept(folder)
+        if kept is None:
+            _make(_Named(model, vectors, list(examples[0])).eval(), examples, folder)
+            kept = _kept(folder)
+        return kept
+    except _Differs as error:
+        say(f"encode: {error}; PyTorch is used instead")
+    except Exception as error:  # whatever a runtime raises: it is only faster
+        said = " ".join(str(error).split())[:160]
+        say(f"encode: no graph of this encoder ({type(error).__name__}: {said}); PyTorch is used instead")
+    return None
+
+
+class _Differs(Exception):
+    """A graph does not say what PyTorch says."""
+
+
+def _installed() -> str | None:
+    try:
+        return version("openvino")
+    except PackageNotFoundError:
+        return None
+
+
+def _kept(folder: Path) -> Graph | None:
+    """The graph that a folder has; one that cannot be read is taken away."""
+    if not folder.exists():
+        return None
+    import openvino
+
+    core = openvino.Core()
+    try:
+        return Graph(core.compile_model(core.read_model(folder / "graph.xml"), "CPU", _settings()))
+    except Exception:  # half a file, another processor's
+        shutil.rmtree(folder, ignore_errors=True)
+        return None
+
+
+def _make(network: _Named, examples: Sequence[dict[str, Tensor]], folder: Path) -> None:
+    """Convert, check and keep; the folder is there whole, or not at all."""
+    import openvino
+
+    found = _convert(network, examples[0])
+    made = Graph(openvino.Core().compile_model(found, "CPU", _settings()))
+    for example in examples:
+        with torch.inference_mode():
+            reference = network(*example.values()).numpy()
+        said = made({name: tensor.contiguous().numpy() for name, tensor in example.items()})
+        off = np.inf if said is None else float(np.abs(said - reference).max() / max(1.0, np.abs(reference).max()))
+        if not off <= TOLERANCE:
+            raise _Differs(f"the graph differs from PyTorch by {off:.1e}, over {TOLERANCE:g}")
+    waiting = folder.with_name(f".{folder.name}.{os.getpid()}")
+    waiting.mkdir(parents=True, exist_ok=True)
+    try:
+        openvino.save_model(found, waiting / "graph.xml", compress_to_fp16=False)
+        if not folder.exists():
+            waiting.rename(folder)
+    finally:
+        shutil.rmtree(waiting, ignore_errors=True)
+
+
+def _convert(network: _Named, example: dict[str, Tensor]) -> Any:
+    """By OpenVINO's reader of PyTorch's traces; its converter would report to its makers."""
+    from openvino import PartialShape
+    from openvino.frontend import FrontEndManager
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        trace: Any = torch.jit.trace
+        traced = trace(network, tuple(example.values()), check_trace=False, strict=False)
+        managed = FrontEndManager()
+        reader, decoder = managed.load_by_framework("pytorch"), TorchScriptPythonDecoder(traced)
+        found = reader.convert(reader.load(decoder))
+    shapes = {}
+    for port, (name, tensor) in zip(found.inputs, example.items(), strict=True):
+        port.get_tensor().set_names({name})
+        free = [-1, -1] if not tensor.dtype.is_floating_point else [-1]
+        shapes[port] = PartialShape([*free, *tensor.shape[len(free) :]])
+    found.reshape(shapes)
+    found.validate_nodes_and_infer_types()
+    return found
+
+
+def _settings() -> dict[str, Any]:
+    """As many threads as PyTorch has, and single precision, also where the processor has a shorter one."""
+    return {
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": "f32",
+    }
