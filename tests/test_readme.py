@@ -38,7 +38,8 @@ def commands(start: str) -> Iterator[str]:
 
 
 EXPERIMENTS = sorted({line for line in commands("dvc exp run") if "-S" in line and "…" not in line})
-MENTIONED = {"assay explain", "assay pack", "assay export", "assay predict", "assay serve"}  # not as they are typed
+NAMES = ("explain", "pack", "export", "predict", "serve", "plan", "compare")
+MENTIONED = {f"assay {name}" for name in NAMES}  # in prose, not as they are typed
 OWN = sorted({line for line in commands("assay") if not re.search(r"[…<]|ID|NAME|REASON", line)} - MENTIONED)
 
 
