@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from assay.measure.agreement import agreement
 from assay.measure.judged import read_judged
 from assay.measure.moved import moved
 from assay.measure.paired import LEAST_SEEDS, MARGIN, pair_up, verdicts
-from assay.posts import read
+from assay.posts import read, shards
 from assay.scoring.repository import open_estimator
 from assay.scoring.revisions import WORKSPACE, Revision, opened, stale
 
@@ -57,9 +58,19 @@ def changed(a: Revision, b: Revision) -> dict[str, Any]:
         "settings": [{"key": key, "a": one.get(key), "b": other.get(key)} for key in keys],
         "rubric": a.rubric() != b.rubric(),
         "teacher": _teacher(a) != _teacher(b),
-        "corpus": not read(a.posts, CONTENT).equals(read(b.posts, CONTENT)),
+        "corpus": not _same_posts(a.posts, b.posts),
         "code": sorted(stage for stage in set(codes[0]) & set(codes[1]) if codes[0][stage] != codes[1][stage]),
     }
+
+
+def _same_posts(a: Path, b: Path) -> bool:
+    """Whether two post tables hold the same posts in the same order; files that are alike need no reading."""
+    ours, theirs = shards(a), shards(b)
+    if [path.name for path in ours] == [path.name for path in theirs] and all(
+        filecmp.cmp(one.resolve(), other.resolve(), shallow=False) for one, other in zip(ours, theirs, strict=True)
+    ):
+        return True
+    return bool(read(a, CONTENT).equals(read(b, CONTENT)))
 
 
 def _settings(revision: Revision) -> dict[str, Any]:

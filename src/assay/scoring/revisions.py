@@ -17,6 +17,7 @@ from assay.config import Params, Task
 from assay.errors import DataError, SettingsError
 
 WORKSPACE = "workspace"
+ALWAYS = "always changed"  # what DVC says of stages that look at the world each time
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,8 @@ def stale(task: str, root: Path = Path()) -> bool:
     from dvc.repo import Repo
 
     with Repo(str(root)) as repo:
-        return bool(repo.status(targets=[f"report@{task}"], with_deps=True))
+        found = repo.status(targets=[f"{root / 'dvc.yaml'}:report@{task}"], with_deps=True)
+    return any(changes != [ALWAYS] for changes in found.values())
 
 
 def _wanted(revision: Revision) -> list[str]:
