@@ -53,6 +53,8 @@ def write(folder: Path, n: int, b: int, m: int) -> None:
             pq.write_table(table.slice(start, SHARD), folder / place / f"part-{number:05d}.parquet")
     pq.write_table(PROBLEM_SCHEMA.empty_table(), folder / "corpora/big/problems.parquet")
     pq.write_table(labels.append_column("reason", pa.nulls(m, pa.string())), folder / "labels.parquet")
+    nobody = pa.table({"post_id": pa.nulls(0, pa.string()), "people": [], "people_p": []})
+    pq.write_table(nobody, folder / "people.parquet")
     (folder / "sample").mkdir()
     drawn = design.select(["post_id", "stratum"]).append_column("text", pa.array(["a post"] * m))
     drawn = drawn.append_column("images", pa.array([[]] * m, pa.list_(pa.binary())))
@@ -93,7 +95,13 @@ def main() -> None:
         folder = Path(work)
         write(folder, n, b, m)
         outs = {"findings": "f.json", "brands": "b.csv", "groups": "g.csv", "colours": "c.csv", "page": "page.html"}
-        given = {"task": "big", "corpora": "corpora", "labels": "labels.parquet", "split": "split.parquet"}
+        given = {
+            "task": "big",
+            "corpora": "corpora",
+            "labels": "labels.parquet",
+            "people": "people.parquet",
+            "split": "split.parquet",
+        }
         given |= {"sample": "sample", "predictions": "predictions", "metrics": "metrics", "sheets": "sheets", **outs}
         words = [word for name, value in given.items() for word in (f"--{name}", value)]
         env = os.environ | {"PYTHONPATH": str(ROOT / "src"), "ASSAY_HOME": str(folder / "home")}

@@ -17,6 +17,7 @@ def main() -> None:
     parser.add_argument("--sample", type=Path, required=True)
     parser.add_argument("--rubrics", type=Path, required=True)
     parser.add_argument("--humans", type=Path, required=True)
+    parser.add_argument("--people", type=Path, required=True, help="where what people said goes")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--metrics", type=Path, required=True)
     parser.add_argument("--progress", type=Path, help="a file that says how far it is, while it runs")
@@ -37,6 +38,7 @@ def main() -> None:
         task=args.task,
         keep_handles=handles(params.corpora[task.corpus]),
         humans=args.humans / f"{args.task}.csv",
+        people_out=args.people,
         company={
             name: brief_of(name, params.tasks[name], params.corpora[task.corpus], args.rubrics)
             for name in task.annotate.ask_with

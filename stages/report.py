@@ -17,6 +17,7 @@ def main() -> None:
     parser.add_argument("--task", required=True, help="or a joint student: what is of a task is below each path")
     parser.add_argument("--corpora", type=Path, required=True, help="with posts and problems, in <corpus>/")
     parser.add_argument("--labels", type=Path, required=True)
+    parser.add_argument("--people", type=Path, required=True)
     parser.add_argument("--split", type=Path, required=True)
     parser.add_argument("--sample", type=Path, required=True)
     parser.add_argument("--predictions", type=Path, required=True)
@@ -27,17 +28,20 @@ def main() -> None:
     args = parser.parse_args()
     from assay.measure.report import COLUMNS, Sources, report
 
-    tasks, found = config.load().members(args.task), {}
+    params = config.load()
+    tasks, found = params.members(args.task), {}
+    stage = f"{'joint_report' if len(tasks) > 1 else 'report'}@{args.task}"
     corpus = args.corpora / next(iter(tasks.values())).corpus
     posts = read(corpus / "posts", COLUMNS)
     evaluated = json.loads((args.metrics / "evaluate.json").read_text())
-    for name, task in tasks.items():
+    for name in tasks:
         predictions = read(own(args.predictions, name, tasks), PREDICTED)
         sources = Sources(
             posts=beside(predictions, posts),
             predictions=predictions,
             problems=corpus / "problems.parquet",
             labels=own(args.labels, name, tasks, ".parquet"),
+            people=own(args.people, name, tasks, ".parquet"),
             split=args.split,
             sample=own(args.sample, name, tasks),
             evaluated=evaluated | evaluated.get(name, {}),
@@ -46,7 +50,7 @@ def main() -> None:
             plots=own(args.metrics / "plots", name, tasks),
         )
         places = {out: own(getattr(args, out), name, tasks, suffix) for out, suffix in outs.items()}
-        found[name] = report(name, task, sources, **places)
+        found[name] = report(name, params, sources, stage=stage, **places)
     write_json(found if len(tasks) > 1 else found[args.task], args.findings)
 
 

@@ -16,6 +16,7 @@ from assay.errors import DataError
 from assay.measure import intervals
 from assay.measure.domains import by_column, crossed
 from assay.measure.estimator import DESIGN, Estimator, design_of
+from assay.measure.moved import moved
 from assay.posts import write_table
 from assay.scoring.corpus import folds_of_posts
 from assay.splits import assign_with_chance, grouped_folds
@@ -448,3 +449,38 @@ def test_plans_of_differences_and_of_codes_keep_what_they_promise() -> None:
     assert labelled(300, 60, 1).plan(0.01).coded is None  # the teacher's own interval is wider than that
     with pytest.raises(DataError, match="too few labels of both post_id 0 and 1"):
         labelled(20, 4, 1).plan(0.4, between=("post_id", "0", "1"))
+
+
+def test_a_group_that_was_learnt_from_whole_is_known_and_spoils_nothing() -> None:
+    rng = np.random.default_rng(9)
+    y = np.clip(rng.normal(5, 2, 300), 0, 10)
+    brands = [["ABC"[i % 3]] for i in range(300)]
+    learnt = [i % 3 == 0 or i % 2 == 0 for i in range(300)]  # all of A, half of the others
+    sponsored = (rng.random(300) < 0.5).tolist()
+    labels = [float(v) for v in y]
+    est = estimator(
+        [5.0] * 300, labels, SCORE, p=0.9, brands=brands, learnt=learnt, held_out_p=0.5, sponsored=sponsored
+    )
+    found = est.mean(by="brand")
+    assert found.figure(0).low == found.figure(0).value == found.figure(0).high == pytest.approx(y[::3].mean())
+    ranking = est.rank("brand")
+    assert all(np.isfinite(one.value) for one in ranking.figures)
+    within = next(row for row in est.difference("sponsored", within="brand") if row["name"] == "within all")
+    assert within["value"] is not None
+    assert all(row["p"] is None or np.isfinite(row["p"]) for row in moved(est, est, "brand"))
+
+
+def test_a_plan_for_what_nobody_has_shown_yet() -> None:
+    rare = estimator(["a"] * 400, ["b" if i < 100 else None for i in range(400)], CLASSES, p=0.25)
+    plan = rare.plan(0.01, estimand="a")
+    assert plan.labels is not None
+    assert plan.labels > 100
+    same = estimator([5.0] * 60, [5.0 if i < 30 else None for i in range(60)], SCORE, p=0.5)
+    with pytest.raises(DataError, match="all labels so far are the same"):
+        same.plan(0.1)
+
+
+def test_a_score_without_bands_has_no_share() -> None:
+    plain = ScoreTarget(kind="score", min=0, max=10)
+    assert plain.all_estimands == ["mean"]
+    assert SCORE.all_estimands == ["mean", "low", "moderate", "high"]

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from assay.config import ClassesTarget, ScoreTarget
@@ -14,7 +15,7 @@ from assay.errors import DataError
 from assay.measure.estimator import Estimator
 from assay.measure.findings import brand_table, findings
 from assay.measure.people import NOT_SHARED, ONE_CODER
-from assay.teacher.quality import coded, read_chances, read_humans, write_humans
+from assay.teacher.quality import read_chances, read_humans, write_humans, write_people
 from tests.estimators import estimator
 
 SCORE = ScoreTarget(kind="score", min=0, max=10, bands=[3.5, 6.5], band_names=["low", "moderate", "high"])
@@ -111,6 +112,22 @@ def test_people_who_differ_widen_what_is_known() -> None:
     assert np.mean(alone) < np.mean(held)
 
 
+def test_a_brand_that_one_person_coded_has_that_persons_habit() -> None:
+    """Six people, each with a brand of their own and a tenth of the posts shared by all; the teacher is right."""
+    rng, decided = np.random.default_rng(6), 0
+    for _ in range(30):
+        brand = rng.integers(0, 6, 1200)
+        truth = np.clip(rng.normal(5, 1.5, 1200), 0, 10)
+        est = estimator(truth.tolist(), truth.tolist(), SCORE, brands=[[f"B{one}"] for one in brand])
+        habits = rng.normal(0, 0.5, 6)
+        said = {
+            i: {f"c{c}": float(truth[i] + habits[c]) for c in (range(6) if i % 10 == 0 else [brand[i]])}
+            for i in rng.permutation(1200)[:400].tolist()
+        }
+        decided += any(row["decided"] for row in est.human(codes(said, 1 / 3), by="brand").rows)
+    assert decided <= 5
+
+
 def test_classes_and_posts_like_these() -> None:
     rng = np.random.default_rng(2)
     labels = ["yes" if one else "no" for one in rng.random(300) < 0.3]
@@ -132,6 +149,9 @@ def test_what_cannot_be_used_is_one_line(tmp_path: Path) -> None:
         est.human(codes({i: {"x": 1.0} for i in range(10)}, None))
     with pytest.raises(DataError, match=r"p is 1\.5"):
         est.human(codes({1: {"x": 1.0}}, 1.5))
+    learnt = estimator([5.0] * 40, [5.0] * 40, SCORE, learnt=[True] * 20 + [False] * 20, held_out_p=0.5)
+    with pytest.raises(DataError, match="needs a student of cross-fitting"):
+        learnt.human(codes({30: {"x": 1.0}}, 0.5))
     few = est.human(codes({i: {"x": 1.0} for i in range(3)}, 0.5)).rows[0]
     assert few["people"]["value"] is None
     path = tmp_path / "t.csv"
@@ -140,15 +160,15 @@ def test_what_cannot_be_used_is_one_line(tmp_path: Path) -> None:
         read_chances(path)
 
 
-def test_codes_go_through_the_table_of_labels(tmp_path: Path) -> None:
+def test_codes_go_into_a_table_of_their_own(tmp_path: Path) -> None:
     write_humans(tmp_path / "t.csv", {"a": {"1": 4.0, "2": 5.0}, "b": {"1": 3.0}}, {"a": 0.25})
-    people, chances = read_humans(tmp_path / "t.csv", SCORE), read_chances(tmp_path / "t.csv")
-    assert coded("a", people, chances) == {
-        "people": [{"coder": "1", "value": 4.0}, {"coder": "2", "value": 5.0}],
-        "people_p": 0.25,
-    }
-    assert coded("b", people, chances)["people_p"] is None
-    assert coded("c", people, chances) == {}
+    assert write_people(tmp_path / "t.csv", SCORE, tmp_path / "t.parquet") == read_humans(tmp_path / "t.csv", SCORE)
+    assert pq.read_table(tmp_path / "t.parquet").to_pylist() == [
+        {"post_id": "a", "people": [{"coder": "1", "value": 4.0}, {"coder": "2", "value": 5.0}], "people_p": 0.25},
+        {"post_id": "b", "people": [{"coder": "1", "value": 3.0}], "people_p": None},
+    ]
+    write_people(tmp_path / "none.csv", CLASSES, tmp_path / "none.parquet")
+    assert pq.read_table(tmp_path / "none.parquet").num_rows == 0
 
 
 def test_findings_tell_of_people() -> None:

@@ -7,6 +7,7 @@ ASSAY_RUNTIME=torch does without.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import threading
@@ -134,14 +135,14 @@ def _make(network: _Named, examples: Sequence[dict[str, Tensor]], folder: Path) 
         with torch.inference_mode():
             reference = network(*example.values()).numpy()
         said = made({name: tensor.contiguous().numpy() for name, tensor in example.items()})
-        off = np.inf if said is None else float(np.abs(said - reference).max() / max(1.0, np.abs(reference).max()))
+        off = np.inf if said is None else float(np.abs(said - reference).max() / max(1e-6, np.abs(reference).max()))
         if not off <= TOLERANCE:
             raise _Differs(f"the graph differs from PyTorch by {off:.1e}, over {TOLERANCE:g}")
     waiting = folder.with_name(f".{folder.name}.{os.getpid()}")
     waiting.mkdir(parents=True, exist_ok=True)
     try:
         openvino.save_model(found, waiting / "graph.xml", compress_to_fp16=False)
-        if not folder.exists():
+        with contextlib.suppress(OSError):  # another process was first
             waiting.rename(folder)
     finally:
         shutil.rmtree(waiting, ignore_errors=True)

@@ -122,7 +122,9 @@ class Joint:
             low, high = intervals.share_interval(value, self._size(plain=plain), self.df, level)
         else:
             low, high = intervals.mean_interval(value, variance, self.df, level)
-        low, high = (self.offset + self.part * np.clip(edge, *self.bounds) for edge in (low, high))
+        low, high = (
+            self.offset + np.where(self.part > 0, self.part * np.clip(edge, *self.bounds), 0.0) for edge in (low, high)
+        )
         return np.where(self.known, low, np.nan), np.where(self.known, high, np.nan)
 
     def _size(self, *, plain: bool) -> Array:
@@ -225,8 +227,11 @@ def estimate(
     if are_shares:  # where all labels agree, nothing there tells whether the student is right
         tuned = np.where((positives > 0) & (positives < labels), tuned, 0.0)
     value = np.clip(plain + tuned * (all_guessed - guessed), *bounds)
+    nothing = (part == 0) & (everyone > 0)  # learnt from whole: its labels are all known
+    value, plain = np.where(nothing, 0.0, value), np.where(nothing, 0.0, plain)
     variance = np.maximum(own["yy"] - 2 * tuned * own["yf"] + tuned**2 * own["ff"], 0)
     chancy = part**2 * ~((labels == posts) & (design.of == "these_posts"))
+    variance, own["yy"] = np.where(nothing, 0.0, variance), np.where(nothing, 0.0, own["yy"])
     influence = sparse.diags_array(part) @ (from_y - sparse.diags_array(tuned) @ from_f)
     return Joint(
         value=offset + part * value,

@@ -107,13 +107,23 @@ class Estimator(Frame):
 
 
 def read_estimator(
-    posts: pa.Table, predictions: pa.Table, *, labels: Path, split: Path, sample: Path, task: Target, target: Of
+    posts: pa.Table,
+    predictions: pa.Table,
+    *,
+    labels: Path,
+    people: Path | None,
+    split: Path,
+    sample: Path,
+    task: Target,
+    target: Of,
 ) -> Estimator:
-    """The Estimator of posts and predictions with what annotate, split and sample wrote."""
-    there = set(pq.read_schema(labels).names)
-    columns = ["post_id", "status", "value", "inclusion_p", *(name for name in CODES[1:] if name in there)]
+    """The Estimator of posts and predictions with what annotate (labels and, where there are, human codes), split and
+    sample wrote.
+    """
+    columns = ["post_id", "status", "value", "inclusion_p"]
     shards = sorted(sample.glob("part-*.parquet"))
     drawn = pa.concat_tables(pq.read_table(path, columns=["post_id", "stratum"]) for path in shards)
     design = design_of(drawn, pq.read_table(split), predictions)
     known = pq.read_table(labels, columns=columns)
-    return Estimator(posts, predictions, known, design, task=task, target=target)
+    codes = pq.read_table(people, columns=CODES) if people else None
+    return Estimator(posts, predictions, known, design, task=task, target=target, codes=codes)

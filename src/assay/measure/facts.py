@@ -15,8 +15,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import yaml
 
-from assay.config import Task
+from assay.config import Params
 
+HIDDEN = "(not shown)"
+PLACES = ("path", "images_root", "brand_file", "brands")
 LANGUAGES = 8  # the most frequent ones that are named
 
 
@@ -73,10 +75,23 @@ def of_labels(labels: Path) -> dict[str, Any]:
     }
 
 
-def settings_of(name: str, task: Task) -> str:
-    """A task's section of params.yaml with all defaults filled in, as YAML."""
-    whole = task.model_dump(by_alias=True, mode="json")
-    return yaml.safe_dump({"tasks": {name: whole}}, sort_keys=False, allow_unicode=True, width=100)
+def settings_of(name: str, params: Params) -> str:
+    """A task's section of params.yaml, its student's and its corpus', with all defaults filled in, as YAML; without
+    what is a place, an address or a header of somebody's machine.
+    """
+    task = params.tasks[name]
+    own, student, corpus = (
+        one.model_dump(by_alias=True, mode="json")
+        for one in (task, params.students[task.student], params.corpora[task.corpus])
+    )
+    teachers = [own["annotate"].get(who) for who in ("teacher", "second_teacher")]
+    for teacher in [one for one in teachers if one]:
+        if teacher["base_url"] != "demo":
+            teacher["base_url"] = HIDDEN
+        teacher |= {key: HIDDEN for key in ("headers", "extra_body") if teacher[key]}
+    corpus = {key: value for key, value in corpus.items() if key not in PLACES}
+    whole = {"tasks": {name: own}, "students": {task.student: student}, "corpora": {task.corpus: corpus}}
+    return yaml.safe_dump(whole, sort_keys=False, allow_unicode=True, width=100)
 
 
 def versions() -> dict[str, str]:

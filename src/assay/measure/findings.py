@@ -134,7 +134,7 @@ def _contrasts(est: Estimator) -> dict[str, Any]:
 
 def _people(est: Estimator) -> dict[str, Any]:
     """What people would say, and the teacher's bias, of all posts and by brand; {} where nobody coded."""
-    if est.codes is None or est.codes["people"].null_count == len(est.codes):
+    if est.codes is None or not len(est.codes):
         return {}
     try:
         found = {one: est.human(by="brand", estimand=one) for one in est.task.estimands}

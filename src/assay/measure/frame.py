@@ -17,7 +17,7 @@ from assay.measure.estimate import Design, Joint, Of, estimate, whole_trust
 from assay.measure.metrics import Figure
 from assay.targets import Target
 
-CODES = ["post_id", "people", "people_p"]  # of the labels table: what people said, and the chance to be coded
+CODES = ["post_id", "people", "people_p"]  # what people said of a post, and its chance to be coded once labelled
 WORDS = {
     "these_posts": "these posts: what the labels would say, were every post of this corpus labelled",
     "posts_like_these": "posts like these: what the labels would say of more posts by authors like these",
@@ -65,9 +65,9 @@ class Frame:
     """The posts of one task with what is known of them, and estimates over any groups of them.
 
     `posts` (post_id and what to group by; `author` for posts like these), `predictions` as infer writes them, `labels`
-    as annotate does (post_id, status, value, inclusion_p; CODES where people coded), `design` (post_id, stratum, and of
-    labelled posts `group`, `split` and `held_out_p`; see `design_of`). `task` is the target of the task, `target` whom
-    the figures are about.
+    as annotate does (post_id, status, value, inclusion_p), `codes` where people coded (CODES), `design` (post_id,
+    stratum, and of labelled posts `group`, `split` and `held_out_p`; see `design_of`). `task` is the target of the
+    task, `target` whom the figures are about.
     DataError where posts and predictions are not the same, a labelled post is in neither, or a chance is not in (0, 1].
     """
 
@@ -80,6 +80,7 @@ class Frame:
         *,
         task: Target,
         target: Of = "these_posts",
+        codes: pa.Table | None = None,
     ) -> None:
         if target not in WORDS:
             raise DataError(f"target {target!r} is unknown; allowed: {', '.join(WORDS)}")
@@ -93,7 +94,7 @@ class Frame:
             raise DataError(f"post {lost} has a prediction, but is not in the corpus; run `dvc repro`")
         self.posts = posts.take(at)
         self._labels = _labelled(labels, design, ids)
-        self.codes = labels.select(CODES) if set(CODES) <= set(labels.column_names) else None
+        self.codes = codes
         self._groups: dict[str, Domains] = {}
         self._frames: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
         self.design = self._design()

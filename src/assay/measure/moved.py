@@ -53,6 +53,7 @@ class _Union:
         names: dict[str, int] = {}
         self.place = [np.array([names.setdefault(one, len(names)) for one in side.units()], int) for side in (a, b)]
         self.size = len(names)
+        self._of: Chance | None = None
 
     def difference(self, first: Estimates, i: int, second: Estimates, at: int) -> tuple[Figure, float | None]:
         """b - a of one group, and the chance of so large a one where there is none."""
@@ -71,11 +72,14 @@ class _Union:
         return sparse.csr_array((own.data, place[own.indices], own.indptr), shape=(1, self.size))
 
     def _chance(self, first: Joint, second: Joint) -> Chance:
-        """Strata of the union: units that are alike on both sides."""
-        strata = np.full((self.size, 2), -1)
-        for side, (joint, place) in enumerate(zip((first, second), self.place, strict=True)):
-            strata[place, side] = joint.chance.stratum
-        return Chance(np.unique(strata, axis=0, return_inverse=True)[1].ravel(), np.ones(self.size))
+        """Strata of the union: units that are alike on both sides; the same for all groups and estimands."""
+        if self._of is None:
+            strata = np.full((2, self.size), -1, dtype=np.int64)
+            for side, (joint, place) in enumerate(zip((first, second), self.place, strict=True)):
+                strata[side, place] = joint.chance.stratum
+            codes = (strata[0] + 1) * (int(strata[1].max(initial=0)) + 2) + strata[1] + 1
+            self._of = Chance(np.unique(codes, return_inverse=True)[1], np.ones(self.size))
+        return self._of
 
 
 def page(found: dict[str, Any]) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import norm
+from scipy.stats import t as student_t
 
 from assay.errors import DataError
 from assay.measure.contrasts import differences
@@ -75,6 +76,11 @@ def _correlation(est: Frame, estimand: str) -> tuple[float, float, float]:
     share = w / w.sum()
     y_off, f_off = y - share @ y, g - share @ g
     spread = float(share @ y_off**2) * len(y) / (len(y) - 1)
+    if spread < 1e-12:  # all alike so far: not all there are
+        if not est.task.is_share(estimand):
+            raise DataError("all labels so far are the same: there is nothing to plan by; label more posts")
+        smoothed = (float(y.sum()) + 2) / (len(y) + 4)
+        spread = smoothed * (1 - smoothed)
     norms = float((share @ y_off**2) * (share @ f_off**2)) ** 0.5
     rho = float(np.clip(share @ (y_off * f_off) / norms, 0, 0.999)) if norms > 0 else 0.0
     effective = float(w.sum() ** 2 / (w**2).sum())
@@ -108,11 +114,14 @@ def _coded(est: Frame, estimand: str, width: float) -> tuple[int, int | None]:
     if row["people"]["value"] is None:
         return found.coded, None
     now, teacher = (row[who]["high"] - row[who]["low"] for who in ("people", "teacher"))
-    left = width**2 - teacher**2  # what the teacher's own interval leaves
+    habits = (2 * float(student_t.ppf(0.975, row["df"]))) ** 2 * row[
+        "habits"
+    ]  # what more people would lessen, not posts
+    left = width**2 - teacher**2 - habits
     if left <= 0:
         return found.coded, None
     most = len(est.design.rows)
-    wanted = int(np.ceil(max(now**2 - teacher**2, 0) * found.coded / left))
+    wanted = int(np.ceil(max(now**2 - teacher**2 - habits, 0) * found.coded / left))
     return found.coded, wanted if wanted <= most else None
 
 

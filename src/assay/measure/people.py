@@ -39,7 +39,8 @@ NOT_SHARED = "no post was coded by two: how far people differ is not known, and 
 class People:
     """What people would say of all posts, by groups, beside the teacher."""
 
-    rows: list[dict[str, Any]]  # name, posts, labels, coded, people, teacher, bias ({value, low, high}), p, decided
+    rows: list[dict[str, Any]]  # name, posts, labels, coded, people, teacher, bias ({value, low, high}), p, decided;
+    # habits: the part of the variance that more posts do not lessen, only more people; df of people
     coded: int
     coders: int
     coder_sd: float | None  # how far a person's mean is from that of people; None: not known
@@ -63,9 +64,11 @@ class _Coded:
 def people(est: Frame, *, by: str | None, estimand: str, codes: pa.Table | None = None) -> People:
     """What people would say of all posts, first of all, then by the groups of a column.
 
-    `codes` has post_id, `people` (a list of {coder, value}) and `people_p`, as the labels table has. DataError where
+    `codes` has post_id, `people` (a list of {coder, value}) and `people_p`. DataError where
     nobody coded a labelled post, or by what chance posts were chosen is not known.
     """
+    if est.design.learnt is not None:
+        raise DataError("what people would say needs a student of cross-fitting; set train.crossfit to 5")
     table = codes if codes is not None else est.codes
     known = _coded(est, table)
     domains = groups.everyone(est.n)
@@ -121,9 +124,13 @@ def _rows(
     trust = float(np.clip(-_product(chance, moved[0], apart)[0] / max(_product(chance, apart, apart)[0], 1e-18), 0, 1))
     effective = kish(inside @ sparse.diags_array(w))
     sampled = [np.maximum(_product(chance, one, one), 0) for one in (moved[0] + trust * apart, moved[1] - moved[0])]
-    habits = between * _concentration(known)
+    shares = _shares(known)
+    persons = shares.shape[1]
+    weighed = np.asarray((inside @ sparse.diags_array(w)) @ shares)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        weighed = weighed / weighed.sum(1, keepdims=True)
+    habits = between * np.nan_to_num((weighed**2).sum(1))  # of one coder all of it, of k who share alike a k-th
     variances = [one + habits for one in sampled]
-    persons = len({coder for answers in known.said for coder, _ in answers})
     dfs = [_satterthwaite(one, effective - 1, habits, persons - 1) for one in sampled]
     value = of_people + trust * (joint.value - of_teacher)
     is_share = est.task.is_share(estimand)
@@ -138,17 +145,17 @@ def _rows(
         p = 2 * tail(abs(own.value), float(variances[1][i]) ** 0.5, float(dfs[1][i])) if enough[i] else None
         known_of = {"posts": int(joint.posts[i]), "labels": int(joint.labels[i]), "coded": int(counts[i])}
         figures = {"people": told.rounded(), "teacher": teacher.figure(i).rounded(), "bias": own.rounded()}
-        found.append({"name": name, **known_of, **figures, "p": p, "decided": False})
+        spread = {"habits": float(habits[i]), "df": float(dfs[0][i])}
+        found.append({"name": name, **known_of, **figures, **spread, "p": p, "decided": False})
     decide(found)
     return found
 
 
-def _satterthwaite(sampled: Array, df: Array, habits: float, habits_df: int) -> Array:
+def _satterthwaite(sampled: Array, df: Array, habits: Array, habits_df: int) -> Array:
     """Degrees of freedom of a sum of two variances (Satterthwaite, 1946)."""
-    if habits == 0:
-        return df
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray((sampled + habits) ** 2 / (sampled**2 / df + habits**2 / habits_df))
+        joint = (sampled + habits) ** 2 / (sampled**2 / df + habits**2 / max(habits_df, 1))
+    return np.asarray(np.where(habits > 0, joint, df))
 
 
 def _phase_two(est: Frame, influence: sparse.csr_array, at: Array, w: Array) -> sparse.csr_array:
@@ -210,10 +217,14 @@ def _less_mean(values: Array, post: Array) -> Array:
     return np.asarray(values - (sums / np.bincount(post)[:, None])[post])
 
 
-def _concentration(known: _Coded) -> float:
-    """The sum of squares of people's shares of the answers: 1 for one coder, 1 / k for k with equal shares."""
-    share: dict[str, float] = {}
+def _shares(known: _Coded) -> Array:
+    """Of each coded post the share of each person in its answers, [k, people]."""
+    place: dict[str, int] = {}
     for answers in known.said:
         for coder, _ in answers:
-            share[coder] = share.get(coder, 0.0) + 1 / len(answers) / len(known.said)
-    return float(sum(one**2 for one in share.values()))
+            place.setdefault(coder, len(place))
+    found = np.zeros((len(known.said), len(place)))
+    for i, answers in enumerate(known.said):
+        for coder, _ in answers:
+            found[i, place[coder]] += 1 / len(answers)
+    return found

@@ -11,7 +11,7 @@ import jinja2
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from assay.config import Task
+from assay.config import Params
 from assay.measure import plots
 from assay.measure.csvfile import read_csv, write_csv
 from assay.measure.estimate import LEAST_EFFECTIVE
@@ -37,6 +37,7 @@ class Sources:
     predictions: pa.Table
     problems: Path
     labels: Path
+    people: Path | None
     split: Path
     sample: Path
     evaluated: dict[str, Any]  # the content of evaluate.json
@@ -46,17 +47,28 @@ class Sources:
 
 
 def report(
-    name: str, task: Task, sources: Sources, *, brands: Path, groups: Path, colours: Path, page: Path, sheets: Path
+    name: str,
+    params: Params,
+    sources: Sources,
+    *,
+    stage: str,
+    brands: Path,
+    groups: Path,
+    colours: Path,
+    page: Path,
+    sheets: Path,
 ) -> dict[str, Any]:
     """Write the tables of brands, groups and colours, the page of a task, and its data sheet and model card (Markdown,
-    into the folder `sheets`); returns the content of findings.json.
+    into the folder `sheets`); returns the content of findings.json. `stage` is what makes them, as DVC calls it.
     """
+    task = params.tasks[name]
     target, least, predictions = task.target, task.report.min_posts, sources.predictions
     values = predictions["value"].to_pylist()
     est = read_estimator(
         sources.posts,
         predictions,
         labels=sources.labels,
+        people=sources.people,
         split=sources.split,
         sample=sources.sample,
         task=target,
@@ -75,7 +87,8 @@ def report(
         "task": task,
         "found": found,
         "facts": facts,
-        "settings": settings_of(name, task),
+        "settings": settings_of(name, params),
+        "stage": stage,
         "versions": versions(),
         "evaluated": sources.evaluated,
         "headline": target.headline,

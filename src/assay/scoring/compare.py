@@ -38,8 +38,8 @@ def compare(a: str, b: str, task: str, *, root: Path = Path(), margin: float = M
         found: dict[str, Any] = {"task": task, "a": a, "b": b, "question": None, "changed": changed(first, second)}
         labels, other = _labels(first, second)
         found |= {"labels": labels, "notes": []}
-        if WORKSPACE in (a, b) and stale(task, root):
-            found["notes"].append(f"{WORKSPACE}: it has changed since it was run; run `dvc repro report@{task}` first")
+        if WORKSPACE in (a, b) and (why := stale(task, root)):
+            found["notes"].append(f"{WORKSPACE}: {why}")
         found["question"] = _other_question(first, second, found["changed"], other)
         found |= _metrics(first, second, margin, found)
         found |= _findings(first, second, found)

@@ -41,6 +41,7 @@ def open_estimator(task: str, root: Path = Path(), *, target: Of | None = None) 
         beside(predictions, read(posts, columns)),
         predictions,
         labels=places[1],
+        people=people if (people := data / "people" / f"{task}.parquet").exists() else None,
         split=places[2],
         sample=sample,
         task=own.target,

@@ -81,18 +81,24 @@ def opened(name: str, task: str, root: Path = Path()) -> Iterator[Revision]:
         for place in _wanted(found):
             if not files.lay(place, found.root):
                 raise DataError(f"{name} has no {place}: the pipeline had not come so far there")
-        for place in ("rubrics", "data/code"):
+        for place in ("rubrics", "data/code", f"data/people/{task}.parquet"):
             files.lay(place, found.root)
         yield found
 
 
-def stale(task: str, root: Path = Path()) -> bool:
-    """Whether the workspace's files are of other settings, code or data than what stands there now."""
+def stale(task: str, root: Path = Path()) -> str | None:
+    """Why the workspace's files may be of other settings, code or data than stand there now; None: they are not."""
+    from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
-    with Repo(str(root)) as repo:
-        found = repo.status(targets=[f"{root / 'dvc.yaml'}:report@{task}"], with_deps=True)
-    return any(changes != [ALWAYS] for changes in found.values())
+    try:
+        with Repo(str(root)) as repo:
+            found = repo.status(targets=[f"{root / 'dvc.yaml'}:report@{task}"], with_deps=True)
+    except DvcException as error:  # such as the lock of a run that goes on
+        return f"whether it is up to date could not be told ({' '.join(str(error).split())[:120]})"
+    if any(changes != [ALWAYS] for changes in found.values()):
+        return f"it has changed since it was run; run `dvc repro report@{task}` first"
+    return None
 
 
 def _wanted(revision: Revision) -> list[str]:
@@ -130,6 +136,8 @@ class _Files:
             found = self._fs.find(place, detail=True)
         except FileNotFoundError:
             return False
+        except Exception as error:  # what a folder's list that is gone from the cache raises
+            raise self._lost(place, error) from error
         for path, info in found.items():
             target = folder / path
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -140,12 +148,15 @@ class _Files:
             try:
                 self._fs.get_file(path, str(target))
             except Exception as error:  # whatever a remote's client raises
-                why = " ".join(str(error).split())[:160]
-                raise DataError(
-                    f"{path} of {self._name} is neither in DVC's cache nor in a remote ({why}); `dvc fetch` it, or run "
-                    f"that revision again"
-                ) from error
+                raise self._lost(path, error) from error
         return bool(found)
+
+    def _lost(self, path: str, error: Exception) -> DataError:
+        why = " ".join(str(error).split())[:160]
+        return DataError(
+            f"{path} of {self._name} is neither in DVC's cache nor in a remote ({why}); `dvc fetch` it, or run that "
+            "revision again"
+        )
 
     def _kept(self, info: dict[str, Any]) -> Path | None:
         """Where the cache has a file."""

@@ -256,7 +256,7 @@ class Target(Section, ABC):
     @property
     def all_estimands(self) -> list[str]:
         """The estimands, and of scores the bands' shares beside the mean."""
-        return list(dict.fromkeys([*self.estimands, *self.groups]))
+        return list(dict.fromkeys([*self.estimands, *(self.groups if len(self.groups) > 1 else [])]))
 
     def uncorrected(self, values: Sequence[Any], estimand: str) -> dict[str, float | None]:
         """Plain figures of predictions beside the corrected one, by their columns; rounded to four decimals."""

@@ -30,10 +30,9 @@ from assay.teacher.quality import (
     Humans,
     agreement_figures,
     ask_anchors,
-    coded,
     drift_figures,
-    read_chances,
     read_humans,
+    write_people,
 )
 from assay.teacher.questions import Brief, Company, Keys, all_keys, each, questions, rows
 from assay.teacher.rubric import Rubric, gold_value
@@ -52,6 +51,7 @@ def annotate(
     task: str = "",
     keep_handles: Sequence[str] = (),
     humans: Path | None = None,
+    people_out: Path | None = None,
     committed: Path | None = None,
     company: Mapping[str, Brief] | None = None,
     dictionary: BrandIndex | None = None,
@@ -59,12 +59,13 @@ def annotate(
     """Label the sample and write the labels table to `out`; returns the figures of annotate.json, and `speed`.
 
     `task` names what a budget is for, `keep_handles` are handles of brands, which stay in texts, and
-    `humans` is the table of human labels, where there is one; `committed` is the labels table whose version
-    at HEAD can fill the store (default: `out`); `company` are the tasks of `ask_with`, whose answers are kept for
-    them; the brands that a teacher names are compared with `dictionary`. TeacherError, after everything that was
-    answered is kept and without writing `out`, when the account was refused, the budget is spent or
-    more than `max_failed_share` failed for passing reasons.
+    `humans` is the table of human labels, where there is one, which goes to `people_out` as the report reads it;
+    `committed` is the labels table whose version at HEAD can fill the store (default: `out`); `company` are the tasks
+    of `ask_with`, whose answers are kept for them; the brands that a teacher names are compared with `dictionary`.
+    TeacherError, after everything that was answered is kept and without writing `out`, when the account was refused,
+    the budget is spent or more than `max_failed_share` failed for passing reasons.
     """
+    people = write_people(humans, target, people_out) if people_out else read_humans(humans, target)
     if settings.source == "column":
         with LabelsFile(out, target) as file:
             file.add(_from_column(sample, str(settings.column), target))
@@ -79,8 +80,7 @@ def annotate(
         )
         drift = ask_anchors(sample, brief, keys, digests, store, done, task or out.stem, company)
         with LabelsFile(out, target, rubric=brief.rubric.text) as file:
-            people, chances = read_humans(humans, target), read_chances(humans)
-            compared, named = _write(sample, brief, keys, store, done, file, people, chances)
+            compared, named = _write(sample, brief, keys, store, done, file, people)
             if file.posts and file.passing / file.posts > settings.max_failed_share:
                 raise TooManyFailures(
                     f"{file.passing} of {file.posts} posts failed for passing reasons "
@@ -108,7 +108,6 @@ def _write(
     done: Round,
     file: LabelsFile,
     people: Humans,
-    chances: Mapping[str, float],
 ) -> tuple[list[dict[str, Any]], list[tuple[list[str], list[str]]]]:
     """Write the table from the store, some rows at a time.
 
@@ -119,11 +118,7 @@ def _write(
     columns = ["post_id", "text", "inclusion_p", *(["brands"] if brief.rubric.brands else [])]
     for batch in stream(sample, columns, LABEL_ROWS):
         answers = store.get(each(keys[row["post_id"]] for row in batch))
-        found = [
-            labelled(row, keys[row["post_id"]], answers, done.passing, brief.rubric, spoilt)
-            | coded(row["post_id"], people, chances)
-            for row in batch
-        ]
+        found = [labelled(row, keys[row["post_id"]], answers, done.passing, brief.rubric, spoilt) for row in batch]
         file.add(found, {post for post in (row["post_id"] for row in batch) if _is_open(keys[post], answers)})
         compared += [
             {name: row[name] for name in ("post_id", "value", "repeat", "second")}

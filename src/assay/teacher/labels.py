@@ -51,8 +51,6 @@ def label_schema(target: Target) -> pa.Schema:
             pa.field("repeat", value),
             pa.field("second", value),
             pa.field("brands", pa.list_(pa.string())),  # that the teacher names, where it is asked for them
-            pa.field("people", pa.list_(pa.struct([("coder", pa.string()), ("value", value)]))),  # what people said
-            pa.field("people_p", pa.float64()),  # the chance that they were asked, given that the post is labelled
             pa.field("suspicions", pa.list_(pa.string())),
             pa.field("raw_answer", pa.string()),
             pa.field("model", pa.string()),

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from assay.errors import CorpusError, DataError, RowError
 from assay.measure.agreement import agreement, alpha, interval
 from assay.measure.csvfile import as_given, harmless
+from assay.posts import write_table
 from assay.progress import say
 from assay.remote.answers import Answer, AnswerStore
 from assay.targets import NAMES, Target, Value
@@ -90,12 +92,23 @@ def read_humans(path: Path | None, target: Target) -> Humans:
     return found
 
 
-def coded(post_id: str, people: Humans, chances: Mapping[str, float]) -> dict[str, Any]:
-    """What people said of a post, as the labels table has it; {} where nobody coded it."""
-    if post_id not in people:
-        return {}
-    said = [{"coder": coder, "value": value} for coder, value in sorted(people[post_id].items())]
-    return {"people": said, "people_p": chances.get(post_id)}
+def write_people(humans: Path | None, target: Target, out: Path) -> Humans:
+    """Write what people said of posts as the report reads it, with the chance of each to be coded (null: not by lot).
+
+    A table of its own, beside the labels: more codes change no student.
+    """
+    people, chances = read_humans(humans, target), read_chances(humans)
+    each = [[{"coder": coder, "value": one} for coder, one in sorted(said.items())] for said in people.values()]
+    schema = pa.schema(
+        [
+            ("post_id", pa.string()),
+            ("people", pa.list_(pa.struct([("coder", pa.string()), ("value", target.arrow)]))),
+            ("people_p", pa.float64()),
+        ]
+    )
+    rows = {"post_id": list(people), "people": each, "people_p": [chances.get(post) for post in people]}
+    write_table(pa.table(rows, schema=schema), out)
+    return people
 
 
 def read_chances(path: Path | None) -> dict[str, float]:
