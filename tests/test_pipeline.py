@@ -200,7 +200,9 @@ def test_a_changed_default_reruns_what_it_changes_and_a_comment_nothing(reposito
     tasks = ("gender_bias", "sentiment", "hateful")
     was = "text_similarity: Annotated[float, Field(gt=0, le=1)] = 0.8"
     assert would_run("settings", "src/assay/config/tasks.py", was, was.replace("0.8", "0.2")) == {
-        f"{name}@{task}" for name in ("split", "report") for task in tasks  # the page prints all settings
+        f"{name}@{task}"
+        for name in ("split", "report")
+        for task in tasks  # the page prints all settings
     }
     restored(repository)
     line = "def decode("
