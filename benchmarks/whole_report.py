@@ -31,6 +31,7 @@ from assay.measure.judged import Judged, as_columns
 from assay.measure.tables import plot_tables
 from assay.posts import PROBLEM_SCHEMA, write_json
 from assay.targets import KINDS
+from assay.teacher.labels import label_schema
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARD = 50_000
@@ -52,7 +53,11 @@ def write(folder: Path, n: int, b: int, m: int) -> None:
         for number, start in enumerate(range(0, n, SHARD)):
             pq.write_table(table.slice(start, SHARD), folder / place / f"part-{number:05d}.parquet")
     pq.write_table(PROBLEM_SCHEMA.empty_table(), folder / "corpora/big/problems.parquet")
-    pq.write_table(labels.append_column("reason", pa.nulls(m, pa.string())), folder / "labels.parquet")
+    known = {
+        one.name: labels[one.name] if one.name in labels.column_names else pa.nulls(m, one.type)
+        for one in label_schema(SCORE)
+    }
+    pq.write_table(pa.table(known), folder / "labels.parquet")
     nobody = pa.table({"post_id": pa.nulls(0, pa.string()), "people": [], "people_p": []})
     pq.write_table(nobody, folder / "people.parquet")
     (folder / "sample").mkdir()

@@ -15,7 +15,8 @@ from assay.cli import compare as command
 from assay.config import ClassesTarget, LabelsTarget, ScoreTarget
 from assay.errors import DataError, SettingsError
 from assay.measure.judged import Judged, as_columns, read_judged
-from assay.measure.moved import moved, page
+from assay.measure.moved import moved
+from assay.measure.pages import template
 from assay.measure.paired import Pair, pair_up, verdicts
 from assay.posts import write_table
 from assay.scoring.compare import compare
@@ -216,7 +217,7 @@ def test_it_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert "+1.000 [+0.900, +1.100]" in shown
     assert "moved" in shown
     assert "tasks.t.train.lr: 0.1 -> null" in shown
-    made = page(FOUND)
+    made = template("compare.html").render(**FOUND)
     assert "<script>" not in made
     assert "there is no verdict" in made
     assert "0.500" in made

@@ -38,12 +38,12 @@ def add_compare(commands: Any) -> None:
 
 
 def _compare(args: argparse.Namespace) -> None:
-    from assay.measure.moved import page
+    from assay.measure.pages import template, write_text
     from assay.scoring.compare import compare
 
     found = compare(args.a, args.b, args.task, margin=args.margin)
     if args.html:
-        args.html.write_text(page(found), encoding="utf-8")
+        write_text(template("compare.html").render(**found), args.html)
         say(f"written to {args.html}")
     if args.json:
         print(json.dumps(found, ensure_ascii=False))

@@ -202,6 +202,8 @@ def estimate(
     sums = inside @ w
     with np.errstate(divide="ignore", invalid="ignore"):
         plain, guessed, all_guessed = inside @ (w * y) / sums, inside @ (w * g) / sums, members @ f / posts
+    nothing = (posts == 0) & (everyone > 0)  # learnt from whole: its labels are all known, in the offset
+    plain, guessed, all_guessed = (np.where(nothing, 0.0, one) for one in (plain, guessed, all_guessed))
     from_y = influence_of(inside, w, y, plain, sums)
     from_f = influence_of(inside, w, g, guessed, sums)
     weighed = inside @ sparse.diags_array(w)
@@ -227,11 +229,8 @@ def estimate(
     if are_shares:  # where all labels agree, nothing there tells whether the student is right
         tuned = np.where((positives > 0) & (positives < labels), tuned, 0.0)
     value = np.clip(plain + tuned * (all_guessed - guessed), *bounds)
-    nothing = (part == 0) & (everyone > 0)  # learnt from whole: its labels are all known
-    value, plain = np.where(nothing, 0.0, value), np.where(nothing, 0.0, plain)
     variance = np.maximum(own["yy"] - 2 * tuned * own["yf"] + tuned**2 * own["ff"], 0)
     chancy = part**2 * ~((labels == posts) & (design.of == "these_posts"))
-    variance, own["yy"] = np.where(nothing, 0.0, variance), np.where(nothing, 0.0, own["yy"])
     influence = sparse.diags_array(part) @ (from_y - sparse.diags_array(tuned) @ from_f)
     return Joint(
         value=offset + part * value,

@@ -81,7 +81,7 @@ class Estimator(Frame):
     def human(self, codes: pa.Table | None = None, *, by: str | None = None, estimand: str | None = None) -> People:
         """What people would say of all posts, and the teacher's bias by group, from human codes; see `people`.
 
-        `codes` has the columns post_id, people and people_p; default: those that the labels table brings.
+        `codes` has the columns post_id, people and people_p; default: those that annotate found.
         """
         return people(self, by=by, estimand=estimand or self.task.estimands[0], codes=codes)
 

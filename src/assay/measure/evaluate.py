@@ -13,8 +13,6 @@ from assay.measure.judged import Judged
 from assay.measure.slices import by_slice
 from assay.targets import Target
 
-NOMINAL = 0.9  # of the intervals and sets of posts
-
 
 def evaluate(
     test: Judged, target: Target, *, replicates: int = metrics.REPLICATES, min_slice: int = 20
@@ -56,7 +54,7 @@ def evaluate(
         found["seeds"] = _over_seeds(test, target)
     if test.held is not None:
         hits = metrics.interval((w @ test.held) / w.sum(1)).rounded()
-        found["post_intervals"] = {"nominal": NOMINAL, "coverage": hits}
+        found["post_intervals"] = {"nominal": 0.9, "coverage": hits}
     if test.slices:
         found["slices"] = by_slice(test, target, w, smallest=min_slice)
     return found

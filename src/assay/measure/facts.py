@@ -9,7 +9,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -23,54 +22,44 @@ LANGUAGES = 8  # the most frequent ones that are named
 
 
 def of_posts(posts: pa.Table, problems: Path) -> dict[str, Any]:
-    """Of a corpus: how many source rows became posts, why others were dropped, first and last day, languages, authors.
-
-    `posts` may lack columns; what they would say is None then.
+    """Of a corpus: how many source rows became posts, why others were dropped, first and last day, languages, authors;
+    None where the corpus does not tell.
     """
     rows = pq.read_table(problems, columns=["severity", "code"]).to_pylist()
     dropped = Counter(row["code"] for row in rows if row["severity"] == "dropped")
     other = Counter((row["severity"], row["code"]) for row in rows if row["severity"] != "dropped")
-    found: dict[str, Any] = {
+    first, last = pc.min_max(posts["created_at"]).as_py().values()
+    counted = [one for one in pc.value_counts(posts["language"]).to_pylist() if one["values"] is not None]
+    most = sorted(counted, key=lambda one: (-one["counts"], one["values"]))[:LANGUAGES]
+    return {
         "source_rows": posts.num_rows + sum(dropped.values()),
         "posts": posts.num_rows,
         "dropped": dict(dropped.most_common()),
         "remarks": [{"severity": kind, "code": code, "count": n} for (kind, code), n in other.most_common()],
-        "first": None,
-        "last": None,
-        "languages": {},
-        "authors": None,
+        "first": first and str(first.date()),
+        "last": last and str(last.date()),
+        "languages": {one["values"]: one["counts"] for one in most},
+        "authors": pc.count_distinct(posts["author"]).as_py() or None,
     }
-    names = posts.column_names
-    if "created_at" in names and posts["created_at"].null_count < posts.num_rows:
-        ends = pc.min_max(posts["created_at"])
-        found |= {"first": str(ends["min"].as_py().date()), "last": str(ends["max"].as_py().date())}
-    if "language" in names:
-        counted = [one for one in pc.value_counts(posts["language"]).to_pylist() if one["values"] is not None]
-        most = sorted(counted, key=lambda one: (-one["counts"], one["values"]))[:LANGUAGES]
-        found["languages"] = {one["values"]: one["counts"] for one in most}
-    if "author" in names and posts["author"].null_count < posts.num_rows:
-        found["authors"] = pc.count_distinct(posts["author"]).as_py()
-    return found
 
 
 def of_labels(labels: Path) -> dict[str, Any]:
     """Of a labels table: posts that were to be labelled, those that were, why not the others, by whom, cost, rubric."""
     columns = ["status", "reason", "model", "how", "cost_usd", "prompt_tokens", "completion_tokens", "suspicions"]
-    schema = pq.read_schema(labels)
-    rows = pq.read_table(labels, columns=[name for name in columns if name in schema.names]).to_pylist()
+    table = pq.read_table(labels, columns=columns)
+    rows = table.to_pylist()
     ok = [row for row in rows if row["status"] == "ok"]
-    costs = [row["cost_usd"] for row in rows if row.get("cost_usd") is not None]
-    tokens = [(row.get("prompt_tokens") or 0) + (row.get("completion_tokens") or 0) for row in rows]
-    rubric = (schema.metadata or {}).get(b"rubric")
+    costs = [row["cost_usd"] for row in rows if row["cost_usd"] is not None]
+    rubric = (table.schema.metadata or {}).get(b"rubric")
     return {
         "asked": len(rows),
         "labelled": len(ok),
         "failed": dict(Counter(str(r["reason"]).split(":")[0] for r in rows if r["status"] != "ok").most_common()),
-        "models": dict(Counter(row["model"] for row in ok if row.get("model")).most_common()),
-        "how": dict(Counter(row["how"] for row in ok if row.get("how")).most_common()),
+        "models": dict(Counter(row["model"] for row in ok if row["model"]).most_common()),
+        "how": dict(Counter(row["how"] for row in ok if row["how"]).most_common()),
         "cost_usd": round(sum(costs), 4) if costs else None,
-        "tokens": int(np.sum(tokens)),
-        "suspected": sum(bool(row.get("suspicions")) for row in rows),
+        "tokens": sum((row["prompt_tokens"] or 0) + (row["completion_tokens"] or 0) for row in rows),
+        "suspected": sum(bool(row["suspicions"]) for row in rows),
         "rubric": rubric.decode() if rubric else None,
     }
 

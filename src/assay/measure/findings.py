@@ -37,16 +37,15 @@ def findings(
 ) -> dict[str, Any]:
     """The content of findings.json; `brands` and `rankings` are those of `brand_table`, `groups` of `group_table`."""
     target = est.task
-    values = [value for value in predictions["value"].to_pylist() if value is not None]
     status = Counter(predictions["status"].to_pylist())
     found: dict[str, Any] = {
         "posts": predictions.num_rows,
-        "scored": len(values),
+        "scored": est.n,
         "status": dict(sorted(status.items())),
         "in_train": int(np.sum(predictions["in_train"].to_numpy(zero_copy_only=False))),
         "note": UNCORRECTED,
     }
-    found |= target.summary(values)
+    found |= target.summary(est.said)
     found["about"] = {"target": est.of, "words": WORDS[est.of]}
     found["labels"] = len(est.design.rows)
     wholes = {one: est.of_groups(one) for one in target.all_estimands}
@@ -79,7 +78,6 @@ def brand_table(est: Estimator, posts: pa.Table, *, min_posts: int) -> tuple[lis
     counts = by_column(posts, "brand")
     scored = est.groups("brand")
     place = {name: i for i, name in enumerate(scored.names)}
-    values = est.predictions["value"].to_pylist()
     estimates = {one: est.over(one, scored) for one in target.estimands}
     rankings = {one: ranked(found, least_posts=min_posts) for one, found in estimates.items()}
     ranks = {one: {row["name"]: row for row in ranking.rows()} for one, ranking in rankings.items()}
@@ -93,7 +91,7 @@ def brand_table(est: Estimator, posts: pa.Table, *, min_posts: int) -> tuple[lis
         row: dict[str, Any] = {"brand": name, "posts": int(count), "scored": len(members), "too_few": few}
         first = estimates[target.estimands[0]].joint
         row["labels"] = 0 if at is None else int(first.labels[at])
-        known = [] if few else [values[i] for i in members]
+        known = [] if few else [est.said[i] for i in members]
         for one in target.estimands:
             figure = (UNKNOWN if few or at is None else estimates[one].figure(at)).rounded()
             column = target.column(one)

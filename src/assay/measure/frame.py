@@ -104,6 +104,11 @@ class Frame:
         """How many posts are scored."""
         return int(self.posts.num_rows)
 
+    @cached_property
+    def said(self) -> list[Any]:
+        """What the student says of each scored post, in the order of the predictions."""
+        return list(self.predictions["value"].to_pylist())
+
     def of_groups(self, estimand: str, by: str | None = None) -> Estimates:
         """Any estimand by the groups of a column, or of all posts."""
         return self.over(estimand, self.groups(by) if by else groups.everyone(self.n))

@@ -15,13 +15,14 @@ MOST_BRANDS = 40  # that are crossed with other columns, those with the most pos
 
 
 def group_table(est: Estimator, by: Sequence[str], *, min_posts: int) -> list[dict[str, Any]]:
-    """A row a column, group, brand (empty: all posts) and estimand, with corrected figure and that of the labels alone.
+    """A row a column (`by`), brand (empty: all posts), estimand and group: what Estimates.rows has of it.
 
     Groups with fewer than `min_posts` scored posts are left out; figures are null where too few labels are known. Each
     interval is of its group alone.
     """
     brands = _large(est.groups("brand"), min_posts)
-    rows = []
+    brands = brands.take(np.argsort(-_sizes(brands), kind="stable")[:MOST_BRANDS].tolist())
+    found = []
     for column in by:
         try:
             groups = _large(est.groups(column), min_posts)
@@ -29,16 +30,24 @@ def group_table(est: Estimator, by: Sequence[str], *, min_posts: int) -> list[di
             continue  # the corpus does not tell posts apart by it
         if len(groups) < 2:
             continue
-        most = brands.take(np.argsort(-_sizes(brands), kind="stable")[:MOST_BRANDS].tolist())
-        parts = [("", groups, groups)] + [
-            (name, groups, crossed(most.take([i]), groups)) for i, name in enumerate(most.names)
-        ]
-        for brand, named, members in parts:
+        parts = {"": groups} | {name: crossed(brands.take([i]), groups) for i, name in enumerate(brands.names)}
+        for brand, members in parts.items():
             for estimand in est.task.estimands:
-                for name, row in zip(named.names, est.over(estimand, members).rows(), strict=True):
+                for name, row in zip(groups.names, est.over(estimand, members).rows(), strict=True):
                     if row["posts"] >= min_posts:
-                        rows.append(_row(column, name, brand, estimand, row))
-    return rows
+                        found.append({"by": column, "brand": brand, "estimand": estimand, **row, "name": name})
+    return found
+
+
+def as_csv(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of groups.csv."""
+    first = ("by", "name", "brand", "estimand", "posts", "labels", "value", "low", "high")
+    return [
+        {name: row[name] for name in first}
+        | {f"labels_alone_{name}": value for name, value in row["labels_alone"].items()}
+        | {"gain": row["gain"]}
+        for row in rows
+    ]
 
 
 def of_all(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, list[dict[str, Any]]]]:
@@ -46,9 +55,7 @@ def of_all(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, list[dict[str,
     found: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for row in rows:
         if not row["brand"]:
-            kept = {name: row[name] for name in ("name", "posts", "labels", "value", "low", "high")}
-            alone = {name: row[f"labels_alone_{name}"] for name in ("value", "low", "high")}
-            told = kept | {"labels_alone": alone, "gain": row["gain"]}
+            told = {name: value for name, value in row.items() if name not in ("by", "brand", "estimand")}
             found.setdefault(row["by"], {}).setdefault(row["estimand"], []).append(told)
     return found
 
@@ -64,12 +71,6 @@ def by_brand(rows: Sequence[dict[str, Any]], estimand: str) -> dict[str, dict[st
         table["brands"] = {name: cells for name, cells in sorted(table["brands"].items()) if len(cells) > 1}
         table["groups"] = sorted({group for cells in table["brands"].values() for group in cells})
     return {column: table for column, table in found.items() if table["brands"]}
-
-
-def _row(column: str, name: str, brand: str, estimand: str, row: dict[str, Any]) -> dict[str, Any]:
-    alone = {f"labels_alone_{key}": value for key, value in row["labels_alone"].items()}
-    own = {key: row[key] for key in ("posts", "labels", "value", "low", "high")}
-    return {"by": column, "name": name, "brand": brand, "estimand": estimand, **own, **alone, "gain": row["gain"]}
 
 
 def _large(groups: Domains, least: int) -> Domains:

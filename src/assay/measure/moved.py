@@ -6,10 +6,8 @@ than either figure.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 from scipy import sparse
 
@@ -34,10 +32,11 @@ def moved(a: Frame, b: Frame, by: str | None = None) -> list[dict[str, Any]]:
     mine, theirs = ((side.task.estimands if by else side.task.all_estimands) for side in (a, b))
     for estimand in [one for one in mine if one in theirs]:
         first, second = a.of_groups(estimand, by), b.of_groups(estimand, by)
+        place = {name: at for at, name in enumerate(second.names)}
         for i, name in enumerate(first.names):
-            if name not in second.names:
+            at = place.get(name)
+            if at is None:
                 continue
-            at = second.names.index(name)
             figure, p = both.difference(first, i, second, at)
             sides = {"a": first.figure(i).rounded(), "b": second.figure(at).rounded()}
             told = {"difference": figure.rounded(), "p": p, "decided": False}
@@ -80,10 +79,3 @@ class _Union:
             codes = (strata[0] + 1) * (int(strata[1].max(initial=0)) + 2) + strata[1] + 1
             self._of = Chance(np.unique(codes, return_inverse=True)[1], np.ones(self.size))
         return self._of
-
-
-def page(found: dict[str, Any]) -> str:
-    """A comparison, as `scoring.compare` makes it, as one self-contained HTML page."""
-    loader = jinja2.FileSystemLoader(Path(__file__).parent)
-    house = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)
-    return house.get_template("compare.html").render(**found)

@@ -114,9 +114,8 @@ def _coded(est: Frame, estimand: str, width: float) -> tuple[int, int | None]:
     if row["people"]["value"] is None:
         return found.coded, None
     now, teacher = (row[who]["high"] - row[who]["low"] for who in ("people", "teacher"))
-    habits = (2 * float(student_t.ppf(0.975, row["df"]))) ** 2 * row[
-        "habits"
-    ]  # what more people would lessen, not posts
+    critical = 2 * float(student_t.ppf(0.975, row["df"]))
+    habits = critical**2 * row["habits"]  # what more people would lessen, and more posts do not
     left = width**2 - teacher**2 - habits
     if left <= 0:
         return found.coded, None

@@ -16,7 +16,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.stats import t as student_t
 
 from assay.errors import DataError
-from assay.measure import metrics
+from assay.measure import intervals, metrics
 from assay.measure.judged import Judged, rows_of
 from assay.measure.many import LEVEL, adjust, tail
 from assay.targets import Target
@@ -114,18 +114,16 @@ def _verdict(value: float, p: float, beyond: float) -> Verdict:
 
 
 def _difference(values: list[np.ndarray], groups: int, *, higher: bool, recipes: bool) -> tuple[float, float, float]:
-    """The difference of means over seeds, its standard error and degrees of freedom (Satterthwaite, 1946)."""
+    """The difference of means over seeds, its standard error and degrees of freedom."""
     gap = (values[1].mean(0) - values[0].mean(0)) * (1 if higher else -1)
     drawn = gap[1:][np.isfinite(gap[1:])]
     if not np.isfinite(gap[0]) or len(drawn) < 2 or groups < FEWEST_GROUPS:
         return float(gap[0]), np.nan, 0.0
-    parts = [(float(drawn.var(ddof=1)), groups - 1)]
+    parts = [(np.array(drawn.var(ddof=1)), np.array(groups - 1))]
     if recipes:
-        parts += [(float(side[:, 0].var(ddof=1)) / len(side), len(side) - 1) for side in values]
-    total = sum(variance for variance, _ in parts)
-    if total == 0:
-        return float(gap[0]), 0.0, float(groups - 1)
-    return float(gap[0]), total**0.5, total**2 / sum(variance**2 / df for variance, df in parts)
+        parts += [(np.array(side[:, 0].var(ddof=1) / len(side)), np.array(len(side) - 1)) for side in values]
+    variances, dfs = zip(*parts, strict=True)
+    return float(gap[0]), float(sum(variances)) ** 0.5, float(intervals.satterthwaite(variances, dfs))
 
 
 def _seeds(pair: Pair, side: int) -> list[tuple[np.ndarray, np.ndarray | None]]:

@@ -75,8 +75,7 @@ def colour_table(est: Frame, pictures: Pictures, *, min_posts: int) -> list[dict
             row |= _columns(figure, found)
         if count or not i:
             rows.append(row | {"from": pictures.source})
-    said = est.predictions["value"].to_pylist()
-    predicted = [name for i in place[seen] if i >= 0 for name in est.task.groups_of(said[i])]
+    predicted = [name for i in place[seen] if i >= 0 for name in est.task.groups_of(est.said[i])]
     for band in [one for one in est.task.groups if one in est.task.all_estimands]:
         row = _start(est.task.group, band, predicted.count(band), min_posts)
         figures = {} if row["too_few"] else _of_band(est, pictures, place, known, band)

@@ -13,7 +13,9 @@ by the share of the posts that each coded, so that figures are about people like
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -37,10 +39,13 @@ NOT_SHARED = "no post was coded by two: how far people differ is not known, and 
 
 @dataclass(frozen=True)
 class People:
-    """What people would say of all posts, by groups, beside the teacher."""
+    """What people would say of all posts, by groups, beside the teacher.
 
-    rows: list[dict[str, Any]]  # name, posts, labels, coded, people, teacher, bias ({value, low, high}), p, decided;
-    # habits: the part of the variance that more posts do not lessen, only more people; df of people
+    `habits` of a row is the part of the variance that more posts do not lessen, only more people; `df` are those of
+    `people`; `p` and `decided` are of the bias, for all rows together.
+    """
+
+    rows: list[dict[str, Any]]  # name, posts, labels, coded, people, teacher, bias (figures), habits, df, p, decided
     coded: int
     coders: int
     coder_sd: float | None  # how far a person's mean is from that of people; None: not known
@@ -60,6 +65,22 @@ class _Coded:
         each = [est.task.observed([value for _, value in answers], estimand) for answers in self.said]
         return each, np.array([one.mean() for one in each])
 
+    @cached_property
+    def coders(self) -> list[str]:
+        """Who coded, by name."""
+        return sorted({coder for answers in self.said for coder, _ in answers})
+
+    def who(self, answers: Sequence[tuple[str, Any]]) -> list[int]:
+        """The number of each answer's person."""
+        return [self.coders.index(coder) for coder, _ in answers]
+
+    def shares(self) -> Array:
+        """Of each post the share of each person in its answers, [k, people]."""
+        found = np.zeros((len(self.said), len(self.coders)))
+        for i, answers in enumerate(self.said):
+            found[i, self.who(answers)] = 1 / len(answers)
+        return found
+
 
 def people(est: Frame, *, by: str | None, estimand: str, codes: pa.Table | None = None) -> People:
     """What people would say of all posts, first of all, then by the groups of a column.
@@ -77,8 +98,7 @@ def people(est: Frame, *, by: str | None, estimand: str, codes: pa.Table | None 
     each, said = known.means(est, estimand)
     between, note = _between(known, each)
     rows = _rows(est, domains, estimand, known, said, between or 0.0)
-    names = {coder for answers in known.said for coder, _ in answers}
-    return People(rows, len(known.at), len(names), None if between is None else between**0.5, note)
+    return People(rows, len(known.at), len(known.coders), None if between is None else between**0.5, note)
 
 
 def _coded(est: Frame, table: pa.Table | None) -> _Coded:
@@ -124,14 +144,13 @@ def _rows(
     trust = float(np.clip(-_product(chance, moved[0], apart)[0] / max(_product(chance, apart, apart)[0], 1e-18), 0, 1))
     effective = kish(inside @ sparse.diags_array(w))
     sampled = [np.maximum(_product(chance, one, one), 0) for one in (moved[0] + trust * apart, moved[1] - moved[0])]
-    shares = _shares(known)
-    persons = shares.shape[1]
-    weighed = np.asarray((inside @ sparse.diags_array(w)) @ shares)
+    persons = len(known.coders)
+    weighed = np.asarray((inside @ sparse.diags_array(w)) @ known.shares())
     with np.errstate(divide="ignore", invalid="ignore"):
         weighed = weighed / weighed.sum(1, keepdims=True)
     habits = between * np.nan_to_num((weighed**2).sum(1))  # of one coder all of it, of k who share alike a k-th
     variances = [one + habits for one in sampled]
-    dfs = [_satterthwaite(one, effective - 1, habits, persons - 1) for one in sampled]
+    dfs = [intervals.satterthwaite((one, habits), (effective - 1, np.array(persons - 1))) for one in sampled]
     value = of_people + trust * (joint.value - of_teacher)
     is_share = est.task.is_share(estimand)
     low, high = _interval(value, variances[0], dfs[0], share=is_share, bounds=est.task.bounds)
@@ -149,13 +168,6 @@ def _rows(
         found.append({"name": name, **known_of, **figures, **spread, "p": p, "decided": False})
     decide(found)
     return found
-
-
-def _satterthwaite(sampled: Array, df: Array, habits: Array, habits_df: int) -> Array:
-    """Degrees of freedom of a sum of two variances (Satterthwaite, 1946)."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        joint = (sampled + habits) ** 2 / (sampled**2 / df + habits**2 / max(habits_df, 1))
-    return np.asarray(np.where(habits > 0, joint, df))
 
 
 def _phase_two(est: Frame, influence: sparse.csr_array, at: Array, w: Array) -> sparse.csr_array:
@@ -191,16 +203,14 @@ def _between(known: _Coded, each: list[Array]) -> tuple[float | None, str | None
 
     Henderson's third method (1953): posts are fixed, people random.
     """
-    names = sorted({coder for answers in known.said for coder, _ in answers})
-    if len(names) < 2:
+    if len(known.coders) < 2:
         return None, ONE_CODER
     shared = [(answers, values) for answers, values in zip(known.said, each, strict=True) if len(values) > 1]
     if not shared:
         return None, NOT_SHARED
-    place = {name: i for i, name in enumerate(names)}
-    people_of = np.concatenate([[place[coder] for coder, _ in answers] for answers, _ in shared])
+    people_of = np.concatenate([known.who(answers) for answers, _ in shared])
     post = np.repeat(np.arange(len(shared)), [len(values) for _, values in shared])
-    x = _less_mean(np.eye(len(names))[people_of], post)
+    x = _less_mean(np.eye(len(known.coders))[people_of], post)
     y = _less_mean(np.concatenate([values for _, values in shared])[:, None], post)[:, 0]
     rank = int(np.linalg.matrix_rank(x))
     explained = float(y @ x @ np.linalg.pinv(x.T @ x) @ (x.T @ y))
@@ -215,16 +225,3 @@ def _less_mean(values: Array, post: Array) -> Array:
     """Rows less the mean of their post's."""
     sums = indicator(post).T @ values
     return np.asarray(values - (sums / np.bincount(post)[:, None])[post])
-
-
-def _shares(known: _Coded) -> Array:
-    """Of each coded post the share of each person in its answers, [k, people]."""
-    place: dict[str, int] = {}
-    for answers in known.said:
-        for coder, _ in answers:
-            place.setdefault(coder, len(place))
-    found = np.zeros((len(known.said), len(place)))
-    for i, answers in enumerate(known.said):
-        for coder, _ in answers:
-            found[i, place[coder]] += 1 / len(answers)
-    return found

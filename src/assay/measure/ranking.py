@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 from scipy import sparse
-from scipy.stats import norm
 
 from assay.measure import intervals
 from assay.measure.estimate import Joint
@@ -95,7 +94,7 @@ def _simultaneous(joint: Joint, numbers: np.ndarray, draws: np.ndarray) -> tuple
     level = intervals.LEVEL
     if moving.any():
         largest = np.abs(draws[moving] / scale[moving, None]).max(0)
-        level = intervals.level_of(max(float(np.quantile(largest, level)), float(norm.ppf(0.975))))
+        level = intervals.joint_level(largest)
     low, high = joint.interval(level)
     return low[numbers], high[numbers]
 

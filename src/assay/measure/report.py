@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -18,7 +17,8 @@ from assay.measure.estimate import LEAST_EFFECTIVE
 from assay.measure.estimator import read_estimator
 from assay.measure.facts import failures, of_labels, of_posts, settings_of, versions
 from assay.measure.findings import brand_table, findings
-from assay.measure.groups import by_brand, group_table
+from assay.measure.groups import as_csv, by_brand, group_table
+from assay.measure.pages import template, write_text
 from assay.measure.palette import colour_table, pictures_of
 from assay.measure.ranking import Ranking
 from assay.targets import NUMBER, Target
@@ -63,7 +63,6 @@ def report(
     """
     task = params.tasks[name]
     target, least, predictions = task.target, task.report.min_posts, sources.predictions
-    values = predictions["value"].to_pylist()
     est = read_estimator(
         sources.posts,
         predictions,
@@ -79,7 +78,7 @@ def report(
     found = findings(est, predictions, table, rankings, min_posts=least, groups=by)
     seen = colour_table(est, pictures_of(sources.posts, sources.sample), min_posts=least)
     write_csv(table or [{"brand": None, "posts": None}], brands)
-    write_csv(by or [{"by": None, "name": None}], groups)
+    write_csv(as_csv(by) or [{"by": None, "name": None}], groups)
     write_csv(seen, colours)
     facts = {"posts": of_posts(sources.posts, sources.problems), "labels": of_labels(sources.labels)}
     told = {
@@ -96,28 +95,21 @@ def report(
         "is_demo": task.annotate.source != "column" and task.annotate.teacher.base_url == "demo",
     }
     write_text(
-        _template("report.html").render(
+        template("report.html").render(
             **told,
             least=LEAST_EFFECTIVE,
             brands=table,
             by_brand=by_brand(by, target.estimands[0]),
             colours=seen,
-            scored=predictions["status"].to_pylist(),
-            pictures=_pictures(target, values, sources) | _charts(found, rankings, target),
+            pictures=_pictures(target, est.said, sources) | _charts(found, rankings, target),
             worst=_worst(sources.errors, sources.sample, task.report.worst),
             failures=failures(facts, predictions),
         ),
         page,
     )
     for sheet in ("datasheet.md", "model_card.md"):
-        write_text(_template(sheet).render(**told), sheets / sheet)
+        write_text(template(sheet).render(**told), sheets / sheet)
     return found
-
-
-def write_text(text: str, path: Path) -> None:
-    """Write a text file, with its folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
 
 
 def _charts(found: dict[str, Any], rankings: dict[str, Ranking], target: Target) -> dict[str, str]:
@@ -131,17 +123,6 @@ def _charts(found: dict[str, Any], rankings: dict[str, Ranking], target: Target)
         if len(rows) > 1:
             charts[f"by_{column}"] = plots.dots(rows, title=f"{main} by {column}, 95 % intervals")
     return charts
-
-
-def _template(name: str) -> jinja2.Template:
-    loader = jinja2.FileSystemLoader(Path(__file__).parent)
-    return jinja2.Environment(
-        loader=loader,
-        autoescape=name.endswith(".html"),
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    ).get_template(name)
 
 
 def _figures(evaluated: dict[str, Any]) -> list[tuple[str, dict[str, dict[str, Any]]]]:
@@ -161,7 +142,7 @@ def _figures(evaluated: dict[str, Any]) -> list[tuple[str, dict[str, dict[str, A
 
 def _pictures(target: Target, values: list[Any], sources: Sources) -> dict[str, str]:
     main = target.headline
-    bars = target.histogram([value for value in values if value is not None])
+    bars = target.histogram(values)
     figures = dict(_figures(sources.evaluated))[main]
     return {
         "distribution": plots.distribution(bars, title="Predictions over the corpus", edges=target.edges),

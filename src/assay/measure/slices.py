@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from fairlearn.metrics import MetricFrame
-from scipy.stats import norm
 
 from assay.measure import intervals
 from assay.measure.judged import Judged, rows_of
@@ -102,8 +101,7 @@ def _level(slices: list[_Slice]) -> float:
     if not known:
         return intervals.LEVEL
     largest = np.nanmax([np.abs(one.values[1:] - np.nanmean(one.values[1:])) / one.error for one in known], axis=0)
-    critical = max(float(np.nanquantile(largest, intervals.LEVEL)), float(norm.ppf(0.5 + intervals.LEVEL / 2)))
-    return intervals.level_of(critical)
+    return intervals.joint_level(largest)
 
 
 def _figure(one: _Slice, metric: Metric, level: float) -> Figure:

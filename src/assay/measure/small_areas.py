@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy import sparse
 from scipy.stats import norm
 
 from assay.errors import DataError
@@ -72,7 +73,7 @@ def borrowed(est: Frame, domains: Domains, estimand: str) -> Borrowed:
     offset, part = np.zeros(len(posts)), np.ones(len(posts))
     if est.design.learnt is not None:
         offset = members @ np.where(est.design.learnt, learnt, 0) / np.maximum(posts, 1)
-        members = (members @ _diagonal(~est.design.learnt)).tocsr()
+        members = (members @ sparse.diags_array((~est.design.learnt).astype(float))).tocsr()
         part = np.asarray(members.sum(1)) / np.maximum(posts, 1)
     own = _Own.of(members, est.design.rows, est.design.weight, y, f, est.trust(estimand))
     mean, variance, weight, spread = _posterior(own)
@@ -168,9 +169,3 @@ def _grid(missed: Array, size: Array) -> Array:
     weight = np.sqrt(size)
     scale = float(np.average((missed - np.average(missed, weights=weight)) ** 2, weights=weight))
     return np.asarray(5 * max(scale, 1e-12) * np.linspace(0, 1, GRID) ** 2)
-
-
-def _diagonal(kept: Array) -> Any:
-    from scipy import sparse
-
-    return sparse.diags_array(kept.astype(float))

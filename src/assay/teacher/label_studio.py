@@ -29,9 +29,8 @@ def export(
     these can speak for the whole sample; none where `among` was not made by lot. Texts are without personal data and
     pictures without metadata, as a teacher sees them. What the teacher said stays out: people must not see it.
     """
-    with_content = [
-        row["post_id"] for row in rows(sample, ["post_id", "text", "images"]) if row["text"] or row["images"]
-    ]
+    light = rows(sample, ["post_id", "text", "image_hashes"])
+    with_content = [row["post_id"] for row in light if row["text"] or row["image_hashes"]]
     allowed = with_content if among is None else [one for one in with_content if one in among]
     drawn = set(sorted(allowed, key=lambda post_id: permanent_number(SEED, post_id))[:count])
     chance = {CHANCE: round(len(drawn) / len(with_content), 6)} if by_lot and drawn else {}

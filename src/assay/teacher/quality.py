@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,22 +74,28 @@ def _between_people(coded: Humans, target: Target) -> dict[str, Any]:
 
 def read_humans(path: Path | None, target: Target) -> Humans:
     """The human labels of a task: CSV with post_id, coder and value (text, a number, or a JSON list)."""
-    if path is None or not path.exists():
-        return {}
     found: Humans = {}
+    for number, row in _human_rows(path):
+        try:
+            own = found.setdefault(as_given(row["post_id"]), {})
+            own[row["coder"]] = gold_value(as_given(row["value"]), target)
+        except RowError as error:
+            raise DataError(f"{path}, line {number}: {error}") from error
+    return found
+
+
+def _human_rows(path: Path | None) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The lines of a table of human labels, by number; none where there is no table."""
+    if path is None or not path.exists():
+        return
     try:
         with open(path, newline="", encoding="utf-8") as file:
             for number, row in enumerate(csv.DictReader(file), 2):
                 if not set(HUMAN_COLUMNS) <= row.keys():
                     raise CorpusError(f"{path}: columns must be {', '.join(HUMAN_COLUMNS)}")
-                try:
-                    own = found.setdefault(as_given(row["post_id"]), {})
-                    own[row["coder"]] = gold_value(as_given(row["value"]), target)
-                except RowError as error:
-                    raise DataError(f"{path}, line {number}: {error}") from error
+                yield number, row
     except (OSError, UnicodeDecodeError) as error:
         raise CorpusError(f"{path}: {error}") from error
-    return found
 
 
 def write_people(humans: Path | None, target: Target, out: Path) -> Humans:
@@ -113,19 +119,16 @@ def write_people(humans: Path | None, target: Target, out: Path) -> Humans:
 
 def read_chances(path: Path | None) -> dict[str, float]:
     """The chances of coded posts to be coded, where the table of human labels tells them."""
-    if path is None or not path.exists():
-        return {}
     found = {}
-    with open(path, newline="", encoding="utf-8") as file:
-        for number, row in enumerate(csv.DictReader(file), 2):
-            if row.get(CHANCE):
-                try:
-                    chance = float(row[CHANCE])
-                except ValueError:
-                    chance = 0.0
-                if not 0 < chance <= 1:
-                    raise DataError(f"{path}, line {number}: p is {row[CHANCE]!r}, must be above 0 and at most 1")
-                found[as_given(row["post_id"])] = chance
+    for number, row in _human_rows(path):
+        if row.get(CHANCE):
+            try:
+                chance = float(row[CHANCE])
+            except ValueError:
+                chance = 0.0
+            if not 0 < chance <= 1:
+                raise DataError(f"{path}, line {number}: p is {row[CHANCE]!r}, must be above 0 and at most 1")
+            found[as_given(row["post_id"])] = chance
     return found
 
 
