@@ -138,6 +138,8 @@ class _Files:
             return False
         except Exception as error:  # what a folder's list that is gone from the cache raises
             raise self._lost(place, error) from error
+        if any(info.get("isdvc") and not info.get("md5") for info in found.values()):
+            return False  # an output that no run had made
         for path, info in found.items():
             target = folder / path
             target.parent.mkdir(parents=True, exist_ok=True)
