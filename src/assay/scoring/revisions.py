@@ -138,7 +138,8 @@ class _Files:
             return False
         except Exception as error:  # what a folder's list that is gone from the cache raises
             raise self._lost(place, error) from error
-        if any(info.get("isdvc") and not info.get("md5") for info in found.values()):
+        own = [info.get("dvc_info", info) for info in found.values() if not info.get("fs_info")]
+        if any(info.get("isdvc") and not info.get("md5") for info in own):
             return False  # an output that no run had made
         for path, info in found.items():
             target = folder / path
@@ -162,9 +163,10 @@ class _Files:
 
     def _kept(self, info: dict[str, Any]) -> Path | None:
         """Where the cache has a file."""
-        if not info.get("md5") or not info.get("isdvc"):
+        own = info.get("dvc_info", info)
+        if not own.get("md5") or not own.get("isdvc"):
             return None
-        return Path(self._fs.repo.cache.local.oid_to_path(info["md5"])).absolute()
+        return Path(self._fs.repo.cache.local.oid_to_path(own["md5"])).absolute()
 
 
 @contextmanager
