@@ -26,7 +26,7 @@ from assay.audit.measures import Measures
 from assay.audit.probe import Probe
 from assay.audit.spaces import _of_images, _space, read_grid
 from assay.config import Audit, FolderSource, ImageBranch, Student
-from assay.encode.features import Extractor
+from assay.encode.extract import Extractor
 from assay.encode.seeding import seed_everything
 from assay.progress import progress
 

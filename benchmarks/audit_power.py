@@ -31,7 +31,7 @@ from assay.audit.generate import generate
 from assay.audit.measures import Measures
 from assay.audit.spaces import Grid, Space, _of_images, _space, read_grid
 from assay.config import Audit, DrawnSource, ImageBranch, Student
-from assay.encode.features import Extractor
+from assay.encode.extract import Extractor
 from assay.encode.seeding import seed_everything
 from assay.progress import progress
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from assay import config, images
-from assay.encode.features import Extractor, PostInputs
+from assay.encode.extract import Extractor, PostInputs
 from assay.text import decode
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -31,7 +31,7 @@ from assay.corpora.layouts import open_corpus
 from assay.corpora.mapper import Rules
 from assay.corpora.where import images_root
 from assay.encode import features as feature_files
-from assay.encode.features import embed
+from assay.encode.extract import embed
 from assay.errors import RowError, run_main
 from assay.measure import metrics
 from assay.measure.evaluate import evaluate

@@ -15,7 +15,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--progress", type=Path, help="a file that says how far it is, while it runs")
     args = parser.parse_args()
-    from assay.encode.features import embed
+    from assay.encode.extract import embed
 
     report_to(args.progress, "embed")
     params = config.load()

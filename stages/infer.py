@@ -17,7 +17,6 @@ def main() -> None:
     parser.add_argument("--task", required=True, help="a task, or a joint student of several")
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--corpora", type=Path, required=True, help="with the posts, in <corpus>/posts")
-    parser.add_argument("--manifests", type=Path, required=True, help="say which state the images are in")
     parser.add_argument("--split", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True, help="of a joint student, one folder a task below it")
     parser.add_argument("--metrics", type=Path, required=True)
@@ -39,9 +38,8 @@ def main() -> None:
             images_root(corpus, params.demo),
             args.split,
             {name: own(args.out, name, tasks) for name in tasks},
-            batch_size=first.infer.batch_size,
+            settings=first.infer,
             max_pixels=corpus.max_pixels,
-            manifest=args.manifests / f"{first.corpus}.json",
         )
     log.write(args.machine, args.curves, taken)
     write_json(found, args.metrics)

@@ -16,7 +16,7 @@ import httpx2
 import torch
 
 from assay.config import ClassesTarget, ScoreTarget
-from assay.encode.features import Extractor
+from assay.encode.extract import Extractor
 from assay.student.model import StudentModel, Trained
 from assay.targets import Target
 from tests.test_encoders import PACKAGED

@@ -21,6 +21,7 @@ LEVEL = {
     "targets": 1,
     "config": 2,
     "progress": 1,
+    "parallel": 1,
     "places": 1,
     "code": 1,
     "authors": 2,

@@ -11,7 +11,7 @@ from PIL import Image
 
 from assay.config import ImageBranch, Student, TextBranch
 from assay.encode import image_encoders, text_encoders
-from assay.encode.features import Extractor, PostInputs
+from assay.encode.extract import Extractor, PostInputs
 from assay.encode.image_encoders import load_image_encoder
 from assay.encode.text_encoders import load_text_encoder
 from assay.errors import EncoderError
@@ -156,8 +156,8 @@ def test_features_are_cached_by_content_and_masked(monkeypatch: pytest.MonkeyPat
         raise AssertionError("encoded again")
 
     known = extract.facts
-    monkeypatch.setattr("assay.encode.features.load_image_encoder", never)
-    monkeypatch.setattr("assay.encode.features.load_text_encoder", never)
+    monkeypatch.setattr("assay.encode.extract.load_image_encoder", never)
+    monkeypatch.setattr("assay.encode.extract.load_text_encoder", never)
     again, _ = Extractor(PACKAGED, image_px=256, known=known)(posts[:4])
     assert np.array_equal(again.image, first.image[:4])
     assert np.array_equal(again.text, first.text[:4])

@@ -18,7 +18,7 @@ from assay.measure.domains import by_column, crossed
 from assay.measure.estimator import DESIGN, Estimator, design_of
 from assay.measure.moved import moved
 from assay.posts import write_table
-from assay.scoring.corpus import folds_of_posts
+from assay.scoring.shards import folds_of_posts
 from assay.splits import assign_with_chance, grouped_folds
 from assay.student.model import own
 from tests.estimators import estimator, posts_of, predictions_of

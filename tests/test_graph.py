@@ -12,7 +12,7 @@ from PIL import Image
 
 from assay.config import ImageBranch, Student, TextBranch
 from assay.encode import graph
-from assay.encode.features import Extractor, PostInputs
+from assay.encode.extract import Extractor, PostInputs
 from assay.encode.image_encoders import load_image_encoder
 from assay.encode.text_encoders import load_text_encoder
 from assay.errors import SettingsError

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +16,18 @@ import pytest
 from PIL import Image
 
 from assay import cli
-from assay.config import ScoreTarget
+from assay.config import Infer, ScoreTarget
 from assay.corpora.ingest import ingest
 from assay.corpora.instagram import Instagram
 from assay.corpora.mapper import Rules
-from assay.encode.features import Extractor
+from assay.encode.extract import Extractor
 from assay.errors import DataError
 from assay.images import MAX_PIXELS
 from assay.machine import read_figures
 from assay.posts import beside, read, shards, write_table
 from assay.scoring.corpus import infer
 from assay.scoring.predict import Predictor
+from assay.scoring.shards import Place, plan
 from assay.splits import SCHEMA
 from assay.student.model import StudentModel, Trained
 from tests.conftest import ROOT, picture
@@ -124,9 +126,8 @@ def score(model: Path, corpus: Path, drawn: Path, out: Path) -> dict[str, Any]:
         drawn,
         corpus.parent / "split.parquet",
         {"t": out},
-        batch_size=32,
+        settings=Infer(batch_size=32, shard_posts=60),
         max_pixels=MAX_PIXELS,
-        manifest=corpus.parent / "split.parquet",
     )
     log.write(out.parent / "machine", None, {})
     return found
@@ -147,47 +148,103 @@ def test_every_post_gets_a_row_and_a_kill_costs_no_finished_shard(
 
     from assay.scoring import corpus as module
 
-    calls: list[Path] = []
-    real = module._score_shard
+    calls: list[int] = []
+    real = module.score_shard
 
-    def killed(predictor: Any, source: Path, *rest: Any) -> Any:
+    def killed(predictor: Any, place: Any, shard: Any, tick: Any) -> Any:
         if len(calls) == 2:
             raise KeyboardInterrupt
-        calls.append(source)
-        return real(predictor, source, *rest)
+        calls.append(shard.number)
+        return real(predictor, place, shard, tick)
 
-    monkeypatch.setattr(module, "_score_shard", killed)
+    monkeypatch.setattr(module, "score_shard", killed)
     with pytest.raises(KeyboardInterrupt):
         score(model, corpus, drawn, tmp_path / "resumed")
     assert len(list((home / "inference").glob("*.parquet"))) == 2
-    again: list[Path] = []
+    again: list[int] = []
 
-    def counted(predictor: Any, source: Path, *rest: Any) -> Any:
-        again.append(source)
-        return real(predictor, source, *rest)
+    def counted(predictor: Any, place: Any, shard: Any, tick: Any) -> Any:
+        again.append(shard.number)
+        return real(predictor, place, shard, tick)
 
-    monkeypatch.setattr(module, "_score_shard", counted)
+    monkeypatch.setattr(module, "score_shard", counted)
     resumed = score(model, corpus, drawn, tmp_path / "resumed")
-    assert read_figures(tmp_path / "machine", "infer")["posts"] == 176 == 296 - 120  # this run scored the rest alone
+    figures = read_figures(tmp_path / "machine", "infer")
+    assert figures["posts"] == 176 == 296 - 120  # this run scored the rest alone
+    assert {"read", "answer", "write"} <= set(figures["by_step"])
+    assert sum(one["share"] for one in figures["by_step"].values()) == pytest.approx(1, abs=0.01)
+    assert figures["bound_by"] in figures["by_step"]
     assert resumed == whole
-    assert again == shards(corpus)[2:]
+    assert again == [2, 3, 4]
     assert [p.read_bytes() for p in shards(tmp_path / "resumed")] == [
         p.read_bytes() for p in shards(tmp_path / "whole")
     ]
+    again.clear()
+    grown = read(corpus)  # one post more, another picture, another caption: the shards of these alone
+    texts = grown["text"].to_pylist()
+    texts[70] += " and more"
+    grown = grown.set_column(grown.schema.get_field_index("text"), "text", pa.array(texts))
+    last = grown.slice(0, 1).set_column(0, "post_id", pa.array(["new"]))
+    shutil.rmtree(corpus)
+    write_table(pa.concat_tables([grown.cast(last.schema), last]), corpus / "part-00000.parquet")
+    picture_of_3 = drawn / next(path for path in grown["images"].to_pylist()[190] if (drawn / path).is_file())
+    os.utime(picture_of_3)
+    assert score(model, corpus, drawn, tmp_path / "grown")["posts"] == 297
+    assert again == [1, 3, 4]
 
 
-def test_another_model_does_not_take_over_finished_shards(
-    model: Path, corpus: Path, drawn: Path, tmp_path: Path, home: Path
-) -> None:
-    from assay.scoring import corpus as module
-
+def test_a_month_old_shard_is_forgotten(model: Path, corpus: Path, drawn: Path, tmp_path: Path, home: Path) -> None:
     (home / "inference").mkdir(parents=True)
     write_table(pq.read_table(shards(corpus)[0], columns=["post_id"]), home / "inference" / "x.parquet")
     os.utime(home / "inference" / "x.parquet", (1, 1))
-    before = module._key("model a", shards(corpus)[0])
-    assert before != module._key("model b", shards(corpus)[0])
     score(model, corpus, drawn, tmp_path / "out")
-    assert not (home / "inference" / "x.parquet").exists()  # a month old: forgotten
+    assert not (home / "inference" / "x.parquet").exists()
+
+
+def test_keys_of_shards_depend_on_what_their_predictions_do(corpus: Path, drawn: Path) -> None:
+    place = Place(corpus, drawn, 32)
+    ids = read(corpus, ["post_id"])["post_id"].to_pylist()
+
+    def keys(stem: str = "model", learnt: set[str] | None = None, fold_of: dict[str, int] | None = None) -> list[str]:
+        found = list(plan(place, stem, shard_posts=100, learnt=learnt or set(), fold_of=fold_of or {}))
+        assert [(one.start, one.stop) for one in found] == [(0, 100), (100, 200), (200, 296)]
+        return [one.key for one in found]
+
+    def others(found: list[str]) -> list[int]:
+        return [number for number, (a, b) in enumerate(zip(keys(), found, strict=True)) if a != b]
+
+    assert others(keys()) == []
+    assert others(keys("another model")) == [0, 1, 2]
+    assert others(keys(learnt={ids[0], ids[250]})) == [0, 2]
+    assert others(keys(fold_of={ids[150]: 1})) == [1]
+
+
+def test_features_are_bounded_and_a_full_disk_is_told_before_the_start(
+    model: Path,
+    corpus: Path,
+    drawn: Path,
+    tmp_path: Path,
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    split = corpus.parent / "split.parquet"
+
+    def run(cache: float | None) -> None:
+        infer(model, corpus, drawn, split, {"t": tmp_path / "out"}, settings=Infer(cache=cache), max_pixels=MAX_PIXELS)
+
+    run(0)
+    assert not list((home / "features").glob("*.sqlite"))
+    for path in (home / "inference").iterdir():
+        path.unlink()
+    run(1e-6)
+    (kept,) = {path.stat().st_size for path in (home / "features").glob("*.sqlite")}
+    assert kept < 50_000  # an empty table each
+    for path in (home / "inference").iterdir():
+        path.unlink()
+    real = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr("assay.scoring.corpus.shutil.disk_usage", lambda _: real._replace(free=1000))
+    with pytest.raises(DataError, match=r"has 0.0 GiB free; set infer.cache to fewer GiB \(0: keep no features\)"):
+        run(None)
 
 
 def test_command_line_predicts_a_post_and_a_table(

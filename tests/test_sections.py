@@ -20,7 +20,7 @@ from assay.config import ImageBranch, Lora, Student, TextBranch, Train
 from assay.corpora.ingest import ingest
 from assay.corpora.instagram import Instagram
 from assay.corpora.mapper import Rules
-from assay.encode.features import embed
+from assay.encode.extract import embed
 from assay.errors import DataError, EncoderError, ModelError, SettingsError
 from assay.images import MAX_PIXELS
 from assay.measure.evaluate import evaluate

@@ -24,7 +24,7 @@ import pytest
 from PIL import Image
 
 from assay.config import ScoreTarget
-from assay.encode.features import PostInputs
+from assay.encode.extract import PostInputs
 from assay.errors import ModelError, Refusal, SettingsError
 from assay.scoring.predict import Predictor
 from assay.serve.batching import Batcher

@@ -169,6 +169,32 @@ def stream(folder: Path, columns: Sequence[str] | None = None, batch: int = 1024
             yield part.to_pylist()
 
 
+def span(folder: Path, start: int, stop: int, columns: Sequence[str]) -> pa.Table:
+    """Rows `start` to `stop` of a table folder, counted over all its shards; only what holds them is read."""
+    found, first = [], 0
+    for path in shards(folder):
+        rows = pq.read_metadata(path).num_rows
+        if first < stop and first + rows > start:
+            found.append(_slice(pq.ParquetFile(path), max(0, start - first), min(rows, stop - first), columns))
+        first += rows
+    if not found:
+        return pq.read_table(shards(folder)[0], columns=list(columns)).slice(0, 0)
+    return pa.concat_tables(found)
+
+
+def _slice(file: pq.ParquetFile, start: int, stop: int, columns: Sequence[str]) -> pa.Table:
+    """Rows `start` to `stop` of a file, from the row groups that hold them."""
+    groups, first, skip = [], 0, 0
+    for number in range(file.num_row_groups):
+        rows = file.metadata.row_group(number).num_rows
+        if first < stop and first + rows > start:
+            groups.append(number)
+        elif first + rows <= start:
+            skip = first + rows
+        first += rows
+    return file.read_row_groups(groups, columns=list(columns)).slice(start - skip, stop - start)
+
+
 def count(folder: Path) -> int:
     """How many rows a table folder holds, from the shards' footers."""
     return sum(pq.read_metadata(path).num_rows for path in shards(folder))

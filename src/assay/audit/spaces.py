@@ -11,7 +11,7 @@ import numpy as np
 
 from assay import images
 from assay.config import Audit, AuditEncoder, Student
-from assay.encode.features import Extractor, PostInputs
+from assay.encode.extract import Extractor, PostInputs
 from assay.encode.image_encoders import ImageEncoder, load_image_encoder
 from assay.errors import DataError, EncoderError
 from assay.posts import count, stream

@@ -206,8 +206,12 @@ class Train(Section):
 class Infer(Section):
     """How the whole corpus is scored."""
 
-    batch_size: Positive = 64
+    batch_size: Positive = 256
     """Posts at a time."""
+    shard_posts: Positive = 10_000
+    """Posts a shard: what is written at once, and what a kill can cost; a new post costs its own shard."""
+    cache: Annotated[float, Field(ge=0)] | None = None
+    """GiB of features of the corpus kept below ASSAY_HOME for later runs, at most; 0: none, null: all."""
 
 
 class Evaluate(Section):

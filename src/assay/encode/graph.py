@@ -24,12 +24,12 @@ from torch import Tensor, nn
 from assay.encode.encoders import digest
 from assay.errors import SettingsError
 from assay.places import home
-from assay.progress import say
+from assay.progress import cores, say
 
 VARIABLE = "ASSAY_RUNTIME"
 RUNTIMES = ("auto", "torch", "openvino")
 TOLERANCE = 1e-3  # of a vector's largest entry
-FORMAT = "1"  # of what is kept
+FORMAT = "2"  # of what is kept
 
 
 class Graph:
@@ -164,7 +164,7 @@ def _convert(network: _Named, example: dict[str, Tensor]) -> Any:
     shapes = {}
     for port, (name, tensor) in zip(found.inputs, example.items(), strict=True):
         port.get_tensor().set_names({name})
-        free = [-1, -1] if not tensor.dtype.is_floating_point else [-1]
+        free = [-1, -1] if tensor.dtype == torch.int64 else [-1]
         shapes[port] = PartialShape([*free, *tensor.shape[len(free) :]])
     found.reshape(shapes)
     found.validate_nodes_and_infer_types()
@@ -172,9 +172,13 @@ def _convert(network: _Named, example: dict[str, Tensor]) -> Any:
 
 
 def _settings() -> dict[str, Any]:
-    """As many threads as PyTorch has, and single precision, also where the processor has a shorter one."""
+    """Single precision, also where the processor has a shorter one, and each core by itself: one request, one thread.
+
+    Two cores that each encode a batch of their own do more than two that share one, and what a graph says does not
+    depend on how many cores there are.
+    """
     return {
-        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": cores(),
+        "NUM_STREAMS": cores(),
         "INFERENCE_PRECISION_HINT": "f32",
     }

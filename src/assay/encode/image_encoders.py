@@ -25,6 +25,7 @@ from assay.encode.encoders import (
 )
 from assay.encode.graph import Graph, graph_of
 from assay.errors import EncoderError
+from assay.parallel import Clock
 
 EFFICIENTNET = "packaged/efficientnet-lite0"
 CPU_BATCH = 8  # images: larger batches leave the caches of a CPU
@@ -65,6 +66,7 @@ class ImageEncoder:
         self.mean, self.std = torch.tensor(mean).view(3, 1, 1), torch.tensor(std).view(3, 1, 1)
         self._pool, self._tokens = pool, tokens
         self._graph: Graph | None = None
+        self.clock = Clock()
         self.identity = digest(identity, size, self.resize, list(mean), list(std), *self.views)
 
     def square(self, image: Image.Image, view: str = "crop") -> Image.Image:
@@ -84,8 +86,16 @@ class ImageEncoder:
 
     def batch(self, items: Sequence[Image.Image], view: str) -> Tensor:
         """float32 [n, 3, size, size] of one view, normalised, channels last."""
-        squares = torch.from_numpy(np.stack([np.asarray(self.square(image, view)) for image in items]))
-        return squares.permute(0, 3, 1, 2).float().div_(255).sub_(self.mean).div_(self.std)
+        return self._normalised(torch.from_numpy(np.stack([np.asarray(self.square(image, view)) for image in items])))
+
+    def squares(self, image: Image.Image) -> np.ndarray:
+        """uint8 [views, size, size, 3] of an RGB image."""
+        return np.stack([np.asarray(self.square(image, view)) for view in self.views])
+
+    def _normalised(self, squares: Tensor) -> Tensor:
+        """uint8 [n, size, size, 3] -> float32 [n, 3, size, size]."""
+        mean, std = self.mean.to(squares.device), self.std.to(squares.device)
+        return squares.permute(0, 3, 1, 2).float().div(255).sub(mean).div(std)
 
     def vectors(self, batch: Tensor) -> Tensor:
         """[m, 3, size, size] -> [m, dim], with gradients where they are on."""
@@ -94,12 +104,13 @@ class ImageEncoder:
 
     def speed_up(self) -> None:
         """Encode by a graph from now on, where there is one; the weights must not change any more."""
-        pixels = torch.randn(3, 3, self.size, self.size, generator=torch.Generator().manual_seed(1))
+        some = torch.Generator().manual_seed(1)
+        squares = torch.randint(0, 256, (3, self.size, self.size, 3), dtype=torch.uint8, generator=some)
 
         def vectors(given: dict[str, Tensor]) -> Tensor:
-            return self._pool(self.model, given["pixels"])
+            return self._pool(self.model, self._normalised(given["squares"]))
 
-        examples = [{"pixels": pixels[:n]} for n in (2, 1, 3)]
+        examples = [{"squares": squares[:n]} for n in (2, 1, 3)]
         self._graph = graph_of(self.model, vectors, examples, identity=self.identity, device=self.device)
 
     def patches(self, items: Sequence[Image.Image]) -> np.ndarray:
@@ -111,16 +122,29 @@ class ImageEncoder:
             return nn.functional.normalize(self._tokens(self.model, batch).float(), dim=-1).cpu().numpy()
 
     def encode(self, items: Sequence[Image.Image]) -> np.ndarray:
-        found = np.zeros((len(items), self.dim), dtype=np.float32)
-        size = len(items)
+        with self.clock.doing("decode"):
+            squares = [self.squares(image) for image in items]
+        return self.of_squares(squares)
+
+    def of_squares(self, squares: Sequence[np.ndarray]) -> np.ndarray:
+        """float32 [n, dim] of n images, of each its views' squares; the mean over the views."""
+        found = np.zeros((len(squares), self.dim), dtype=np.float32)
+        size = len(squares)
         if self.device.type == "cpu":
-            size = CPU_BATCH if torch.get_num_threads() > 1 else CPU_BATCH_ALONE
-        with torch.inference_mode(), torch.autocast("cuda", torch.bfloat16, enabled=self.device.type == "cuda"):
-            for view in self.views:
-                for start in range(0, len(items), size):
-                    batch = self.batch(items[start : start + size], view)
-                    said = self._graph({"pixels": batch.contiguous().numpy()}) if self._graph else None
-                    found[start : start + size] += self.vectors(batch).float().cpu().numpy() if said is None else said
+            size = CPU_BATCH if torch.get_num_threads() > 1 or self._graph else CPU_BATCH_ALONE
+        with (
+            self.clock.doing("encode"),
+            torch.inference_mode(),
+            torch.autocast("cuda", torch.bfloat16, enabled=self.device.type == "cuda"),
+        ):
+            for view in range(len(self.views)):
+                for start in range(0, len(squares), size):
+                    batch = np.stack([one[view] for one in squares[start : start + size]])
+                    said = self._graph({"squares": batch}) if self._graph else None
+                    if said is None:
+                        pixels = self._normalised(torch.from_numpy(batch).to(self.device))
+                        said = self.vectors(pixels).float().cpu().numpy()
+                    found[start : start + size] += said
         return found / len(self.views)
 
 

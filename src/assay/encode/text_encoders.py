@@ -23,6 +23,7 @@ from assay.encode.encoders import (
 )
 from assay.encode.graph import Graph, graph_of
 from assay.errors import EncoderError
+from assay.parallel import Clock
 
 MINILM = "packaged/minilm-l6"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -70,6 +71,7 @@ class TextEncoder:
             self.dim = projection.out_features
         self.identity = digest(identity, settings.max_tokens, settings.pooling, settings.layers)
         self._graph: Graph | None = None
+        self.clock = Clock()
 
     def speed_up(self) -> None:
         """Encode by a graph from now on, where there is one; the weights must not change any more."""
@@ -103,9 +105,11 @@ class TextEncoder:
         with torch.inference_mode(), torch.autocast("cuda", torch.bfloat16, enabled=self.device.type == "cuda"):
             for start in range(0, len(order), size):
                 part = order[start : start + size]
-                tokens = self.tokenize([items[i] for i in part])
-                said = self._graph({name: one.numpy() for name, one in tokens.items()}) if self._graph else None
-                result[part] = self.vectors(tokens).float().cpu().numpy() if said is None else said
+                with self.clock.doing("tokenise"):
+                    tokens = self.tokenize([items[i] for i in part])
+                with self.clock.doing("encode"):
+                    said = self._graph({name: one.numpy() for name, one in tokens.items()}) if self._graph else None
+                    result[part] = self.vectors(tokens).float().cpu().numpy() if said is None else said
         return result
 
     def _pool(self, hidden: Tensor, mask: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from assay.config import Student, Task
 from assay.encode import features as feature_files
-from assay.encode.features import embed
+from assay.encode.extract import embed
 from assay.posts import read, write_table
 from assay.progress import say
 from assay.sampling import frame, permanent_number, random_draw, write_choice, write_sample

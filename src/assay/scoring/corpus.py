@@ -1,7 +1,7 @@
 """Scores a whole corpus, shard by shard; finished shards outlive a kill and are never done twice.
 
-A finished shard waits in places.home() under a key of model and input shard; at the end all are
-copied into the output folder.
+A finished shard waits in places.home() under a key of model and posts; at the end all are copied into the output
+folder.
 """
 
 from __future__ import annotations
@@ -11,26 +11,28 @@ import hashlib
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
-from assay import durable, images
+from assay import durable
 from assay.code import reach_digest
-from assay.encode.features import PostInputs
+from assay.config import Infer
+from assay.encode import cache
 from assay.errors import DataError
 from assay.places import home
 from assay.posts import shards, write_table
 from assay.progress import progress, say
 from assay.scoring.predict import Predictor
-from assay.scoring.prediction import prediction_schema, table_row
 from assay.scoring.run_log import RunLog
+from assay.scoring.shards import Place, Shard, folds_of_posts, plan, score_shard
 from assay.student.model import folder_digest
 
 KEEP_S = 7 * 86_400
+ROW_BYTES = 100  # of a prediction on disk, with room to spare
+SAY_BYTES = 2**30  # features that take more than this are announced
 
 
 def infer(
@@ -40,55 +42,41 @@ def infer(
     split: Path,
     outs: dict[str, Path],
     *,
-    batch_size: int,
+    settings: Infer,
     max_pixels: int,
-    manifest: Path,
 ) -> tuple[dict[str, Any], RunLog]:
     """Score every post of `posts`, images read below `root`; returns the figures of infer.json and the run's log.
 
-    `outs` names the folder of each task's predictions; a joint student answers all in one pass.
-    `manifest` says which state the raw corpus is in: shards finished before an image changed are not
-    taken over. Finished shards stay for a week, so that another run with the same inputs has them.
+    `outs` names the folder of each task's predictions; a joint student answers all in one pass. Finished shards stay
+    for a week, so that another run with the same inputs has them.
     """
-    predictor = Predictor.load(model, max_pixels=max_pixels, hub=True)  # params.yaml names its encoders
+    most = None if settings.cache is None else int(settings.cache * 2**30)
+    predictor = Predictor.load(model, max_pixels=max_pixels, most_cached=most, hub=True)  # params names its encoders
     if set(outs) != set(predictor.targets):
         raise DataError(f"{model} answers {', '.join(predictor.targets)}, not {', '.join(outs)}; train again")
-    sources = shards(posts)
-    fold_of = folds_of_posts(sources, predictor.trained.fold_of)
+    fold_of = folds_of_posts(shards(posts), predictor.trained.fold_of)
     learnt = set() if fold_of else _learnt(split)
-    stem = hashlib.sha256(
-        " ".join(
-            [folder_digest(model), _digest(split), _digest(manifest), str(max_pixels), reach_digest(__file__)]
-        ).encode()
-    ).hexdigest()
-    waiting = home() / "inference"
-    waiting.mkdir(exist_ok=True)
-    _forget_old(waiting)
-    finished = [{task: waiting / f"{_key(stem + task, source)}.parquet" for task in outs} for source in sources]
-    durable.sweep(waiting)
-    whole = [all(durable.is_whole(path, pq.read_table) for path in paths.values()) for paths in finished]
-    resumed = sum(whole)
-    if resumed:
-        say(f"infer: {resumed} of {len(sources)} shards were finished before and are kept")
-    rows = [pq.read_metadata(source).num_rows for source in sources]
-    total = sum(rows)
+    stem = " ".join([folder_digest(model), str(max_pixels), reach_digest(__file__)])
+    place = Place(posts, root, settings.batch_size)
+    planned = list(plan(place, stem, shard_posts=settings.shard_posts, learnt=learnt, fold_of=fold_of))
+    done = _Finished(home() / "inference", list(outs))
+    waiting = [shard for shard in planned if not done.has(shard)]
+    total = sum(shard.stop - shard.start for shard in planned)
+    if resumed := len(planned) - len(waiting):
+        say(f"infer: {resumed} of {len(planned)} shards were finished before and are kept")
+    _check_disk(sum(shard.stop - shard.start for shard in waiting), predictor, most, len(outs))
     log = RunLog()
     with progress(what="infer", total=total) as bar:
-        for source, paths, is_done, count in zip(sources, finished, whole, rows, strict=True):
-            if not is_done:
-                for task, scored in _score_shard(predictor, source, root, learnt, fold_of, batch_size).items():
-                    write_table(scored, paths[task])
-                    durable.sign(paths[task])
-                log.add(scored["status"].to_pylist())
-            bar.update(count)
-    log.end()
+        bar.update(total - sum(shard.stop - shard.start for shard in waiting))
+        for shard in waiting:
+            scored = score_shard(predictor, place, shard, bar.update)
+            with predictor.clock.doing("write"):
+                done.keep(shard, scored)
+            log.add(next(iter(scored.values()))["status"].to_pylist())
+    log.end(predictor.clock.spent())
     status: Counter[str] = Counter()
     for task, out in outs.items():
-        out.mkdir(parents=True, exist_ok=True)
-        status = Counter()
-        for number, paths in enumerate(finished):
-            status.update(pq.read_table(paths[task], columns=["status"])["status"].to_pylist())
-            shutil.copyfile(paths[task], out / f"part-{number:05d}.parquet")
+        status = done.put(task, planned, out)
         if sum(status.values()) != total:
             raise DataError(f"{total} posts but {sum(status.values())} predictions; please report this")
     figures = {
@@ -97,78 +85,68 @@ def infer(
         "status": {name: status[name] for name in ("ok", "text_only", "image_only", "failed")},
         "in_train": len(learnt),
         "out_of_fold": len(fold_of),
-        "shards": len(sources),
+        "shards": len(planned),
     }
     return figures, log
 
 
-def folds_of_posts(sources: list[Path], labelled: dict[str, int]) -> dict[str, int]:
-    """The fold of each post of a corpus, by id, where a student of cross-fitting must not have seen it.
+@dataclass
+class _Finished:
+    """The shards that are finished, of this run and of earlier ones."""
 
-    That is the fold of a labelled post itself, and of those by its author or with its very content: of the students
-    that learnt from their twin, none is to speak of them.
-    """
-    if not labelled:
-        return {}
-    columns = ["post_id", "author", "duplicate_of"]
-    read = pa.concat_tables(pq.read_table(source, columns=columns) for source in sources)
-    posts = list(zip(*(read[name].to_pylist() for name in columns), strict=True))
-    by_author: dict[str, int] = {}
-    by_content: dict[str, int] = {}
-    for post_id, author, first in posts:
-        if (fold := labelled.get(post_id)) is not None:
-            by_content.setdefault(first or post_id, fold)
-            if author is not None:
-                by_author.setdefault(author, fold)
-    found = {
-        post_id: labelled.get(post_id, by_content.get(first or post_id, by_author.get(author)))
-        for post_id, author, first in posts
-    }
-    return {post_id: fold for post_id, fold in found.items() if fold is not None}
+    folder: Path
+    tasks: list[str]
+
+    def __post_init__(self) -> None:
+        self.folder.mkdir(exist_ok=True)
+        durable.sweep(self.folder)
+        for path in self.folder.glob("*.parquet"):
+            with contextlib.suppress(OSError):
+                if time.time() - path.stat().st_mtime > KEEP_S:
+                    durable.remove(path)
+
+    def path(self, shard: Shard, task: str) -> Path:
+        return self.folder / f"{hashlib.sha256(f'{shard.key} {task}'.encode()).hexdigest()[:40]}.parquet"
+
+    def has(self, shard: Shard) -> bool:
+        """Whether a shard is there for all tasks, as it was written."""
+        return all(durable.is_whole(self.path(shard, task), pq.read_table) for task in self.tasks)
+
+    def keep(self, shard: Shard, scored: dict[str, Any]) -> None:
+        for task, table in scored.items():
+            write_table(table, self.path(shard, task))
+            durable.sign(self.path(shard, task))
+
+    def put(self, task: str, planned: list[Shard], out: Path) -> Counter[str]:
+        """Copy all shards of a task into the folder of its predictions; how many posts have each status."""
+        out.mkdir(parents=True, exist_ok=True)
+        for left in out.glob("part-*.parquet"):
+            left.unlink()
+        status: Counter[str] = Counter()
+        for shard in planned:
+            found = pq.read_table(self.path(shard, task), columns=["status"])["status"].value_counts()
+            status.update({one["values"]: one["counts"] for one in found.to_pylist()})
+            shutil.copyfile(self.path(shard, task), out / f"part-{shard.number:05d}.parquet")
+        return status
+
+
+def _check_disk(posts: int, predictor: Predictor, most: int | None, tasks: int) -> None:
+    """DataError where the disk has no room for what scoring will keep; large amounts of features are announced."""
+    there = sum(path.stat().st_size for path in cache.folder().iterdir())
+    features = posts * predictor.cached_bytes()
+    if most is not None:
+        features = max(0, min(features, most - there))
+    needed, free = features + 2 * posts * tasks * ROW_BYTES, shutil.disk_usage(home()).free
+    if features > SAY_BYTES:
+        say(f"infer: features of {posts} posts are kept in {cache.folder()}, up to {features / 2**30:.1f} GiB")
+    if needed > free:
+        raise DataError(
+            f"infer: features and predictions of {posts} posts take about {needed / 2**30:.1f} GiB, and {home()} has "
+            f"{free / 2**30:.1f} GiB free; set infer.cache to fewer GiB (0: keep no features), or ASSAY_HOME to "
+            "another disk"
+        )
 
 
 def _learnt(split: Path) -> set[str]:
     table = pq.read_table(split, columns=["post_id", "split"])
     return {i for i, s in zip(*(table[c].to_pylist() for c in ("post_id", "split")), strict=True) if s == "train"}
-
-
-def _score_shard(
-    predictor: Predictor, source: Path, root: Path, learnt: set[str], fold_of: dict[str, int], batch_size: int
-) -> dict[str, pa.Table]:
-    rows: dict[str, list[dict[str, Any]]] = {task: [] for task in predictor.targets}
-    for batch in _batches(source, batch_size):
-        loaded = [images.load(root, row["images"], limit=predictor.max_images) for row in batch]
-        inputs = [
-            PostInputs(row["text"], [(images.content_hash(data), data) for data in found.data])
-            for row, found in zip(batch, loaded, strict=True)
-        ]
-        unread = ["; ".join(f"{code}: {detail}" for code, detail in found.lost) for found in loaded]
-        ids = [row["post_id"] for row in batch]
-        folds = [fold_of.get(post_id) for post_id in ids]
-        for task, predictions in predictor.score(inputs, folds).items():
-            for post_id, fold, lost, prediction in zip(ids, folds, unread, predictions, strict=True):
-                rows[task].append(table_row(post_id, prediction, lost, in_train=post_id in learnt, fold=fold))
-    return {
-        task: pa.Table.from_pylist(found, schema=prediction_schema(predictor.targets[task]))
-        for task, found in rows.items()
-    }
-
-
-def _batches(source: Path, size: int) -> Iterator[list[dict[str, Any]]]:
-    for batch in pq.ParquetFile(source).iter_batches(batch_size=size, columns=["post_id", "text", "images"]):
-        yield batch.to_pylist()
-
-
-def _forget_old(waiting: Path) -> None:
-    for path in waiting.glob("*.parquet"):
-        with contextlib.suppress(OSError):
-            if time.time() - path.stat().st_mtime > KEEP_S:
-                durable.remove(path)
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _key(stem: str, source: Path) -> str:
-    return hashlib.sha256(f"{stem} {_digest(source)}".encode()).hexdigest()[:40]

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from assay import images
 from assay import text as texts
-from assay.encode.features import Features, PostInputs
+from assay.encode.extract import PostInputs
+from assay.encode.features import Features
 from assay.encode.image_encoders import ImageEncoder
 from assay.encode.text_encoders import TextEncoder
 from assay.errors import DataError, ImageProblem, SettingsError

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from assay.encode.features import PostInputs
+from assay.encode.extract import PostInputs
 from assay.encode.image_encoders import ImageEncoder
 from assay.encode.text_encoders import TextEncoder
 from assay.errors import ModelError, SettingsError

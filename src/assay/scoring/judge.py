@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 
 from assay.encode import features as feature_files
 from assay.encode.encoders import default_device
-from assay.encode.features import Features, sample_inputs
+from assay.encode.extract import sample_inputs
+from assay.encode.features import Features
 from assay.errors import DataError, SettingsError
 from assay.measure.baselines import Learning, Views, predict_all
 from assay.measure.ceiling import noise_ceiling

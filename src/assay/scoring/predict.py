@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import numpy as np
 
 from assay import images, text
 from assay.encode.encoders import Encoder, hub_is_allowed
-from assay.encode.features import Extractor, Features, PostInputs
+from assay.encode.extract import Extractor, PostInputs
+from assay.encode.features import Features
 from assay.errors import ModelError
+from assay.parallel import Clock
 from assay.scoring.prediction import Prediction, Status
 from assay.student.model import Trained, load_trained, own
 from assay.targets import Target
@@ -22,7 +23,7 @@ from assay.targets import Target
 class Predictor:
     """A trained student with its encoders, which are loaded when the first uncached post comes.
 
-    Threads may share one: their batches take turns.
+    Threads may share one.
     """
 
     def __init__(
@@ -31,10 +32,10 @@ class Predictor:
         *,
         max_pixels: int = images.MAX_PIXELS,
         cached: bool = True,
+        most_cached: int | None = None,
         hub: bool | None = None,
     ) -> None:
         self.trained = trained
-        self._one_at_a_time = Lock()  # torch uses all cores for one batch; callers may be many
         made = trained.preprocessing
         self.max_images = made["max_images"]
         self._extract = Extractor(
@@ -44,19 +45,35 @@ class Predictor:
             known=trained.encoders,
             folder=trained.folder,
             cached=cached,
+            most_cached=most_cached,
             hub=hub_is_allowed() if hub is None else hub,
         )
 
     @classmethod
     def load(
-        cls, folder: str | Path, *, max_pixels: int = images.MAX_PIXELS, cached: bool = True, hub: bool | None = None
+        cls,
+        folder: str | Path,
+        *,
+        max_pixels: int = images.MAX_PIXELS,
+        cached: bool = True,
+        most_cached: int | None = None,
+        hub: bool | None = None,
     ) -> Predictor:
         """Read a model folder; ModelError when it cannot be used.
 
-        `cached`: keep features for later runs. `hub`: whether encoders that are not on this machine may be
-        fetched; default: where ASSAY_HUB=1 says so, for a folder may come from anywhere.
+        `cached`: keep features for later runs, in at most `most_cached` bytes. `hub`: whether encoders that are not on
+        this machine may be fetched; default: where ASSAY_HUB=1 says so, for a folder may come from anywhere.
         """
-        return cls(load_trained(Path(folder)), max_pixels=max_pixels, cached=cached, hub=hub)
+        return cls(load_trained(Path(folder)), max_pixels=max_pixels, cached=cached, most_cached=most_cached, hub=hub)
+
+    @property
+    def clock(self) -> Clock:
+        """Where the time of all its threads went: decode, tokenise, encode, answer."""
+        return self._extract.clock
+
+    def cached_bytes(self) -> int:
+        """About how much of the disk the kept features of a post with a text and one image take."""
+        return self._extract.cached_bytes()
 
     @property
     def targets(self) -> dict[str, Target]:
@@ -94,11 +111,13 @@ class Predictor:
         """
         if not posts:
             return {task: [] for task in self.targets}
-        with self._one_at_a_time:
-            return self._score(posts, folds or [None] * len(posts))
-
-    def _score(self, posts: Sequence[PostInputs], folds: Sequence[int | None]) -> dict[str, list[Prediction]]:
         features, lost = self.features(posts)
+        with self.clock.doing("answer"):
+            return self._answers(features, lost, folds or [None] * len(posts))
+
+    def _answers(
+        self, features: Features, lost: list[list[tuple[str, str]]], folds: Sequence[int | None]
+    ) -> dict[str, list[Prediction]]:
         usable = np.flatnonzero(features.has_image | features.has_text)
         seen = features.take(usable)
         every = self.trained.model.each(seen) if len(usable) else {}

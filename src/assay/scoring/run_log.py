@@ -25,6 +25,7 @@ class RunLog:
     def __init__(self) -> None:
         self._started = self._last = time.perf_counter()
         self._seconds = 0.0
+        self._spent: dict[str, float] = {}
         self._status: Counter[str] = Counter()
         self._rows: list[dict[str, Any]] = []
 
@@ -44,9 +45,9 @@ class RunLog:
             }
         )
 
-    def end(self) -> None:
-        """Scoring is over; what comes then is copying."""
-        self._seconds = time.perf_counter() - self._started
+    def end(self, spent: Mapping[str, float]) -> None:
+        """Scoring is over, what comes then is copying; `spent`: seconds of all threads by what they did."""
+        self._seconds, self._spent = time.perf_counter() - self._started, dict(spent)
 
     def write(self, machine: Path | None, curves: Path | None, taken: Mapping[str, Any]) -> None:
         """Write `infer.json` below `machine`, `log.tsv` and `success_rate.tsv` below `curves`.
@@ -65,9 +66,20 @@ class RunLog:
             "seconds": round(self._seconds, 2),
             "posts_per_s": round(posts / self._seconds, 2) if posts and self._seconds > 0 else None,
             "success_rate": round(1 - self._status["failed"] / posts, 6) if posts else None,
+            "by_step": self._by_step(posts),
+            "bound_by": max(self._spent, key=lambda step: self._spent[step], default=None),
             "end_to_end_posts_per_s": fresh,
             **beside_teacher(machine, fresh),
             "resources": taken.get("resources"),
             "cpu_seconds": taken.get("cpu_seconds"),
         }
         write_figures(machine, "infer", found)
+
+    def _by_step(self, posts: int) -> dict[str, dict[str, float]]:
+        """Of each step its part of the threads' time, and how many posts a second one core does of it alone."""
+        whole = sum(self._spent.values())
+        return {
+            step: {"share": round(took / whole, 4), "posts_per_s_a_core": float(f"{posts / took:.3g}")}
+            for step, took in self._spent.items()
+            if took > 0 and posts
+        }

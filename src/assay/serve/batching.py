@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from assay.encode.features import PostInputs
+from assay.encode.extract import PostInputs
 from assay.errors import AssayError, Refusal
 
 Score = Callable[[Sequence[PostInputs]], dict[str, list[Any]]]

@@ -13,7 +13,7 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.requests import ClientDisconnect, Request
 
 from assay import images, text
-from assay.encode.features import PostInputs
+from assay.encode.extract import PostInputs
 from assay.errors import ImageProblem, Refusal
 from assay.serve.options import Options
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from assay.encode.encoders import default_device
-from assay.encode.features import PostInputs
+from assay.encode.extract import PostInputs
 from assay.errors import Refusal
 from assay.progress import cores, say
 from assay.scoring.predict import Predictor

@@ -7,7 +7,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
-from assay.encode.features import PostInputs
+from assay.encode.extract import PostInputs
 from assay.errors import Refusal
 from assay.places import main_checkout
 from assay.progress import cores

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from assay.config import Student, Train
-from assay.encode.features import PostInputs
+from assay.encode.extract import PostInputs
 from assay.encode.seeding import seed_everything
 from assay.errors import DataError
 from assay.measure.metrics import point

@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 
-from assay.encode.features import Features, PostInputs, sample_inputs
+from assay.encode.extract import PostInputs, sample_inputs
+from assay.encode.features import Features
 from assay.errors import DataError
 from assay.posts import stream
 from assay.student.losses import is_known

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from assay import images
 from assay.config import Lora, Student, Train
-from assay.encode.features import PostInputs
+from assay.encode.extract import PostInputs
 from assay.encode.image_encoders import ImageEncoder, load_image_encoder
 from assay.encode.text_encoders import TextEncoder, load_text_encoder
 from assay.errors import EncoderError, ImageProblem

@@ -20,7 +20,7 @@ from assay import config, images
 from assay.corpora.where import pictures_of
 from assay.errors import AssayError, ImageProblem
 from assay.measure.csvfile import read_csv
-from assay.posts import shards
+from assay.posts import shards, span
 from assay.targets import NAMES, NUMBER, Target
 
 THUMBNAIL_PX = 260
@@ -114,19 +114,21 @@ class ScoredCorpus:
         """The posts that fit, a page of them; shards are read one at a time."""
         total = 0
 
-        def keyed() -> Iterator[tuple[float, int, int]]:
+        def keyed() -> Iterator[tuple[float, int]]:
             nonlocal total
-            for number, (posts, scored) in enumerate(zip(shards(self.posts), shards(self.predictions), strict=True)):
-                text = pq.read_table(posts, columns=["text", "brands"])
+            start = 0
+            for scored in shards(self.predictions):
                 table = pq.read_table(scored, columns=["value", "probabilities", "status"])
+                text = span(self.posts, start, start + len(table), ["text", "brands"])
                 rows = self._fitting(text, table, query)
                 total += len(rows)
-                yield from ((key, number, row) for row, key in zip(rows, self._keys(table, rows, query), strict=True))
+                yield from ((key, start + row) for row, key in zip(rows, self._keys(table, rows, query), strict=True))
+                start += len(table)
 
         first = query.page * query.size
         best = heapq.nsmallest(min(first + query.size, MOST_HITS), keyed())
         wanted = best[first : first + query.size]
-        return Found(total, [self._hit(number, row, query) for _, number, row in wanted])
+        return Found(total, [self._hit(row, query) for _, row in wanted])
 
     def _fitting(self, text: pa.Table, table: pa.Table, query: Query) -> list[int]:
         """The rows of a shard that fit a query."""
@@ -163,9 +165,9 @@ class ScoredCorpus:
             return max(probabilities)
         return probabilities[self.target.groups.index(query.name)]
 
-    def _hit(self, number: int, row: int, query: Query) -> Hit:
-        post = _row(shards(self.posts)[number], row, ["text", "brands", "images"])
-        scored = _row(shards(self.predictions)[number], row, ["value", "probabilities", "status"])
+    def _hit(self, row: int, query: Query) -> Hit:
+        post = _row(self.posts, row, ["text", "brands", "images"])
+        scored = _row(self.predictions, row, ["value", "probabilities", "status"])
         likely = None
         if self.target.shape != NUMBER:
             likely = self._sure(scored["probabilities"], query)
@@ -214,8 +216,8 @@ def _column(path: Path, name: str) -> list[Any]:
     return found
 
 
-def _row(path: Path, row: int, columns: list[str]) -> dict[str, Any]:
-    found: dict[str, Any] = pq.read_table(path, columns=columns).slice(row, 1).to_pylist()[0]
+def _row(folder: Path, row: int, columns: list[str]) -> dict[str, Any]:
+    found: dict[str, Any] = span(folder, row, row + 1, columns).to_pylist()[0]
     return found
 
 

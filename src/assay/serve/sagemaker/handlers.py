@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 
 from assay import images, text
-from assay.encode.features import PostInputs
+from assay.encode.extract import PostInputs
 from assay.errors import ImageProblem, ModelError
 from assay.scoring.predict import Predictor
 from assay.scoring.prediction import Prediction

@@ -23,7 +23,7 @@ from assay.config import Demo, Split, Student, TableCorpus, Task
 from assay.corpora.ingest import ingest
 from assay.corpora.layouts import open_corpus
 from assay.corpora.mapper import Rules
-from assay.encode.features import embed
+from assay.encode.extract import embed
 from assay.errors import DataError, run_main
 from assay.measure.evaluate import evaluate
 from assay.posts import read, write_json, write_table

@@ -1,0 +1,63 @@
+"""Work that several threads do at once, its results in order, with a bound on what waits."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from time import perf_counter
+from typing import TypeVar
+
+Given = TypeVar("Given")
+Made = TypeVar("Made")
+
+
+def in_order(
+    work: Callable[[Given], Made],
+    items: Iterable[Given],
+    *,
+    workers: int,
+    initializer: Callable[[], None] | None = None,
+) -> Iterator[Made]:
+    """`work` of each item, in their order, by `workers` threads; at most one item a worker waits beyond those in work.
+
+    An item's own error is raised where its result would stand. `items` is read in the caller's thread.
+    """
+    with ThreadPoolExecutor(workers, thread_name_prefix="work", initializer=initializer) as pool:
+        ahead: deque[Future[Made]] = deque()
+        try:
+            for item in items:
+                ahead.append(pool.submit(work, item))
+                if len(ahead) >= 2 * workers:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            for one in ahead:
+                one.cancel()
+
+
+class Clock:
+    """Where the time of many threads goes, in seconds by what they do."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._spent: Counter[str] = Counter()
+
+    @contextmanager
+    def doing(self, what: str) -> Iterator[None]:
+        """Count the time within as spent on `what`."""
+        began = perf_counter()
+        try:
+            yield
+        finally:
+            took = perf_counter() - began
+            with self._lock:
+                self._spent[what] += took  # type: ignore[assignment]
+
+    def spent(self) -> dict[str, float]:
+        """Seconds of all threads together, by what was done."""
+        with self._lock:
+            return dict(self._spent)

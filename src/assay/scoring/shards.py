@@ -1,0 +1,159 @@
+"""The shards of a corpus that is scored: what each depends on, and how one is scored."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from assay import images
+from assay.encode.extract import PostInputs
+from assay.parallel import in_order
+from assay.posts import count, span, stream
+from assay.progress import cores, progress
+from assay.scoring.predict import Predictor
+from assay.scoring.prediction import prediction_schema, table_row
+
+CONTENT = ["post_id", "text", "images"]
+BATCHES_AHEAD = 1  # batches in work beyond those that the cores encode: they read files and write rows meanwhile
+
+
+@dataclass
+class Shard:
+    """Some posts in a row, and what is known of them."""
+
+    number: int
+    start: int  # of the post table's rows, the first
+    stop: int  # one behind the last
+    key: str  # a digest of what its predictions depend on
+    folds: dict[int, int] = field(default_factory=dict)  # by row of the shard, see folds_of_posts
+    learnt: list[int] = field(default_factory=list)  # rows of the shard that the student learnt from
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the posts of a corpus lie, and how they are taken."""
+
+    posts: Path
+    root: Path  # of their images
+    batch_size: int
+
+
+def plan(place: Place, stem: str, *, shard_posts: int, learnt: set[str], fold_of: dict[str, int]) -> Iterator[Shard]:
+    """The shards of a corpus in its order.
+
+    A key depends on `stem` (model, code, settings), on the shard's own rows, on size and time of their images, and on
+    what of `learnt` and `fold_of` is theirs: posts that are new, or changed, cost no shard but their own.
+    """
+    number = start = rows = 0
+    shard, digest = Shard(0, 0, 0, ""), hashlib.sha256(stem.encode())
+    with progress(what="infer: look", total=count(place.posts)) as bar:
+        for batch in stream(place.posts, CONTENT, 4096):
+            for row in batch:
+                post_id = row["post_id"]
+                fold, known = fold_of.get(post_id), post_id in learnt
+                if fold is not None:
+                    shard.folds[rows] = fold
+                if known:
+                    shard.learnt.append(rows)
+                seen = [_state(place.root, path) for path in row["images"]]
+                digest.update(json.dumps([post_id, row["text"], row["images"], seen, fold, known]).encode())
+                rows += 1
+                if rows == shard_posts:
+                    yield _ended(shard, rows, digest)
+                    number, start, rows = number + 1, start + rows, 0
+                    shard, digest = Shard(number, start, start, ""), hashlib.sha256(stem.encode())
+            bar.update(len(batch))
+    if rows or not number:
+        yield _ended(shard, rows, digest)
+
+
+def _ended(shard: Shard, rows: int, digest: Any) -> Shard:
+    shard.stop, shard.key = shard.start + rows, digest.hexdigest()[:40]
+    return shard
+
+
+def _state(root: Path, relative: str) -> tuple[int, int] | None:
+    """Size and time of an image; None where there is none to look at."""
+    try:
+        found = os.stat(os.path.join(root, relative))
+    except (OSError, ValueError):
+        return None
+    return found.st_size, found.st_mtime_ns
+
+
+def score_shard(
+    predictor: Predictor, place: Place, shard: Shard, tick: Callable[[int], Any] = lambda _: None
+) -> dict[str, pa.Table]:
+    """The predictions of a shard by task, in its order; `tick` is told how many posts are done, batch by batch."""
+    posts = span(place.posts, shard.start, shard.stop, CONTENT)
+    size = place.batch_size
+
+    def work(start: int) -> dict[str, pa.Table]:
+        return _score_batch(predictor, place, shard, start, posts.slice(start, size).to_pylist())
+
+    parts: dict[str, list[pa.Table]] = {task: [] for task in predictor.targets}
+    for found in in_order(work, range(0, len(posts), size), workers=cores() + BATCHES_AHEAD):
+        for task, table in found.items():
+            parts[task].append(table)
+        tick(len(table))
+    schemas = {task: prediction_schema(target) for task, target in predictor.targets.items()}
+    return {task: pa.concat_tables([schemas[task].empty_table(), *tables]) for task, tables in parts.items()}
+
+
+def _score_batch(
+    predictor: Predictor, place: Place, shard: Shard, start: int, rows: list[dict[str, Any]]
+) -> dict[str, pa.Table]:
+    with predictor.clock.doing("read"):
+        loaded = [images.load(place.root, row["images"], limit=predictor.max_images) for row in rows]
+        inputs = [
+            PostInputs(row["text"], [(images.content_hash(data), data) for data in found.data])
+            for row, found in zip(rows, loaded, strict=True)
+        ]
+    unread = ["; ".join(f"{code}: {detail}" for code, detail in found.lost) for found in loaded]
+    folds = [shard.folds.get(at) for at in range(start, start + len(rows))]
+    learnt = {at - start for at in shard.learnt}
+    said = predictor.score(inputs, folds)
+    with predictor.clock.doing("answer"):
+        return {
+            task: pa.Table.from_pylist(
+                [
+                    table_row(row["post_id"], one, lost, in_train=at in learnt, fold=fold)
+                    for at, (row, one, lost, fold) in enumerate(zip(rows, found, unread, folds, strict=True))
+                ],
+                schema=prediction_schema(predictor.targets[task]),
+            )
+            for task, found in said.items()
+        }
+
+
+def folds_of_posts(sources: list[Path], labelled: dict[str, int]) -> dict[str, int]:
+    """The fold of each post of a corpus, by id, where a student of cross-fitting must not have seen it.
+
+    That is the fold of a labelled post itself, and of those by its author or with its very content: of the students
+    that learnt from their twin, none is to speak of them.
+    """
+    if not labelled:
+        return {}
+    columns = ["post_id", "author", "duplicate_of"]
+    read = pa.concat_tables(pq.read_table(source, columns=columns) for source in sources)
+    posts = list(zip(*(read[name].to_pylist() for name in columns), strict=True))
+    by_author: dict[str, int] = {}
+    by_content: dict[str, int] = {}
+    for post_id, author, first in posts:
+        if (fold := labelled.get(post_id)) is not None:
+            by_content.setdefault(first or post_id, fold)
+            if author is not None:
+                by_author.setdefault(author, fold)
+    found = {
+        post_id: labelled.get(post_id, by_content.get(first or post_id, by_author.get(author)))
+        for post_id, author, first in posts
+    }
+    return {post_id: fold for post_id, fold in found.items() if fold is not None}
