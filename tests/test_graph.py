@@ -73,6 +73,23 @@ def test_encoders_of_transformers_and_many_threads(fast: Path, tmp_path: Path) -
     assert all(off(one, before[0]) < 1e-4 for one in found)
 
 
+def test_a_graph_has_run_before_threads_can_share_it(fast: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its first call is no place for two."""
+    ran: list[tuple[int, str]] = []
+    call = graph.Graph.__call__
+
+    def counted(self: graph.Graph, given: dict[str, np.ndarray]) -> np.ndarray | None:
+        ran.append((id(self), threading.current_thread().name))
+        return call(self, given)
+
+    monkeypatch.setattr(graph.Graph, "__call__", counted)
+    for _ in range(2):  # made, and kept from before
+        ran.clear()
+        encoder = load_image_encoder(ImageBranch(encoder="packaged/colour-grid"))
+        encoder.speed_up()
+        assert (id(encoder._graph), threading.current_thread().name) in ran
+
+
 def test_features_come_by_the_graph(fast: Path) -> None:
     student = Student.model_validate({"text": {"encoder": "packaged/minilm-l6"}})
     found, _ = Extractor(student, image_px=64)([PostInputs("a day", []), PostInputs("a night", [])])

@@ -30,6 +30,7 @@ VARIABLE = "ASSAY_RUNTIME"
 RUNTIMES = ("auto", "torch", "openvino")
 TOLERANCE = 1e-3  # of a vector's largest entry
 FORMAT = "2"  # of what is kept
+_first = threading.Lock()  # see _started
 
 
 class Graph:
@@ -91,13 +92,24 @@ def graph_of(
         if kept is None:
             _make(_Named(model, vectors, list(examples[0])).eval(), examples, folder)
             kept = _kept(folder)
-        return kept
+        return _started(kept, examples[0]) if kept else None
     except _Differs as error:
         say(f"encode: {error}; PyTorch is used instead")
     except Exception as error:  # whatever a runtime raises: it is only faster
         said = " ".join(str(error).split())[:160]
         say(f"encode: no graph of this encoder ({type(error).__name__}: {said}); PyTorch is used instead")
     return None
+
+
+def _started(graph: Graph, example: dict[str, Tensor]) -> Graph:
+    """The graph once it has run, alone.
+
+    OpenVINO's binding (2026.4) makes tables of its own on its first call, and two threads that are both in it then wait
+    for each other for ever: one for Python's lock, the other, which holds it, for the tables.
+    """
+    with _first:
+        graph({name: tensor.contiguous().numpy() for name, tensor in example.items()})
+    return graph
 
 
 class _Differs(Exception):

@@ -29,6 +29,7 @@ from assay.parallel import Clock
 
 EFFICIENTNET = "packaged/efficientnet-lite0"
 CPU_BATCH = 8  # images: larger batches leave the caches of a CPU
+GRAPH_BATCH = 2  # images a request of a graph: more are no faster, and take more memory
 CPU_BATCH_ALONE = 2  # where torch has one thread, beside which others work
 COLOURS = "packaged/colour-grid"
 COLOUR_CELLS = 8  # a side
@@ -131,7 +132,8 @@ class ImageEncoder:
         found = np.zeros((len(squares), self.dim), dtype=np.float32)
         size = len(squares)
         if self.device.type == "cpu":
-            size = CPU_BATCH if torch.get_num_threads() > 1 or self._graph else CPU_BATCH_ALONE
+            size = CPU_BATCH if torch.get_num_threads() > 1 else CPU_BATCH_ALONE
+            size = GRAPH_BATCH if self._graph else size
         with (
             self.clock.doing("encode"),
             torch.inference_mode(),

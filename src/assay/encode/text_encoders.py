@@ -28,6 +28,7 @@ from assay.parallel import Clock
 MINILM = "packaged/minilm-l6"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 EXAMPLE = "a good day with friends by the sea, and not one cloud in the sky"
+TOKENS_A_STEP = 8  # texts are padded to a multiple of it: runtimes prepare themselves for each length anew
 Tokens = dict[str, Tensor]
 
 
@@ -151,7 +152,14 @@ def load_text_encoder(settings: TextBranch) -> TextEncoder:
 
     def tokenize(texts: list[str]) -> Tokens:
         padding = "max_length" if fixed else True
-        found = tokenizer(texts, padding=padding, truncation=True, max_length=settings.max_tokens, return_tensors="pt")
+        found = tokenizer(
+            texts,
+            padding=padding,
+            pad_to_multiple_of=None if settings.max_tokens % TOKENS_A_STEP else TOKENS_A_STEP,
+            truncation=True,
+            max_length=settings.max_tokens,
+            return_tensors="pt",
+        )
         keys = ("input_ids",) if fixed else ("input_ids", "attention_mask")
         return {key: found[key] for key in keys}
 
@@ -178,7 +186,7 @@ def _minilm(settings: TextBranch) -> TextEncoder:
         raise EncoderError(f"{MINILM}: its file lacks {missing[0]}; install the transformers of constraints.txt")
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.enable_truncation(settings.max_tokens)
-    tokenizer.enable_padding()
+    tokenizer.enable_padding(pad_to_multiple_of=None if settings.max_tokens % TOKENS_A_STEP else TOKENS_A_STEP)
 
     def tokenize(texts: list[str]) -> Tokens:
         found = tokenizer.encode_batch(texts)
