@@ -266,7 +266,7 @@ def test_command_line_predicts_a_post_and_a_table(
     with pytest.raises(SystemExit) as ended:
         run()
     assert ended.value.code == 1
-    assert "give --text, --image or --table" in capsys.readouterr().err
+    assert "give --text, --image, a table, a folder or -" in capsys.readouterr().err
 
 
 def test_command_line_says_what_is_where(

@@ -78,6 +78,19 @@ def remove(path: Path) -> None:
     _seal(path).unlink(missing_ok=True)
 
 
+def complete_lines(path: Path) -> int:
+    """How many bytes of a file are whole lines; what is behind them was cut off, as by a kill."""
+    with open(path, "rb") as file:
+        at = file.seek(0, os.SEEK_END)
+        while at > 0:
+            start = max(0, at - 65_536)
+            file.seek(start)
+            if (found := file.read(at - start).rfind(b"\n")) >= 0:
+                return start + found + 1
+            at = start
+    return 0
+
+
 def sweep(folder: Path) -> None:
     """Delete the unfinished files of processes that are gone."""
     for path in folder.glob("*.tmp") if folder.is_dir() else ():

@@ -53,14 +53,19 @@ def _real(folder: Path) -> str:
 
 def read_bytes(root: Path, relative: str) -> bytes:
     """The bytes of an image of a corpus."""
-    path = safe_path(root, relative)
+    return read_file(safe_path(root, relative), relative)
+
+
+def read_file(path: Path, name: str | None = None) -> bytes:
+    """The bytes of a file; ImageProblem, with its name, where it is none that can be read."""
+    name = name or str(path)
     try:
-        _must_be_file(path, relative)
+        _must_be_file(path, name)
         return path.read_bytes()
     except FileNotFoundError as error:
-        raise ImageProblem("missing_image", relative) from error
-    except OSError as error:
-        raise ImageProblem("undecodable_image", f"{relative}: {error.strerror}") from error
+        raise ImageProblem("missing_image", name) from error
+    except (OSError, ValueError) as error:
+        raise ImageProblem("undecodable_image", f"{name}: {getattr(error, 'strerror', None) or error}") from error
 
 
 def _must_be_file(path: Path, relative: str) -> None:

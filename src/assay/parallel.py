@@ -16,21 +16,23 @@ Made = TypeVar("Made")
 
 def in_order(
     work: Callable[[Given], Made],
-    items: Iterable[Given],
+    items: Iterable[Given | None],
     *,
     workers: int,
     initializer: Callable[[], None] | None = None,
 ) -> Iterator[Made]:
     """`work` of each item, in their order, by `workers` threads; at most one item a worker waits beyond those in work.
 
-    An item's own error is raised where its result would stand. `items` is read in the caller's thread.
+    An item's own error is raised where its result would stand. `items` is read in the caller's thread; a None among
+    them says that there is nothing to do for now, and what is in work is waited for.
     """
     with ThreadPoolExecutor(workers, thread_name_prefix="work", initializer=initializer) as pool:
         ahead: deque[Future[Made]] = deque()
         try:
             for item in items:
-                ahead.append(pool.submit(work, item))
-                if len(ahead) >= 2 * workers:
+                if item is not None:
+                    ahead.append(pool.submit(work, item))
+                while ahead and (item is None or len(ahead) >= 2 * workers):
                     yield ahead.popleft().result()
             while ahead:
                 yield ahead.popleft().result()

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import shutil
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from assay import __version__, config
 from assay.cli.answers import add_answers
@@ -17,9 +14,10 @@ from assay.cli.check import add_check
 from assay.cli.compare import add_compare
 from assay.cli.init import add_init
 from assay.cli.plan import add_plan
+from assay.cli.predict import add_predict
 from assay.cli.publish import add_publish
 from assay.cli.serve import add_serve
-from assay.errors import AssayError, CorpusError, ImageProblem, SettingsError, run_main
+from assay.errors import AssayError, CorpusError, SettingsError, run_main
 from assay.progress import say
 
 
@@ -41,16 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     doctor = commands.add_parser("doctor", help="say what is installed, where things are kept, what is missing")
     doctor.set_defaults(run=_doctor)
 
-    predict = commands.add_parser("predict", help="score posts with a trained student")
-    predict.add_argument("--model", type=Path, required=True, help="a model folder, such as models/sentiment")
-    predict.add_argument("--text", help="the caption of one post")
-    predict.add_argument("--image", type=Path, action="append", default=[], help="a picture of it; may be repeated")
-    predict.add_argument("--table", type=Path, help="a CSV or JSONL file instead, with columns id, text, image")
-    predict.add_argument("--images-root", type=Path, default=Path(), help="the folder that its image paths count from")
-    predict.add_argument("--task", help="which task, of a joint student")
-    predict.add_argument("--post-id", action="append", default=[], help="a post of --corpus; may be repeated")
-    predict.add_argument("--corpus", help="a corpus of params.yaml that has been ingested")
-    predict.set_defaults(run=_predict)
+    add_predict(commands)
 
     explain = commands.add_parser("explain", help="draw which words and parts of the picture an answer rests on")
     explain.add_argument("--model", type=Path, required=True, help="a model folder, such as models/sentiment")
@@ -113,28 +102,6 @@ def _doctor(_: argparse.Namespace) -> None:
         print(f"params.yaml: {error}")
 
 
-def _predict(args: argparse.Namespace) -> None:
-    """One JSON line a post."""
-    from assay.scoring.predict import Predictor
-
-    predictor = Predictor.load(args.model)
-    if args.table:
-        batch: list[tuple[str, str, list[Path]]] = []
-        for row in _table(args.table, args.images_root):
-            batch.append(row)
-            if len(batch) == 64:
-                _score(predictor, batch, args.task)
-                batch = []
-        _score(predictor, batch, args.task)
-        return
-    if args.post_id:
-        _score(predictor, _posts(args.corpus, args.post_id), args.task)
-        return
-    if args.text is None and not args.image:
-        raise CorpusError("nothing to score: give --text, --image or --table, or --post-id with --corpus")
-    _score(predictor, [("", args.text or "", args.image)], args.task)
-
-
 def _explain(args: argparse.Namespace) -> None:
     """The page, and the figures as one JSON line."""
     from assay.scoring.explain import explain, page
@@ -166,58 +133,3 @@ def _ablate(args: argparse.Namespace) -> None:
     found = ablate(args.task, task, params.students[task.student], Path("data"), seeds)
     write_json(found, args.out or Path("metrics") / args.task / "ablation.json")
     print(as_table(found))
-
-
-def _score(predictor: Any, posts: list[tuple[str, str, list[Path]]], task: str | None) -> None:
-    files, unread = [], []
-    for _, _, paths in posts:
-        found, lost = [], []
-        for path in paths:
-            try:
-                found.append(path.read_bytes())
-            except OSError as error:
-                lost.append(str(ImageProblem("missing_image", f"{path}: {error.strerror}")))
-        files.append(found)
-        unread.append(lost)
-    inputs = [(text, data) for (_, text, _), data in zip(posts, files, strict=True)]
-    for (post_id, _, _), lost, result in zip(posts, unread, predictor.predict_many(inputs, task=task), strict=True):
-        row = {k: v for k, v in result.as_row().items() if v is not None}
-        if lost:
-            row["reason"] = "; ".join([*lost, *([result.reason] if result.reason else [])])
-        print(json.dumps(({"id": post_id} if post_id else {}) | row, ensure_ascii=False))
-
-
-def _posts(corpus: str | None, wanted: list[str]) -> list[tuple[str, str, list[Path]]]:
-    """Posts of an ingested corpus by their ids, in the order asked."""
-    from assay.corpora.where import images_root
-    from assay.posts import stream
-    from assay.reads import note_read
-
-    params = config.load()
-    if corpus not in params.corpora:
-        raise SettingsError(f"--corpus {corpus}: name one of params.yaml: {', '.join(params.corpora)}")
-    root = images_root(params.corpora[corpus], params.demo)
-    folder = Path("data") / "corpora" / corpus / "posts"
-    there = {
-        row["post_id"]: (row["post_id"], row["text"], [root / path for path in row["images"]])
-        for batch in stream(folder, ["post_id", "text", "images"])
-        for row in batch
-        if row["post_id"] in set(wanted)
-    }
-    for one in wanted:
-        if one not in there:
-            raise CorpusError(f"--post-id {one}: {folder} has no such post")
-    note_read("predict", corpus, len(wanted))
-    return [there[one] for one in wanted]
-
-
-def _table(path: Path, root: Path) -> Iterator[tuple[str, str, list[Path]]]:
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            rows: Any = csv.DictReader(file) if path.suffix == ".csv" else map(json.loads, filter(str.strip, file))
-            for number, row in enumerate(rows, 1):
-                image = row.get("image") or []
-                paths = [image] if isinstance(image, str) else image
-                yield str(row.get("id", number)), str(row.get("text") or ""), [root / p for p in paths]
-    except (OSError, ValueError, AttributeError) as error:
-        raise CorpusError(f"{path}: {error}; allowed: CSV or JSONL in UTF-8 with columns id, text, image") from error
