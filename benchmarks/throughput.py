@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import logging
 import os
 import resource
 import statistics
@@ -196,7 +197,9 @@ def ray_data(model: Path, files: list[Path], captions: list[str]) -> Iterator[li
     """Ray Data: tasks that decode, and an actor that encodes."""
     import ray
 
-    ray.init(num_cpus=max(2, os.cpu_count() or 2), logging_level="ERROR", include_dashboard=False)
+    ray.init(
+        num_cpus=max(2, os.cpu_count() or 2), logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False
+    )
     ray.data.DataContext.get_current().enable_progress_bars = False
 
     class Encode:

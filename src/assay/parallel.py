@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from time import perf_counter
@@ -46,7 +46,7 @@ class Clock:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._spent: Counter[str] = Counter()
+        self._spent: dict[str, float] = {}
 
     @contextmanager
     def doing(self, what: str) -> Iterator[None]:
@@ -55,9 +55,13 @@ class Clock:
         try:
             yield
         finally:
-            took = perf_counter() - began
-            with self._lock:
-                self._spent[what] += took  # type: ignore[assignment]
+            self.add({what: perf_counter() - began})
+
+    def add(self, spent: Mapping[str, float]) -> None:
+        """Count what others spent, too."""
+        with self._lock:
+            for what, took in spent.items():
+                self._spent[what] = self._spent.get(what, 0.0) + took
 
     def spent(self) -> dict[str, float]:
         """Seconds of all threads together, by what was done."""

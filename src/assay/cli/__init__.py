@@ -74,7 +74,7 @@ def _doctor(_: argparse.Namespace) -> None:
     print(f"assay {__version__}, python {sys.version.split()[0]}")
     extras = {"peft": "tune", "accelerate": "tune", "tensorboard": "tune", "captum": "explain", "datasets": "hub"}
     extras |= {"fastapi": "serve", "uvicorn": "serve", "prometheus-client": "serve"}
-    extras |= {"openvino": "fast", "plotly": "audit", "umap-learn": "audit", "diffusers": "generate"}
+    extras |= {"openvino": "fast", "ray": "cluster", "plotly": "audit", "umap-learn": "audit", "diffusers": "generate"}
     for name in ("torch", "torchvision", "timm", "transformers", "dvc", "openai", "pyarrow", "pillow", *extras):
         try:
             print(f"  {name} {version(name)}")

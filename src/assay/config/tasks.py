@@ -212,6 +212,12 @@ class Infer(Section):
     """Posts a shard: what is written at once, and what a kill can cost; a new post costs its own shard."""
     cache: Annotated[float, Field(ge=0)] | None = None
     """GiB of features of the corpus kept below ASSAY_HOME for later runs, at most; 0: none, null: all."""
+    engine: Literal["local", "ray"] = "local"
+    """This machine, or Ray: the cluster that RAY_ADDRESS names, else this machine's cores by Ray."""
+    cpus: Positive = 2
+    """CPUs of each worker on Ray."""
+    gpus: Annotated[float, Field(ge=0)] = 0.0
+    """GPUs of each worker on Ray; a part of one is allowed."""
 
 
 class Evaluate(Section):

@@ -68,8 +68,16 @@ def infer(
     log = RunLog()
     with progress(what="infer", total=total) as bar:
         bar.update(total - sum(shard.stop - shard.start for shard in waiting))
-        for shard in waiting:
-            scored = score_shard(predictor, place, shard, bar.update)
+        if settings.engine == "ray":
+            from assay.scoring.cluster import score_on_ray
+
+            found = score_on_ray(model, place, waiting, settings=settings, max_pixels=max_pixels, most_cached=most)
+        else:
+            found = ((shard, score_shard(predictor, place, shard, bar.update), {}) for shard in waiting)
+        for shard, scored, elsewhere in found:
+            if settings.engine == "ray":
+                bar.update(shard.stop - shard.start)
+            predictor.clock.add(elsewhere)
             with predictor.clock.doing("write"):
                 done.keep(shard, scored)
             log.add(next(iter(scored.values()))["status"].to_pylist())

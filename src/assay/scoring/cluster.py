@@ -1,0 +1,181 @@
+"""The shards of a corpus on Ray: the same work as on one machine, by actors of a cluster, or of this machine.
+
+Workers need the package and must reach posts and images by the same paths; the student is sent to them. A shard is the
+unit of work: whatever a lost worker had of one is done again by another, and only whole shards come back.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from assay.code import reach_digest
+from assay.config import Infer
+from assay.errors import AssayError, DataError, SettingsError
+from assay.progress import cores
+from assay.scoring.predict import Predictor
+from assay.scoring.shards import Place, Shard, score_shard
+
+Scored = tuple[Shard, dict[str, pa.Table], dict[str, float]]
+"""A shard, its predictions by task, and the seconds that its worker spent by what it did."""
+TOLD = "assay says: "  # begins what a worker refuses with, within what Ray says of it
+
+
+def score_on_ray(
+    model: Path, place: Place, shards: Sequence[Shard], *, settings: Infer, max_pixels: int, most_cached: int | None
+) -> Iterator[Scored]:
+    """The shards as they are finished, in any order, on the cluster that RAY_ADDRESS names or else on this machine.
+
+    SettingsError where Ray or the cluster is not there, or has no room for one worker; DataError where workers cannot
+    do their work.
+    """
+    if not shards:
+        return
+    with _cluster(settings) as ray:
+        most = _workers(ray, settings, len(shards))
+        files = ray.put({path.name: path.read_bytes() for path in sorted(model.iterdir()) if path.is_file()})
+        given = {
+            "files": files,
+            "place": {name: str(value) for name, value in asdict(place).items()},
+            "max_pixels": max_pixels,
+            "most_cached": most_cached,
+            "cpus": settings.cpus,
+            "code": reach_digest(__file__),
+        }
+        data = ray.data.from_items([{"shard": json.dumps(asdict(shard))} for shard in shards], override_num_blocks=1)
+        work = data.repartition(len(shards)).map_batches(
+            Worker,
+            fn_constructor_kwargs=given,
+            batch_size=1,
+            concurrency=(1, most),
+            num_cpus=settings.cpus,
+            num_gpus=settings.gpus or None,
+        )
+        by_number = {shard.number: shard for shard in shards}
+        try:
+            for row in work.iter_rows():
+                tables = {task: pa.ipc.open_stream(table).read_all() for task, table in json_parts(row).items()}
+                yield by_number[int(row["number"])], tables, json.loads(row["spent"])
+        except ray.exceptions.RayError as error:
+            raise _told(error) from error
+
+
+def json_parts(row: dict[str, Any]) -> dict[str, bytes]:
+    """The tables of a worker's row, as bytes, by task."""
+    return dict(zip(json.loads(row["tasks"]), row["tables"], strict=True))
+
+
+class Worker:
+    """Scores shards; one actor of the cluster."""
+
+    def __init__(
+        self,
+        *,
+        files: Any,
+        place: dict[str, str],
+        max_pixels: int,
+        most_cached: int | None,
+        cpus: int,
+        code: str,
+    ) -> None:
+        """`files`: a reference to the files of the model folder; `code`: the digest of the code that asks."""
+        import ray
+
+        os.environ["ASSAY_WORKERS"] = str(cpus)
+        if (own := reach_digest(__file__)) != code:
+            raise RuntimeError(f"{TOLD}this worker has another version of assay ({own}, not {code}); install the same")
+        self._folder = tempfile.TemporaryDirectory(prefix="assay-model-")
+        folder = Path(self._folder.name)
+        for name, data in ray.get(files).items():
+            (folder / name).write_bytes(data)
+        self.place = Place(Path(place["posts"]), Path(place["root"]), int(place["batch_size"]))
+        try:
+            self.predictor = Predictor.load(folder, max_pixels=max_pixels, most_cached=most_cached, hub=True)
+        except AssayError as error:
+            raise RuntimeError(f"{TOLD}{error}") from error
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """The predictions of one shard."""
+        shard = Shard(**json.loads(batch["shard"][0]))
+        shard.folds = {int(row): fold for row, fold in shard.folds.items()}
+        before = self.predictor.clock.spent()
+        try:
+            scored = score_shard(self.predictor, self.place, shard)
+        except (AssayError, OSError) as error:
+            raise RuntimeError(f"{TOLD}{error}") from error
+        spent = {name: took - before.get(name, 0.0) for name, took in self.predictor.clock.spent().items()}
+        return {
+            "number": [shard.number],
+            "tasks": [json.dumps(list(scored))],
+            "tables": [[_bytes(table) for table in scored.values()]],
+            "spent": [json.dumps(spent)],
+        }
+
+
+def _bytes(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    found: bytes = sink.getvalue().to_pybytes()
+    return found
+
+
+@contextmanager
+def _cluster(settings: Infer) -> Iterator[Any]:
+    """Ray, connected, and let go again."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report to its makers
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise SettingsError(
+            "infer.engine: ray is not installed; pip install 'assay[cluster]', or engine: local"
+        ) from error
+    address = os.environ.get("RAY_ADDRESS")
+    own: dict[str, Any] = {} if address else {"num_cpus": max(cores(), settings.cpus), "include_dashboard": False}
+    try:
+        ray.init(address=address or "local", logging_level=logging.ERROR, log_to_driver=False, **own)
+    except Exception as error:  # ConnectionError, RuntimeError of versions, and what its transports raise
+        said = " ".join(str(error).split())[:160]
+        raise SettingsError(
+            f"RAY_ADDRESS={address or ''}: no Ray cluster that can be used ({type(error).__name__}: {said}); start one "
+            "with `ray start --head`, or unset it to use this machine"
+        ) from error
+    quiet = ray.data.DataContext.get_current()
+    quiet.enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def _workers(ray: Any, settings: Infer, shards: int) -> int:
+    """How many workers fit; SettingsError where none does."""
+    there = ray.cluster_resources()
+    fits = int(there.get("CPU", 0) // settings.cpus)
+    if settings.gpus:
+        fits = min(fits, int(there.get("GPU", 0) / settings.gpus))
+    if fits < 1:
+        raise SettingsError(
+            f"infer.cpus: {settings.cpus} and infer.gpus: {settings.gpus:g} a worker, but the cluster has "
+            f"{there.get('CPU', 0):g} CPUs and {there.get('GPU', 0):g} GPUs in all; ask for less"
+        )
+    return min(fits, shards)
+
+
+def _told(error: Exception) -> DataError:
+    """The one line in what Ray says of a worker's end."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    said = next((line.split(TOLD, 1)[1] for line in lines if TOLD in line), lines[-1] if lines else repr(error))
+    return DataError(f"a worker of the Ray cluster: {said[:300]}")
