@@ -121,7 +121,7 @@ def test_the_log_of_scoring(tmp_path: Path) -> None:
     log = RunLog()
     log.add(["ok"] * 8 + ["failed", "text_only"])
     log.add(["ok"] * 10)
-    log.end()
+    log.end({"encode": 3.0, "read": 1.0})
     write_figures(tmp_path, "annotate", {"posts_per_s": 2.0})
     write_figures(tmp_path, "evaluate", {"posts_per_s": 50.0})
     log.write(tmp_path, tmp_path / "curves", {"resources": {"mean_cpu_usage": 40.0}})

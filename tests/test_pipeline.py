@@ -57,6 +57,7 @@ def test_the_commands_of_a_page_run_as_they_are_printed(page: Path, repository: 
         return
     shutil.copytree(repository.home, tmp_path / "home")
     (repository.folder / "picture.jpg").write_bytes(picture())
+    (repository.folder / "posts.jsonl").write_text('{"id": 1, "text": "a day", "image": "picture.jpg"}\n')
     env = repository.env | {"ASSAY_HOME": str(tmp_path / "home"), "NEW_KEY": Fernet.generate_key().decode()}
     together = any(line.startswith("export") for line in lines)  # else each stands for itself
     try:
@@ -347,7 +348,7 @@ def test_kill_9_in_infer_computes_no_finished_shard_twice(repository: Repository
     shutil.rmtree(repository.home / "features")  # so that there is time to be killed
     waiting = repository.home / "inference"
     shutil.rmtree(waiting)
-    repository.params(lambda raw: raw["tasks"]["sentiment"].update(infer={"batch_size": 16}))
+    repository.params(lambda raw: raw["tasks"]["sentiment"].update(infer={"batch_size": 16, "shard_posts": 60}))
     killed(repository, "infer@sentiment", lambda: len(list(waiting.glob("*.parquet"))) >= 2)
     finished = {path: path.stat().st_mtime_ns for path in waiting.glob("*.parquet")}
     assert 2 <= len(finished) < 6

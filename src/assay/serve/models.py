@@ -57,7 +57,7 @@ def warm(folder: Path, options: Options) -> Predictor:
 
 
 def workers(options: Options) -> int:
-    """How many copies of a model work at once: on a CPU a few of few threads do more than one of many threads."""
+    """How many batches a model works on at once: on a CPU as many as there are cores, which encode chunks of them."""
     return options.workers or (min(4, cores()) if default_device().type == "cpu" else 1)
 
 
@@ -100,16 +100,16 @@ class Models:
         loop, options = asyncio.get_running_loop(), self.options
         version = await loop.run_in_executor(None, folder_digest, folder)
         copies = workers(options)
-        predictors = [await loop.run_in_executor(None, warm, folder, options) for _ in range(copies)]
+        predictor = await loop.run_in_executor(None, warm, folder, options)
         batcher = Batcher(
-            [predictor.score for predictor in predictors],
+            [predictor.score] * copies,
             threads=max(1, cores() // copies) if default_device().type == "cpu" else None,
             batch=options.batch,
             queue=options.queue,
             wait_s=options.wait_ms / 1000,
             most_wait_s=options.max_wait_s,
         )
-        return Served(folder.name, version[:16], predictors[0], batcher)
+        return Served(folder.name, version[:16], predictor, batcher)
 
     async def _watched(self) -> None:
         """Look every few seconds whether a folder changed; requests in work end with the old version."""
