@@ -19,6 +19,7 @@ import statistics
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -58,8 +59,11 @@ class PeakMemory:
             self.peak = max(self.peak, total)
 
 
-def write(root: Path, posts: int) -> None:
-    """A corpus in the layout of the brand release; images are empty files, since nobody opens them."""
+def write(root: Path, posts: int, pictures: Sequence[Path] = ()) -> None:
+    """A corpus in the layout of the brand release; images are links to `pictures`, or empty files where there are none.
+
+    Captions differ, each by its number.
+    """
     rng = np.random.default_rng(1)
     names, moods = list(captions.BRANDS), list(captions.MOOD)
     for folder in ("json", *(f"img_resized_{i}" for i in range(1, 17))):
@@ -79,7 +83,11 @@ def write(root: Path, posts: int) -> None:
             post_id = str(1_900_000_000_000_000_000 + number)
             node = _node(post_id, f"{texts[number % 2000]} {number}", number)
             (root / "json" / f"{post_id}.json").write_text(json.dumps(node))
-            os.close(os.open(root / f"img_resized_{1 + number % 16}" / f"{post_id}.jpg", os.O_CREAT))
+            image = root / f"img_resized_{1 + number % 16}" / f"{post_id}.jpg"
+            if pictures:
+                os.link(pictures[number % len(pictures)], image)
+            else:
+                os.close(os.open(image, os.O_CREAT))
             table.write(f"{number}\tuser{number % 30_000}\t{number % 7 == 0:d}\t{post_id}.json\t['{post_id}.jpg']\n")
 
 

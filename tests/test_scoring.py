@@ -24,7 +24,7 @@ from assay.encode.extract import Extractor
 from assay.errors import DataError
 from assay.images import MAX_PIXELS
 from assay.machine import read_figures
-from assay.posts import beside, read, shards, write_table
+from assay.posts import beside, read, shards, span, write_table
 from assay.scoring.corpus import infer
 from assay.scoring.predict import Predictor
 from assay.scoring.shards import Place, plan
@@ -191,6 +191,16 @@ def test_every_post_gets_a_row_and_a_kill_costs_no_finished_shard(
     os.utime(picture_of_3)
     assert score(model, corpus, drawn, tmp_path / "grown")["posts"] == 297
     assert again == [1, 3, 4]
+
+
+def test_rows_of_a_folder_are_read_across_shards_and_row_groups(tmp_path: Path) -> None:
+    table = pa.table({"a": range(10_000), "b": ["x"] * 10_000})
+    for number, (start, rows) in enumerate([(0, 9000), (9000, 0), (9000, 1000)]):
+        write_table(table.slice(start, rows), tmp_path / f"part-{number:05d}.parquet")
+    for start, stop in [(0, 1), (4095, 4097), (8191, 8193), (8999, 9001), (9999, 10_000), (0, 10_000), (5000, 5000)]:
+        found = span(tmp_path, start, stop, ["a"])
+        assert found.column_names == ["a"]
+        assert found["a"].to_pylist() == list(range(start, stop))
 
 
 def test_a_month_old_shard_is_forgotten(model: Path, corpus: Path, drawn: Path, tmp_path: Path, home: Path) -> None:

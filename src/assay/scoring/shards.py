@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from assay import images
@@ -22,6 +23,7 @@ from assay.scoring.predict import Predictor
 from assay.scoring.prediction import prediction_schema, table_row
 
 CONTENT = ["post_id", "text", "images"]
+KIN = ["post_id", "author", "content"]
 BATCHES_AHEAD = 1  # batches in work beyond those that the cores encode: they read files and write rows meanwhile
 
 
@@ -142,18 +144,27 @@ def folds_of_posts(sources: list[Path], labelled: dict[str, int]) -> dict[str, i
     """
     if not labelled:
         return {}
-    columns = ["post_id", "author", "duplicate_of"]
-    read = pa.concat_tables(pq.read_table(source, columns=columns) for source in sources)
-    posts = list(zip(*(read[name].to_pylist() for name in columns), strict=True))
+    known = pa.array(list(labelled), pa.string())
     by_author: dict[str, int] = {}
     by_content: dict[str, int] = {}
-    for post_id, author, first in posts:
-        if (fold := labelled.get(post_id)) is not None:
-            by_content.setdefault(first or post_id, fold)
+    for rows in _kin(sources):
+        own = rows.filter(pc.is_in(rows["post_id"], known))
+        for post_id, author, content in zip(*(own[name].to_pylist() for name in KIN), strict=True):
+            by_content.setdefault(content, labelled[post_id])
             if author is not None:
-                by_author.setdefault(author, fold)
-    found = {
-        post_id: labelled.get(post_id, by_content.get(first or post_id, by_author.get(author)))
-        for post_id, author, first in posts
-    }
-    return {post_id: fold for post_id, fold in found.items() if fold is not None}
+                by_author.setdefault(author, labelled[post_id])
+    authors, contents = pa.array(list(by_author), pa.string()), pa.array(list(by_content), pa.string())
+    found: dict[str, int] = {}
+    for rows in _kin(sources):
+        related = pc.or_kleene(pc.is_in(rows["author"], authors), pc.is_in(rows["content"], contents))
+        kin = rows.filter(related)  # a labelled post is its own content, or that of an earlier one
+        for post_id, author, content in zip(*(kin[name].to_pylist() for name in KIN), strict=True):
+            found[post_id] = labelled.get(post_id, by_content.get(content, by_author.get(author, -1)))
+    return found
+
+
+def _kin(sources: list[Path]) -> Iterator[pa.Table]:
+    """What posts may share, shard by shard: author, and content by the id of the first post that has it."""
+    for source in sources:
+        read = pq.read_table(source, columns=["post_id", "author", "duplicate_of"])
+        yield read.append_column("content", pc.coalesce(read["duplicate_of"], read["post_id"]))
