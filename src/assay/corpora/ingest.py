@@ -20,6 +20,7 @@ from assay.authors import fingerprint
 from assay.corpora.base import Layout, Row
 from assay.corpora.leftovers import Files
 from assay.corpora.mapper import STAGE, Mapped, Mapper, Rules
+from assay.corpora.repeats import repeats
 from assay.errors import CorpusError, DataError
 from assay.posts import PROBLEM_SCHEMA, Problem, ShardWriter, problems_table, schema
 from assay.progress import cores, progress, say
@@ -62,7 +63,8 @@ def ingest(layout: Layout, rules: Rules, *, posts: Path, problems: Path) -> dict
             problem_writer.write_table(problems_table(left))
         tally.add_unread(left)
     partial.replace(problems)
-    return tally.accounting(rules.corpus, writer.written, problems, layout.counts)
+    found = tally.accounting(rules.corpus, writer.written, problems, layout.counts)
+    return found | {"repeated": repeats(posts)}
 
 
 class _Tally:

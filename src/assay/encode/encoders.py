@@ -12,8 +12,9 @@ import hashlib
 import json
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -90,6 +91,11 @@ def hub_is_allowed() -> bool:
 def default_device() -> torch.device:
     """The GPU where there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def turns(device: torch.device) -> AbstractContextManager[Any]:
+    """What threads that encode on this device take before they do: on a GPU, whose memory holds one batch, turns."""
+    return nullcontext() if device.type == "cpu" else threading.Lock()
 
 
 @lru_cache(maxsize=1)

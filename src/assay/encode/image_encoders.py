@@ -20,6 +20,7 @@ from assay.encode.encoders import (
     keep_freed_memory,
     plugged,
     quiet_transformers,
+    turns,
     unreachable,
     weights_digest,
 )
@@ -67,7 +68,7 @@ class ImageEncoder:
         self.mean, self.std = torch.tensor(mean).view(3, 1, 1), torch.tensor(std).view(3, 1, 1)
         self._pool, self._tokens = pool, tokens
         self._graph: Graph | None = None
-        self.clock = Clock()
+        self.clock, self._turns = Clock(), turns(self.device)
         self.identity = digest(identity, size, self.resize, list(mean), list(std), *self.views)
 
     def square(self, image: Image.Image, view: str = "crop") -> Image.Image:
@@ -135,6 +136,7 @@ class ImageEncoder:
             size = CPU_BATCH if torch.get_num_threads() > 1 else CPU_BATCH_ALONE
             size = GRAPH_BATCH if self._graph else size
         with (
+            self._turns,
             self.clock.doing("encode"),
             torch.inference_mode(),
             torch.autocast("cuda", torch.bfloat16, enabled=self.device.type == "cuda"),

@@ -18,6 +18,7 @@ from assay.encode.encoders import (
     digest,
     plugged,
     quiet_transformers,
+    turns,
     unreachable,
     weights_digest,
 )
@@ -72,7 +73,7 @@ class TextEncoder:
             self.dim = projection.out_features
         self.identity = digest(identity, settings.max_tokens, settings.pooling, settings.layers)
         self._graph: Graph | None = None
-        self.clock = Clock()
+        self.clock, self._turns = Clock(), turns(self.device)
 
     def speed_up(self) -> None:
         """Encode by a graph from now on, where there is one; the weights must not change any more."""
@@ -108,7 +109,7 @@ class TextEncoder:
                 part = order[start : start + size]
                 with self.clock.doing("tokenise"):
                     tokens = self.tokenize([items[i] for i in part])
-                with self.clock.doing("encode"):
+                with self._turns, self.clock.doing("encode"):
                     said = self._graph({name: one.numpy() for name, one in tokens.items()}) if self._graph else None
                     result[part] = self.vectors(tokens).float().cpu().numpy() if said is None else said
         return result
