@@ -84,7 +84,9 @@ def test_what_workers_refuse_and_what_does_not_fit_is_told_in_one_line(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with pytest.raises(SettingsError, match=r"infer\.gpus: 1 a worker, but the cluster has .* 0 GPUs in all; ask for"):
+    with pytest.raises(
+        SettingsError, match=r"infer\.gpus: 1 a worker, but no node of the cluster has .* 0 GPUs; ask for"
+    ):
         score(model, corpus, drawn, tmp_path / "out", engine="ray", gpus=1)
     monkeypatch.setattr(cluster, "reach_digest", _differing(os.getpid(), cluster.reach_digest))
     with pytest.raises(DataError, match="this worker has another version of assay") as told:

@@ -59,7 +59,7 @@ def test_json_lines_on_standard_input(run: Run, tmp_path: Path) -> None:
         b'{"id": "f"}',
     ]
     found = run("-", "--images-root", str(tmp_path), given=b"\n".join(lines))
-    assert [row["id"] for row in found] == ["a", "b", "3", "5", "6", "7", "d", "e", "f"]
+    assert [row["id"] for row in found] == ["a", "b", "-:3", "-:5", "-:6", "7", "d", "e", "f"]
     assert [row["status"] for row in found] == ["ok", "ok", *["failed"] * 3, "text_only", *["failed"] * 3]
     assert found[0]["value"] == pytest.approx(found[1]["value"], abs=1e-6)
     assert "none.jpg" in found[1]["reason"]
@@ -76,13 +76,22 @@ def test_tables_folders_and_pictures(run: Run, tmp_path: Path) -> None:
     (folder / "b.txt").write_text("a fine day")
     (folder / "sub" / "a.PNG").write_bytes(b"no picture")
     (folder / "notes.md").write_text("not a post")
-    (tmp_path / "t.csv").write_bytes('\ufeffID,Text,image\n1,"two\nlines",\n1,twice,\n,x,\n'.encode())
+    (folder / "c.jpg").write_bytes(picture())
+    (folder / "c.txt").write_bytes(b"caf\xe9\n")
+    (folder / os.fsdecode(b"d\xe9.jpg")).write_bytes(picture())
+    (tmp_path / "t.csv").write_bytes('\ufeffID,Text,image\n1,"two\nlines",\n1,twice,\n,x,\n'.encode() + b"9,caf\xe9\n")
     (tmp_path / "t.jsonl").write_text('{"id": 1, "text": "x"}\n')
-    assert [(row["id"], row["status"]) for row in run(str(folder))] == [("b.jpg", "ok"), ("sub/a.PNG", "failed")]
+    assert [(row["id"], row["status"]) for row in run(str(folder))] == [
+        ("b.jpg", "ok"),
+        ("c.jpg", "failed"),
+        ("d?.jpg", "image_only"),
+        ("sub/a.PNG", "failed"),
+    ]
     (alone,) = run(str(folder / "b.jpg"))
     assert alone["status"] == "ok"
     found = run(str(tmp_path / "t.csv"), str(tmp_path / "t.jsonl"))
-    assert [row["id"] for row in found] == ["1", "1", "3", "1"]
+    assert [row["id"] for row in found] == ["1", "1", "t.csv:3", "t.csv:line 6", "1"]
+    assert found[3]["reason"].startswith("bad_encoding: line 6: ")
 
 
 @pytest.mark.parametrize(
@@ -96,8 +105,14 @@ def test_tables_folders_and_pictures(run: Run, tmp_path: Path) -> None:
         (["{}", "--follow", "--every", "0"], "--every 0.0: allowed: more than 0 seconds"),
         (
             ["{}/x.csv", "--out", "{}/x.csv"],
-            "x.csv:1: no answer of assay predict (JSONDecodeError)",
+            "x.csv is what is to be scored",
         ),
+        (["--text", "x", "--out", "{}/y"], "--out is for posts that have ids"),
+        (["{}/x.jsonl", "--out", "{}/x.jsonl"], "x.jsonl is what is to be scored; name another"),
+        (["{}/x.csv", "--out", "{}/one.json"], "one.json:1: no answer of assay predict (no end of line)"),
+        (["{}/x.csv", "--out", "{}/two.json"], "two.json:1: no answer of assay predict (not as answers begin)"),
+        (["{}/x.csv", "--out", "{}/x.jsonl"], "x.jsonl:1: no answer of assay predict (KeyError)"),
+        (["{}/a.jpg", "--follow"], "a.jpg is one picture; name a table or a folder to watch"),
     ],
 )
 def test_bad_arguments_are_told_in_one_line(
@@ -105,6 +120,10 @@ def test_bad_arguments_are_told_in_one_line(
 ) -> None:
     (tmp_path / "x.pdf").write_text("x")
     (tmp_path / "x.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "x.jsonl").write_text('{"id": "1", "text": "x"}\n')
+    (tmp_path / "one.json").write_text('{"id": "1", "text": "x"}')
+    (tmp_path / "two.json").write_text("[1, 2")
+    (tmp_path / "a.jpg").write_bytes(picture())
     with pytest.raises(SystemExit):
         run(*[one.format(tmp_path) for one in arguments])
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line]
@@ -137,8 +156,10 @@ def test_order_holds_and_an_error_of_the_source_is_told(model: Path) -> None:  #
         yield Post("1", "x")
         raise CorpusError("the disk is gone")
 
+    got = []
     with pytest.raises(CorpusError, match="the disk is gone"):
-        list(answers(predictor, broken()))
+        got.extend(row["id"] for row in answers(predictor, broken()))
+    assert got == ["1"], "what came before is answered"
     assert list(in_order(lambda x: x + 1, [1, None, None, 2], workers=2)) == [2, 3]
 
 
@@ -157,7 +178,7 @@ def test_a_watched_folder_and_a_growing_table(tmp_path: Path) -> None:
         if number == 1:
             os.utime(tmp_path / "b.jpg", (1, 1))
             with open(table, "a") as file:
-                file.write(" a row\n")
+                file.write(" a row\n4,not whole")
         return number < 2
 
     assert [post.post_id for post in sources.of_folder(tmp_path, wait)] == ["a.jpg", "b.jpg"]
@@ -169,30 +190,50 @@ def test_a_watched_folder_and_a_growing_table(tmp_path: Path) -> None:
 
 def test_answers_on_disk_are_gone_on_with(tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl"
-    out.write_text('{"id": "1", "value": 1}\n{"id": "2", "val')
+    out.write_text('{"id": "1", "status": "ok"}\n{"id": "2", "val')
     written = Written(out)
-    assert out.read_text() == '{"id": "1", "value": 1}\n'
-    assert [post.post_id for post in written.new([Post("1"), Post("2"), Post("2"), Post("3")])] == ["2", "3"]
-    assert written.skipped == 2
-    written.write('{"id": "2"}')
+    assert out.read_text() == '{"id": "1", "status": "ok"}\n'
+    posts = [Post("1"), Post("2"), Post("2"), Post("3"), Post("1", lasting=False)]
+    assert [post.post_id for post in written.new(posts)] == ["2", "2", "3", "1"]
+    assert written.skipped == 1
+    written.write('{"id": "2", "status": "failed"}')
     written.close()
-    assert Written(out).ids == {"1", "2"}
-    out.write_text("x\n")
-    with pytest.raises(DataError, match=r"out\.jsonl:1: no answer of assay predict"):
-        Written(out)
+    again = Written(out)
+    assert [post.post_id for post in again.new(posts)] == ["3", "1"]
+    again.close()
+    for other in ("x\n", '{"id": "1", "status": "new"}\n', '{"id": "1", "status": "ok"}\n\n'):
+        out.write_text(other)
+        with pytest.raises(DataError, match=r"out\.jsonl:\d: no answer of assay predict"):
+            Written(out)
+        assert out.read_text() == other
 
 
 def test_the_end_is_waited_for_while_a_pipe_is_silent(model: Path) -> None:  # noqa: F811
     stopped = threading.Event()
     read, write = os.pipe()
     with os.fdopen(read, "rb") as pipe, os.fdopen(write, "wb") as other:
-        other.write(b'{"id": "1", "text": "x"}\n')
+        other.write(b'{"text": "x"}\n')
         other.flush()
         found = []
         for row in answers(Predictor.load(model), sources.standard_input(pipe, Path()), stop=stopped.is_set):
             found.append(row["id"])
             stopped.set()
-        assert found == ["1"]
+        assert found == ["-:1"]
+
+
+def test_paths_stay_below_a_root_that_is_named(tmp_path: Path) -> None:
+    lines = [
+        b'{"id": 1, "image": "../x.jpg"}',
+        b'{"id": 2, "image": "/etc/hostname"}',
+        b'{"id": "\\ud800", "image": "a"}',
+    ]
+    found = list(sources.of_lines(lines, tmp_path, "-"))
+    assert [post.post_id for post in found] == ["1", "2", "?"]
+    assert [bool(post.fault) for post in found] == [True, True, False]
+    assert not [post.fault for post in sources.of_lines(lines, None, "-") if post.fault]
+    long = b'{"id": 3, "text": "' + b"x" * sources.MOST_BYTES + b'"}'
+    (told,) = sources.of_lines([long], None, "-")
+    assert told.fault == "bad_row: line 1: over 64 MiB"
 
 
 @pytest.mark.slow
@@ -233,3 +274,20 @@ def test_kill_9_while_a_folder_is_watched(model: Path, tmp_path: Path) -> None: 
     assert second.returncode == 0, said
     assert [json.loads(line)["id"] for line in out.read_text().splitlines()] == ["a.jpg", "bb.jpg", "ccc.jpg"]
     assert streaming.BATCH > 1
+
+
+@pytest.mark.slow
+def test_a_process_ends_though_its_pipe_is_silent(model: Path) -> None:  # noqa: F811
+    """A process of its own: what is wrong shows when the interpreter ends."""
+    command = [sys.executable, "-m", "assay", "predict", "--model", str(model), "-"]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdin
+    assert process.stdout
+    process.stdin.write(b'{"id": "1", "text": "x"}\n')
+    process.stdin.flush()
+    assert json.loads(process.stdout.readline())["id"] == "1"
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 128 + signal.SIGTERM, said
+    assert b"stopped before the end" in said
+    assert b"Fatal" not in said

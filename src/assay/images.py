@@ -27,6 +27,7 @@ Image.MAX_IMAGE_PIXELS = None  # bounded here, by `max_pixels`, before a pixel i
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")  # MPO is opened as JPEG
 JPEG_QUALITY = 92
 MAX_PIXELS = 50_000_000
+MAX_BYTES = 2**29  # of a file
 
 
 def safe_path(root: Path, relative: str) -> Path:
@@ -61,6 +62,8 @@ def read_file(path: Path, name: str | None = None) -> bytes:
     name = name or str(path)
     try:
         _must_be_file(path, name)
+        if path.stat().st_size > MAX_BYTES:
+            raise ImageProblem("undecodable_image", f"{name}: over {MAX_BYTES >> 20} MiB")
         return path.read_bytes()
     except FileNotFoundError as error:
         raise ImageProblem("missing_image", name) from error

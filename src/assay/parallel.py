@@ -23,19 +23,31 @@ def in_order(
 ) -> Iterator[Made]:
     """`work` of each item, in their order, by `workers` threads; at most one item a worker waits beyond those in work.
 
-    An item's own error is raised where its result would stand. `items` is read in the caller's thread; a None among
-    them says that there is nothing to do for now, and what is in work is waited for.
+    An item's own error is raised where its result would stand, one of `items` after the results of those before it.
+    `items` is read in the caller's thread; a None among them says that there is nothing to do for now, and what is in
+    work is waited for.
     """
     with ThreadPoolExecutor(workers, thread_name_prefix="work", initializer=initializer) as pool:
         ahead: deque[Future[Made]] = deque()
+        failed: Exception | None = None
+        source = iter(items)
         try:
-            for item in items:
+            while True:
+                try:
+                    item = next(source)
+                except StopIteration:
+                    break
+                except Exception as error:
+                    failed = error
+                    break
                 if item is not None:
                     ahead.append(pool.submit(work, item))
-                while ahead and (item is None or len(ahead) >= 2 * workers):
+                while ahead and (item is None or len(ahead) >= 2 * workers or ahead[0].done()):
                     yield ahead.popleft().result()
             while ahead:
                 yield ahead.popleft().result()
+            if failed:
+                raise failed
         finally:
             for one in ahead:
                 one.cancel()

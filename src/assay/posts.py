@@ -138,7 +138,7 @@ class ShardWriter:
 
 def shards(folder: Path) -> list[Path]:
     """The shards of a table folder, in order; DataError when there are none."""
-    found = sorted(folder.glob("part-*.parquet"))
+    found = sorted(folder.glob("part-*.parquet"), key=lambda path: (len(path.name), path.name))
     if not found:
         raise DataError(f"{folder} holds no shards; run `dvc repro` to make it")
     return found

@@ -35,7 +35,7 @@ def add_predict(commands: Any) -> None:
     predict.add_argument("--text", help="the caption of one post")
     predict.add_argument("--image", type=Path, action="append", default=[], help="a picture of it; may be repeated")
     predict.add_argument("--table", help="the same as a table among the sources")
-    predict.add_argument("--images-root", type=Path, default=Path(), help="the folder that image paths count from")
+    predict.add_argument("--images-root", type=Path, help="the folder that image paths count from and stay in")
     predict.add_argument("--task", help="which task, of a joint student")
     predict.add_argument("--post-id", action="append", default=[], help="a post of --corpus; may be repeated")
     predict.add_argument("--corpus", help="a corpus of params.yaml that has been ingested")
@@ -50,35 +50,54 @@ def _predict(args: argparse.Namespace) -> None:
     from assay.scoring.streaming import Written, answers
 
     stopped = threading.Event()
-    posts = _asked(args, stopped)
+    posts, named = _asked(args, stopped)
+    if args.out and not named and not args.post_id:
+        raise CorpusError("--out is for posts that have ids: name a table, a folder or - for JSON lines")
+    if args.out and any(args.out.exists() and Path(one).exists() and args.out.samefile(one) for one in named):
+        raise CorpusError(f"--out {args.out} is what is to be scored; name another")
     out = Written(args.out) if args.out else None
     if out:
         posts = out.new(posts)
     write = out.write if out else _print
-    predictor = Predictor.load(args.model)
-    before = {number: signal.signal(number, lambda *_: stopped.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    predictor = Predictor.load(args.model, cached=not args.follow and "-" not in named)  # no end, no bound
+    ends = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in ends}
+    got: list[int] = []
+
+    def stop(number: int, _: object) -> None:
+        got.append(number)
+        stopped.set()
+        for one in ends:  # the second time it is obeyed at once
+            signal.signal(one, before[one] or signal.SIG_DFL)
+
+    for number in ends:
+        signal.signal(number, stop)
     try:
         with progress(what="predict") as bar:
             for row in answers(predictor, posts, task=args.task, stop=stopped.is_set):
-                write(json.dumps(row, ensure_ascii=False))
+                write(json.dumps(row, ensure_ascii=False).encode("utf-8", "replace").decode())
                 bar.update()
     except BrokenPipeError:  # whoever read has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number in ends:
+            signal.signal(number, before[number] or signal.SIG_DFL)
         if out:
             out.close()
     if out and out.skipped:
         say(f"predict: {out.skipped} posts have an id that {args.out} answers already; they were not scored again")
+
+    if got and not args.follow:
+        say("predict: stopped before the end")
+        raise SystemExit(128 + got[0])
 
 
 def _print(line: str) -> None:
     print(line, flush=True)
 
 
-def _asked(args: argparse.Namespace, stopped: threading.Event) -> Iterator[Post]:
-    """The posts that the arguments name; CorpusError where there are none, or too many ways."""
+def _asked(args: argparse.Namespace, stopped: threading.Event) -> tuple[Iterator[Post], list[str]]:
+    """The posts that the arguments name, and the sources; CorpusError where there are none, or too many ways."""
     from assay.scoring import sources
     from assay.scoring.streaming import Post
 
@@ -91,22 +110,26 @@ def _asked(args: argparse.Namespace, stopped: threading.Event) -> Iterator[Post]
     if not args.every > 0:
         raise SettingsError(f"--every {args.every}: allowed: more than 0 seconds")
     if args.post_id:
-        return iter(_posts(args.corpus, args.post_id))
+        return iter(_posts(args.corpus, args.post_id)), []
     if not named:
         if not any(ways):
             raise CorpusError(
                 "nothing to score: give --text, --image, a table, a folder or - for JSON lines, or --post-id with "
                 "--corpus"
             )
-        return iter([Post("", args.text or "", list(args.image))])
+        return iter([Post("", args.text or "", list(args.image))]), []
     wait = sources.every(args.every, stopped.is_set) if args.follow else sources.no_more
+    last = len(named) - 1
+    for at, name in enumerate(named):
+        if name != "-":
+            sources.check(Path(name), watched=args.follow and at == last)
     parts = [
         sources.standard_input(sys.stdin.buffer, args.images_root)
         if name == "-"
-        else sources.of(Path(name), args.images_root, wait if name == named[-1] else sources.no_more)
-        for name in named
+        else sources.of(Path(name), args.images_root, wait if at == last else sources.no_more)
+        for at, name in enumerate(named)
     ]
-    return chain.from_iterable(parts)
+    return chain.from_iterable(parts), named
 
 
 def _posts(corpus: str | None, wanted: list[str]) -> list[Post]:

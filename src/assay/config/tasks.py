@@ -211,7 +211,7 @@ class Infer(Section):
     shard_posts: Positive = 10_000
     """Posts a shard: what is written at once, and what a kill can cost; a new post costs its own shard."""
     cache: Annotated[float, Field(ge=0)] | None = None
-    """GiB of features of the corpus kept below ASSAY_HOME for later runs, at most; 0: none, null: all."""
+    """GiB of the student's features kept below ASSAY_HOME for later runs, at most; 0: no more of them, null: all."""
     engine: Literal["local", "ray"] = "local"
     """This machine, or Ray: the cluster that RAY_ADDRESS names, else this machine's cores by Ray."""
     cpus: Positive = 2

@@ -79,7 +79,7 @@ class FeatureCache:
 
     def put(self, vectors: dict[bytes, np.ndarray]) -> None:
         """Keep vectors, where there is room for them; DataError when the disk is full."""
-        if self._most is not None and self.path.stat().st_size >= self._most:
+        if self._most is not None and self.size() >= self._most:
             return
         try:
             with self._lock:
@@ -98,6 +98,10 @@ class FeatureCache:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             raise
+
+    def size(self) -> int:
+        """Bytes of its file."""
+        return self.path.stat().st_size
 
     def _broken(self, error: sqlite3.Error) -> DataError:
         return DataError(

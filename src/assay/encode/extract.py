@@ -6,6 +6,7 @@ import hashlib
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,7 +28,9 @@ from assay.posts import count, stream
 from assay.progress import cores, progress
 
 CHUNK = {"cpu": 32, "cuda": 256}  # items that one thread decodes and encodes at a time
+LEAST = 4  # of them where there are few
 ROWS = 256  # posts of a sample at a time
+_loading = threading.RLock()  # of an encoder: whether the hub may be asked is a switch of the whole process
 
 Problem = tuple[str, str]
 """Why an image could not be decoded: code and detail."""
@@ -72,7 +75,7 @@ class Extractor:
 
         def branch(name: str, load: Callable[[], Encoder]) -> _Branch:
             most = None if most_cached is None else int(most_cached * _part(known, name))
-            how = _How(known.get(name), tuned.get(name), cached and most != 0, most, hub)
+            how = _How(known.get(name), tuned.get(name), cached, most, hub)
             return _Branch(load, how, pool, self.clock)
 
         self._image = branch("image", lambda: load_image_encoder(image)) if image else None
@@ -92,9 +95,11 @@ class Extractor:
         """How many parameters the encoders have; loads them."""
         return sum(p.numel() for encoder in self.encoders() if encoder for p in encoder.model.parameters())
 
-    def cached_bytes(self) -> int:
-        """About how much of the disk the features of a post with a text and one image take in the cache."""
-        return sum(vector_bytes(branch.dim) for branch in (self._image, self._text) if branch)
+    def cached_bytes(self, texts: int, images: int) -> tuple[int, int]:
+        """How much of the disk the caches of its encoders take, and about how much so many features do."""
+        branches = [(self._image, images), (self._text, texts)]
+        there = sum(branch.cached_bytes() for branch, _ in branches if branch)
+        return there, sum(count * vector_bytes(branch.dim) for branch, count in branches if branch)
 
     def __call__(self, posts: Sequence[PostInputs]) -> tuple[Features, list[list[Problem]]]:
         """Features, and for each post the (code, detail) of images that could not be decoded."""
@@ -176,7 +181,7 @@ class _Branch:
 
     def __init__(self, load: Callable[[], Encoder], how: _How, pool: ThreadPoolExecutor, clock: Clock) -> None:
         self._load, self._how, self._pool, self._clock = load, how, pool, clock
-        self._lock = threading.RLock()
+        self._lock, self._turns = threading.RLock(), threading.Lock()  # others' encoders need not bear threads
         self._encoder: Encoder | None = None
         self._cache: FeatureCache | None = None
 
@@ -184,8 +189,14 @@ class _Branch:
     def encoder(self) -> Encoder:
         with self._lock:
             if self._encoder is None:
-                self._encoder = self._loaded()
+                with _loading:
+                    self._encoder = self._loaded()
             return self._encoder
+
+    def cached_bytes(self) -> int:
+        """How large its cache is."""
+        kept = self._kept()
+        return kept.size() if kept else 0
 
     def _loaded(self) -> Encoder:
         how = self._how
@@ -225,8 +236,15 @@ class _Branch:
         if not missing:
             return found, problems
         encoder, size = self.encoder, CHUNK[default_device().type]
+        if default_device().type == "cpu" and len(missing) <= size:  # a few items, too, are work for all cores
+            size = max(LEAST, -(-len(missing) // cores()))
         parts = [missing[start : start + size] for start in range(0, len(missing), size)]
-        made = self._pool.map(lambda keys: encode(encoder, [wanted[key] for key in keys]), parts)
+
+        def work(keys: list[bytes]) -> tuple[np.ndarray, dict[int, Problem]]:
+            with nullcontext() if isinstance(encoder, ImageEncoder | TextEncoder) else self._turns:
+                return encode(encoder, [wanted[key] for key in keys])
+
+        made = self._pool.map(work, parts)
         fresh: dict[bytes, np.ndarray] = {}
         for keys, (vectors, bad) in zip(parts, made, strict=True):
             problems |= {keys[i]: problem for i, problem in bad.items()}

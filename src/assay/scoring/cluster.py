@@ -27,6 +27,7 @@ from assay.scoring.shards import Place, Shard, score_shard
 
 Scored = tuple[Shard, dict[str, pa.Table], dict[str, float]]
 """A shard, its predictions by task, and the seconds that its worker spent by what it did."""
+RETRIES = 5  # of a shard whose worker is lost
 TOLD = "assay says: "  # begins what a worker refuses with, within what Ray says of it
 
 
@@ -49,6 +50,8 @@ def score_on_ray(
             "max_pixels": max_pixels,
             "most_cached": most_cached,
             "cpus": settings.cpus,
+            "gpu": bool(settings.gpus),
+            "cached": "RAY_ADDRESS" not in os.environ,
             "code": reach_digest(__file__),
         }
         data = ray.data.from_items([{"shard": json.dumps(asdict(shard))} for shard in shards], override_num_blocks=1)
@@ -59,6 +62,7 @@ def score_on_ray(
             concurrency=(1, most),
             num_cpus=settings.cpus,
             num_gpus=settings.gpus or None,
+            max_task_retries=RETRIES,
         )
         by_number = {shard.number: shard for shard in shards}
         try:
@@ -85,21 +89,30 @@ class Worker:
         max_pixels: int,
         most_cached: int | None,
         cpus: int,
+        gpu: bool,
+        cached: bool,
         code: str,
     ) -> None:
-        """`files`: a reference to the files of the model folder; `code`: the digest of the code that asks."""
+        """`files`: a reference to the files of the model folder; `code`: the digest of the code that asks.
+
+        `cached`: keep features, which several hosts cannot do in one place.
+        """
         import ray
 
         os.environ["ASSAY_WORKERS"] = str(cpus)
+        if not gpu:
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""
         if (own := reach_digest(__file__)) != code:
             raise RuntimeError(f"{TOLD}this worker has another version of assay ({own}, not {code}); install the same")
         self._folder = tempfile.TemporaryDirectory(prefix="assay-model-")
         folder = Path(self._folder.name)
         for name, data in ray.get(files).items():
             (folder / name).write_bytes(data)
-        self.place = Place(Path(place["posts"]), Path(place["root"]), int(place["batch_size"]))
+        self.place = Place(Path(place["posts"]), Path(place["root"]), int(place["batch_size"]), place["stem"])
         try:
-            self.predictor = Predictor.load(folder, max_pixels=max_pixels, most_cached=most_cached, hub=True)
+            self.predictor = Predictor.load(
+                folder, max_pixels=max_pixels, cached=cached, most_cached=most_cached, hub=True
+            )
         except AssayError as error:
             raise RuntimeError(f"{TOLD}{error}") from error
 
@@ -162,14 +175,19 @@ def _cluster(settings: Infer) -> Iterator[Any]:
 
 def _workers(ray: Any, settings: Infer, shards: int) -> int:
     """How many workers fit; SettingsError where none does."""
-    there = ray.cluster_resources()
-    fits = int(there.get("CPU", 0) // settings.cpus)
-    if settings.gpus:
-        fits = min(fits, int(there.get("GPU", 0) / settings.gpus))
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    fits = sum(
+        min(
+            int(node.get("CPU", 0) // settings.cpus),
+            int(node.get("GPU", 0) / settings.gpus) if settings.gpus else shards,
+        )
+        for node in nodes
+    )
     if fits < 1:
+        most = [max((node.get(kind, 0) for node in nodes), default=0) for kind in ("CPU", "GPU")]
         raise SettingsError(
-            f"infer.cpus: {settings.cpus} and infer.gpus: {settings.gpus:g} a worker, but the cluster has "
-            f"{there.get('CPU', 0):g} CPUs and {there.get('GPU', 0):g} GPUs in all; ask for less"
+            f"infer.cpus: {settings.cpus} and infer.gpus: {settings.gpus:g} a worker, but no node of the cluster has "
+            f"more than {most[0]:g} CPUs and {most[1]:g} GPUs; ask for less"
         )
     return min(fits, shards)
 

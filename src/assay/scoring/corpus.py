@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import shutil
 import time
 from collections import Counter
@@ -57,14 +58,17 @@ def infer(
     fold_of = folds_of_posts(shards(posts), predictor.trained.fold_of)
     learnt = set() if fold_of else _learnt(split)
     stem = " ".join([folder_digest(model), str(max_pixels), reach_digest(__file__)])
-    place = Place(posts, root, settings.batch_size)
-    planned = list(plan(place, stem, shard_posts=settings.shard_posts, learnt=learnt, fold_of=fold_of))
+    place = Place(posts.resolve(), root.resolve(), settings.batch_size, stem)
+    most_images = predictor.max_images
+    planned = list(
+        plan(place, shard_posts=settings.shard_posts, learnt=learnt, fold_of=fold_of, most_images=most_images)
+    )
     done = _Finished(home() / "inference", list(outs))
     waiting = [shard for shard in planned if not done.has(shard)]
     total = sum(shard.stop - shard.start for shard in planned)
     if resumed := len(planned) - len(waiting):
         say(f"infer: {resumed} of {len(planned)} shards were finished before and are kept")
-    _check_disk(sum(shard.stop - shard.start for shard in waiting), predictor, most, len(outs))
+    _check_disk(waiting, predictor, most, len(outs))
     log = RunLog()
     with progress(what="infer", total=total) as bar:
         bar.update(total - sum(shard.stop - shard.start for shard in waiting))
@@ -118,7 +122,11 @@ class _Finished:
 
     def has(self, shard: Shard) -> bool:
         """Whether a shard is there for all tasks, as it was written."""
-        return all(durable.is_whole(self.path(shard, task), pq.read_table) for task in self.tasks)
+        whole = all(durable.is_whole(self.path(shard, task), pq.read_table) for task in self.tasks)
+        for path in [self.path(shard, task) for task in self.tasks] if whole else []:
+            if time.time() - path.stat().st_mtime > KEEP_S / 7:
+                os.utime(path)  # it is in use: another run is not to forget it
+        return whole
 
     def keep(self, shard: Shard, scored: dict[str, Any]) -> None:
         for task, table in scored.items():
@@ -138,19 +146,18 @@ class _Finished:
         return status
 
 
-def _check_disk(posts: int, predictor: Predictor, most: int | None, tasks: int) -> None:
+def _check_disk(waiting: list[Shard], predictor: Predictor, most: int | None, tasks: int) -> None:
     """DataError where the disk has no room for what scoring will keep; large amounts of features are announced."""
-    there = sum(path.stat().st_size for path in cache.folder().iterdir())
-    features = posts * predictor.cached_bytes()
-    if most is not None:
-        features = max(0, min(features, most - there))
+    posts = sum(shard.stop - shard.start for shard in waiting)
+    there, whole = predictor.cached_bytes(posts, sum(shard.pictures for shard in waiting))
+    features = max(0, (whole if most is None else min(whole, most)) - there)
     needed, free = features + 2 * posts * tasks * ROW_BYTES, shutil.disk_usage(home()).free
     if features > SAY_BYTES:
         say(f"infer: features of {posts} posts are kept in {cache.folder()}, up to {features / 2**30:.1f} GiB")
     if needed > free:
         raise DataError(
             f"infer: features and predictions of {posts} posts take about {needed / 2**30:.1f} GiB, and {home()} has "
-            f"{free / 2**30:.1f} GiB free; set infer.cache to fewer GiB (0: keep no features), or ASSAY_HOME to "
+            f"{free / 2**30:.1f} GiB free; set infer.cache to fewer GiB (0: keep no more features), or ASSAY_HOME to "
             "another disk"
         )
 

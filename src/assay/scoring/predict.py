@@ -71,9 +71,9 @@ class Predictor:
         """Where the time of all its threads went: decode, tokenise, encode, answer."""
         return self._extract.clock
 
-    def cached_bytes(self) -> int:
-        """About how much of the disk the kept features of a post with a text and one image take."""
-        return self._extract.cached_bytes()
+    def cached_bytes(self, texts: int, images: int) -> tuple[int, int]:
+        """How much of the disk its kept features take, and about how much those of so many posts do."""
+        return self._extract.cached_bytes(texts, images)
 
     @property
     def targets(self) -> dict[str, Target]:

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from assay import images
 from assay.encode.extract import PostInputs
+from assay.errors import DataError
 from assay.parallel import in_order
 from assay.posts import count, span, stream
 from assay.progress import cores, progress
@@ -37,6 +38,7 @@ class Shard:
     key: str  # a digest of what its predictions depend on
     folds: dict[int, int] = field(default_factory=dict)  # by row of the shard, see folds_of_posts
     learnt: list[int] = field(default_factory=list)  # rows of the shard that the student learnt from
+    pictures: int = 0  # that its posts name
 
 
 @dataclass(frozen=True)
@@ -46,16 +48,19 @@ class Place:
     posts: Path
     root: Path  # of their images
     batch_size: int
+    stem: str = ""  # of the keys of its shards: model, code and settings
 
 
-def plan(place: Place, stem: str, *, shard_posts: int, learnt: set[str], fold_of: dict[str, int]) -> Iterator[Shard]:
+def plan(
+    place: Place, *, shard_posts: int, learnt: set[str], fold_of: dict[str, int], most_images: int = 1
+) -> Iterator[Shard]:
     """The shards of a corpus in its order.
 
-    A key depends on `stem` (model, code, settings), on the shard's own rows, on size and time of their images, and on
-    what of `learnt` and `fold_of` is theirs: posts that are new, or changed, cost no shard but their own.
+    A key depends on the place's stem, on the shard's own rows, on size and time of their images, and on what of
+    `learnt` and `fold_of` is theirs: posts that are appended, or changed, cost no shard but their own.
     """
     number = start = rows = 0
-    shard, digest = Shard(0, 0, 0, ""), hashlib.sha256(stem.encode())
+    shard, digest = Shard(0, 0, 0, ""), hashlib.sha256(place.stem.encode())
     with progress(what="infer: look", total=count(place.posts)) as bar:
         for batch in stream(place.posts, CONTENT, 4096):
             for row in batch:
@@ -65,13 +70,13 @@ def plan(place: Place, stem: str, *, shard_posts: int, learnt: set[str], fold_of
                     shard.folds[rows] = fold
                 if known:
                     shard.learnt.append(rows)
-                seen = [_state(place.root, path) for path in row["images"]]
-                digest.update(json.dumps([post_id, row["text"], row["images"], seen, fold, known]).encode())
+                shard.pictures += min(most_images, len(row["images"]))
+                digest.update(_content(place, row, fold, known))
                 rows += 1
                 if rows == shard_posts:
                     yield _ended(shard, rows, digest)
                     number, start, rows = number + 1, start + rows, 0
-                    shard, digest = Shard(number, start, start, ""), hashlib.sha256(stem.encode())
+                    shard, digest = Shard(number, start, start, ""), hashlib.sha256(place.stem.encode())
             bar.update(len(batch))
     if rows or not number:
         yield _ended(shard, rows, digest)
@@ -80,6 +85,24 @@ def plan(place: Place, stem: str, *, shard_posts: int, learnt: set[str], fold_of
 def _ended(shard: Shard, rows: int, digest: Any) -> Shard:
     shard.stop, shard.key = shard.start + rows, digest.hexdigest()[:40]
     return shard
+
+
+def _content(place: Place, row: dict[str, Any], fold: int | None, learnt: bool) -> bytes:
+    """What the predictions of a post depend on."""
+    seen = [_state(place.root, path) for path in row["images"]]
+    return json.dumps([row["post_id"], row["text"], row["images"], seen, fold, learnt]).encode()
+
+
+def _check(place: Place, shard: Shard, posts: pa.Table) -> None:
+    """DataError where posts and pictures are not what they were when the shard was planned, or are not so from here."""
+    digest, learnt = hashlib.sha256(place.stem.encode()), set(shard.learnt)
+    for at, row in enumerate(posts.to_pylist()):
+        digest.update(_content(place, row, shard.folds.get(at), at in learnt))
+    if shard.key and digest.hexdigest()[:40] != shard.key:
+        raise DataError(
+            f"pictures below {place.root}, or posts in {place.posts}, are not those of the start of the run (a disk "
+            "that is gone, files that change?); nothing of this shard is kept, run again"
+        )
 
 
 def _state(root: Path, relative: str) -> tuple[int, int] | None:
@@ -106,6 +129,7 @@ def score_shard(
         for task, table in found.items():
             parts[task].append(table)
         tick(len(table))
+    _check(place, shard, posts)  # what vanished meanwhile would else be kept as missing
     schemas = {task: prediction_schema(target) for task, target in predictor.targets.items()}
     return {task: pa.concat_tables([schemas[task].empty_table(), *tables]) for task, tables in parts.items()}
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
+import os
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from itertools import count
@@ -12,12 +13,14 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from assay import images
-from assay.errors import CorpusError
+from assay.errors import CorpusError, ImageProblem, RowError
 from assay.scoring.streaming import Post
 from assay.text import decode
 
+csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
 TABLES = {".csv": ",", ".tsv": "\t", ".jsonl": None, ".ndjson": None, ".json": None}
+MOST_BYTES = 64 * 2**20  # of a line
 SETTLED_S = 0.5  # a file of a watched folder is read when it has not changed for so long
 Waits = Callable[[], bool]
 """Wait a little for more; False: there will be none."""
@@ -42,94 +45,139 @@ def every(seconds: float, stop: Callable[[], bool]) -> Waits:
     return wait
 
 
-def of(source: Path, root: Path, wait: Waits) -> Iterator[Post]:
-    """The posts of a picture, a table or a folder; CorpusError where it is none of these."""
+def check(source: Path, *, watched: bool) -> None:
+    """CorpusError where a source is none, or none that can be watched."""
     kind = source.suffix.lower()
+    allowed = f"a picture, a folder, a table ({', '.join(name for name in TABLES if name != '.json')}), - for JSONL"
+    if not source.exists():
+        raise CorpusError(f"{source}: not there; allowed: {allowed}")
+    if not source.is_dir() and kind not in (*TABLES, *PICTURES):
+        raise CorpusError(f"{source}: allowed: {allowed}")
+    if watched and kind in PICTURES and not source.is_dir():
+        raise CorpusError(f"--follow: {source} is one picture; name a table or a folder to watch")
+
+
+def of(source: Path, root: Path | None, wait: Waits) -> Iterator[Post]:
+    """The posts of a picture, a table or a folder."""
     if source.is_dir():
         yield from of_folder(source, wait)
-    elif not source.exists():
-        raise CorpusError(f"{source}: not there; allowed: a picture, a folder, a table ({_tables()}), - for JSONL")
-    elif kind in TABLES:
+    elif source.suffix.lower() in TABLES:
         yield from of_table(source, root, wait)
-    elif kind in PICTURES:
-        yield _of_picture(source, source.name)
     else:
-        raise CorpusError(f"{source}: allowed: a picture, a folder, a table ({_tables()}), - for JSONL")
+        yield _of_picture(source, source.name)
 
 
-def _tables() -> str:
-    return ", ".join(name for name in TABLES if name != ".json")
+def of_lines(lines: Iterable[bytes], root: Path | None, name: str) -> Iterator[Post]:
+    """Posts of JSON lines with id, text, image (a path, a data URL, or a list of them); what is none is told.
 
-
-def of_lines(lines: Iterable[bytes], root: Path) -> Iterator[Post]:
-    """Posts of JSON lines with id, text, image (a path below `root`, a data URL, or a list); what is none is told."""
+    `root`: the folder that paths count from, and may not leave; None: any file of this machine. `name` of the source
+    and the line's number are the id of a post that has none.
+    """
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
+        made_up = f"{name}:{number}"
         try:
+            if len(line) >= MOST_BYTES:
+                raise ValueError(f"over {MOST_BYTES >> 20} MiB")
             row = json.loads(line)
             if not isinstance(row, dict):
                 raise ValueError("no object")
-            yield _of_row(row, number, root)
+            yield _of_row(row, made_up, root)
         except (ValueError, TypeError, RecursionError) as error:
             said = " ".join(str(error).split())[:120]
-            yield Post(str(number), fault=f"bad_row: line {number}: {said}")
+            yield Post(made_up, fault=f"bad_row: line {number}: {said}")
 
 
-def of_table(path: Path, root: Path, wait: Waits) -> Iterator[Post]:
+def of_table(path: Path, root: Path | None, wait: Waits) -> Iterator[Post]:
     """The rows of a CSV, TSV or JSONL file; one that is watched may grow. CorpusError where it has no such columns."""
     try:
         with open(path, "rb") as file:
             delimiter = TABLES[path.suffix.lower()]
             lines = _growing(file, wait)
-            yield from of_lines(lines, root) if delimiter is None else _of_cells(path, lines, delimiter, root)
+            if delimiter is None:
+                yield from of_lines(lines, root, path.name)
+            else:
+                yield from _of_cells(path, lines, delimiter, root)
+    except _Cut:  # a watched file's last row is not whole yet: the next run has it
+        return
     except OSError as error:
         raise CorpusError(f"{path}: {error.strerror}") from error
 
 
-def _of_cells(path: Path, lines: Iterator[bytes], delimiter: str, root: Path) -> Iterator[Post]:
-    rows = csv.DictReader((decode(line) for line in lines), delimiter=delimiter)
-    names = {name.strip().lstrip("\ufeff").lower() for name in rows.fieldnames or []}
-    if rows.fieldnames and not names & {"text", "image"}:
-        raise CorpusError(f"{path}: no column text or image; it has {', '.join(rows.fieldnames)}")
+class _Cut(Exception):
+    """The end of a run within a row."""
+
+
+def _of_cells(path: Path, lines: Iterator[bytes], delimiter: str, root: Path | None) -> Iterator[Post]:
+    faults: list[Post] = []
+
+    def decoded() -> Iterator[str]:
+        for number, line in enumerate(lines, 1):
+            try:
+                yield decode(line)
+            except RowError as error:
+                faults.append(Post(f"{path.name}:line {number}", fault=f"{error.code}: line {number}: {error.detail}"))
+
+    rows = csv.DictReader(decoded(), delimiter=delimiter)
+    try:
+        named = list(rows.fieldnames or [])
+    except csv.Error as error:
+        raise CorpusError(f"{path}: its first line cannot be read: {error}") from error
+    names = {name.strip().lstrip("\ufeff").lower() for name in named}
+    if named and not names & {"text", "image"}:
+        raise CorpusError(f"{path}: no column text or image; it has {', '.join(named)[:200]}")
     for number in count(1):
+        row: dict[Any, Any] | None = None
         try:
-            row = next(rows)
-        except StopIteration:
-            return
+            row = next(rows, None)
         except csv.Error as error:
-            yield Post(str(number), fault=f"bad_row: line {rows.line_num}: {error}")
-            continue
-        yield _of_row({(name or "").strip().lstrip("\ufeff").lower(): v for name, v in row.items()}, number, root)
+            faults.append(Post(f"{path.name}:{number}", fault=f"bad_row: line {rows.line_num}: {error}"))
+            row = {}
+        yield from faults
+        faults.clear()
+        if row is None:
+            return
+        if row:
+            given = {(name or "").strip().lstrip("\ufeff").lower(): value for name, value in row.items()}
+            yield _of_row(given, f"{path.name}:{number}", root)
 
 
-def _of_row(row: dict[str, Any], number: int, root: Path) -> Post:
+def _of_row(row: dict[str, Any], made_up: str, root: Path | None) -> Post:
     post_id = row.get("id")
-    post = Post(str(number if post_id in (None, "") else post_id), str(row.get("text") or ""))
+    post = Post(made_up if post_id in (None, "") else str(post_id), str(row.get("text") or ""))
     given = row.get("image") or []
     for one in given if isinstance(given, list) else [given]:
         if not isinstance(one, str):
             post.fault = "bad_row: image: allowed: a path, a data URL, or a list of them"
-        elif one[:5].lower() != "data:":
-            post.files.append(root / one)
-        else:
-            try:
+            continue
+        try:
+            if one[:5].lower() == "data:":
                 post.files.append(images.from_base64(one))
-            except ValueError as error:
-                post.fault = f"bad_row: image: {error}"
+            else:
+                post.files.append(Path(one) if root is None else images.safe_path(root, one))
+        except ImageProblem as problem:
+            post.fault = str(problem)
+        except ValueError as error:
+            post.fault = f"bad_row: image: {error}"
     return post
 
 
 def _growing(file: BinaryIO, wait: Waits) -> Iterator[bytes]:
-    """The lines of a file, each when it is whole; the last may lack its end where nothing more is waited for."""
+    """The lines of a file, each when it is whole; the last may lack its end where nothing more is waited for.
+
+    _Cut where the wait for more is over.
+    """
     part = b""
     while True:
-        line = file.readline()
+        line = file.readline(MOST_BYTES)
         part += line
-        if part.endswith(b"\n"):
+        if part.endswith(b"\n") or len(part) >= MOST_BYTES:
             yield part
             part = b""
         elif not line and not wait():
+            if wait is not no_more:
+                raise _Cut
             if part:
                 yield part
             return
@@ -155,20 +203,49 @@ def of_folder(folder: Path, wait: Waits) -> Iterator[Post]:
 
 
 def _settled(path: Path) -> bool:
-    try:
-        return time.time() - path.stat().st_mtime > SETTLED_S
-    except OSError:
-        return False
+    """Whether a picture, and its caption where there is one, have not changed for a moment."""
+    for one in (path, path.with_suffix(".txt")):
+        try:
+            age = time.time() - one.stat().st_mtime
+        except OSError:
+            if one == path:
+                return False
+            continue
+        if 0 <= age <= SETTLED_S:
+            return False
+    return True
 
 
 def _of_picture(path: Path, name: str) -> Post:
     try:
         caption = decode(path.with_suffix(".txt").read_bytes())
+    except RowError as error:
+        return Post(name, fault=f"{error.code}: {path.with_suffix('.txt').name}: {error.detail}")
     except OSError:
         caption = ""
     return Post(name, caption, [path])
 
 
-def standard_input(stream: BinaryIO | io.BufferedReader, root: Path) -> Iterator[Post]:
+def standard_input(stream: BinaryIO, root: Path | None) -> Iterator[Post]:
     """Posts of JSON lines on a pipe, each as soon as its line is whole."""
-    return of_lines(iter(stream.readline, b""), root)
+    for post in of_lines(_of_pipe(stream), root, "-"):
+        post.lasting = not post.post_id.startswith("-:")
+        yield post
+
+
+def _of_pipe(stream: BinaryIO) -> Iterator[bytes]:
+    """Lines of a pipe, past the stream's buffer, in which no thread may wait when the process ends."""
+    try:
+        number = stream.fileno()
+    except (OSError, AttributeError):
+        yield from iter(lambda: stream.readline(MOST_BYTES), b"")
+        return
+    waiting = b""
+    while more := os.read(number, 65_536):
+        *lines, waiting = (waiting + more).split(b"\n")
+        yield from (line + b"\n" for line in lines)
+        if len(waiting) >= MOST_BYTES:
+            yield waiting
+            waiting = b""
+    if waiting:
+        yield waiting

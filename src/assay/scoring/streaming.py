@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -16,7 +17,9 @@ from assay.errors import DataError, ImageProblem
 from assay.parallel import in_order
 from assay.progress import cores
 from assay.scoring.predict import Predictor
+from assay.scoring.prediction import STATUSES
 
+ANSWER = b'{"id": "'  # how an answer on disk begins
 BATCH = 64  # posts, of those that wait, that are scored together
 AHEAD = 4 * BATCH  # posts that are read before a batch is free: beyond them the source has to wait
 LOOK_S = 0.2  # how often the end of a run is looked for while the source is silent
@@ -30,6 +33,10 @@ class Post:
     text: str = ""
     files: list[Path | bytes] = field(default_factory=list)
     fault: str | None = None  # why it is no post: it is answered, as failed
+    lasting: bool = True  # whether the id will be the same when the source is read again
+
+    def __post_init__(self) -> None:
+        self.post_id = self.post_id.encode("utf-8", "replace").decode()  # odd file names, lone surrogates
 
 
 def answers(
@@ -38,7 +45,7 @@ def answers(
     """A row for each post, in their order: `id` and what Prediction.as_row says, without what is None.
 
     What waits becomes a batch, so that a slow source is answered post by post and a fast one at full rate; `stop` ends
-    the run after the posts that have been read.
+    the run after the batches that are in work.
     """
     predictor.check_task(task)
     yield from (
@@ -125,31 +132,49 @@ class Written:
     """A JSONL file of answers that a later run goes on with: what stands in it is not scored again."""
 
     def __init__(self, path: Path) -> None:
-        """DataError where the file is there and holds no answers. A last line that a kill cut off is taken away."""
+        """DataError where the file holds anything but answers; a last one that a kill cut off is taken away."""
         self.path = path
-        self.ids: set[str] = set()
         self.skipped = 0
+        self._ids: set[str] = set()
+        end = 0
         if path.exists():
             end = complete_lines(path)
             with open(path, "rb") as file:
-                for number, line in enumerate(file.read(end).splitlines(), 1):
-                    try:
-                        self.ids.add(str(json.loads(line)["id"]))
-                    except (ValueError, TypeError, KeyError) as error:
-                        raise DataError(
-                            f"{path}:{number}: no answer of assay predict ({type(error).__name__}); name another --out"
-                        ) from error
+                for number, line in enumerate(file, 1):
+                    if file.tell() > end:
+                        self._check_cut(line, number)
+                    else:
+                        self._ids.add(self._id(line, number))
             with open(path, "ab") as file:
                 file.truncate(end)
         self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 - closed by close
 
+    def _id(self, line: bytes, number: int) -> str:
+        try:
+            row = json.loads(line)
+            if row["status"] not in STATUSES:
+                raise ValueError(row["status"])
+            return str(row["id"])
+        except (ValueError, TypeError, KeyError) as error:
+            raise self._other(number, type(error).__name__) from error
+
+    def _check_cut(self, line: bytes, number: int) -> None:
+        """DataError unless what stands behind the last whole line is the beginning of an answer."""
+        with contextlib.suppress(ValueError):
+            json.loads(line)
+            raise self._other(number, "no end of line")
+        if not (line.startswith(ANSWER) or ANSWER.startswith(line)):
+            raise self._other(number, "not as answers begin")
+
+    def _other(self, number: int, why: str) -> DataError:
+        return DataError(f"{self.path}:{number}: no answer of assay predict ({why}); name another --out")
+
     def new(self, posts: Iterable[Post]) -> Iterator[Post]:
-        """The posts whose id has no answer there yet; the others are counted."""
+        """The posts whose id had no answer there when it was opened; the others are counted."""
         for post in posts:
-            if post.post_id in self.ids:
+            if post.lasting and post.post_id in self._ids:
                 self.skipped += 1
             else:
-                self.ids.add(post.post_id)
                 yield post
 
     def write(self, line: str) -> None:
