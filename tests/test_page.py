@@ -16,9 +16,10 @@ import pytest
 import yaml
 from PIL import Image
 
+from assay.errors import DataError
 from assay.measure.csvfile import write_csv
 from assay.measure.findings import brand_table, findings
-from assay.posts import schema, write_table
+from assay.posts import read, schema, write_table
 from assay.scoring.prediction import prediction_schema
 from assay.serve.options import Options, posts_shown
 from assay.serve.page.corpus import Query, ScoredCorpus
@@ -268,6 +269,17 @@ def test_search_by_hand(repository: Path) -> None:
     assert all(hit.value == name for name, one in zip(MOODS.names, by_name, strict=True) for hit in one.hits)
     likely = [hit.probability or 0 for hit in by_name[0].hits]
     assert likely == sorted(likely, reverse=True)
+
+
+def test_predictions_of_other_posts_are_not_shown_beside_these(repository: Path, tmp_path: Path) -> None:
+    corpus = ScoredCorpus.of(repository / "models" / "gender_bias", "gender_bias", BIAS)
+    assert corpus is not None
+    posts = read(corpus.posts)
+    for other in (posts.slice(1), posts.take(pa.array([*range(1, len(posts)), 0]))):
+        corpus.posts = tmp_path / str(len(other))
+        write_table(other, corpus.posts / "part-00000.parquet")
+        with pytest.raises(DataError, match="is of other posts than"):
+            corpus.search(Query())
 
 
 def test_posts_stay_hidden_where_anybody_may_look() -> None:

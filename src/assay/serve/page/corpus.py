@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from assay import config, images
 from assay.corpora.where import pictures_of
-from assay.errors import AssayError, ImageProblem
+from assay.errors import AssayError, DataError, ImageProblem
 from assay.measure.csvfile import read_csv
 from assay.posts import shards, span
 from assay.targets import NAMES, NUMBER, Target
@@ -118,8 +118,10 @@ class ScoredCorpus:
             nonlocal total
             start = 0
             for scored in shards(self.predictions):
-                table = pq.read_table(scored, columns=["value", "probabilities", "status"])
-                text = span(self.posts, start, start + len(table), ["text", "brands"])
+                table = pq.read_table(scored, columns=["post_id", "value", "probabilities", "status"])
+                text = span(self.posts, start, start + len(table), ["post_id", "text", "brands"])
+                if not text["post_id"].combine_chunks().equals(table["post_id"].combine_chunks()):
+                    raise DataError(f"{scored} is of other posts than {self.posts}; run dvc repro")
                 rows = self._fitting(text, table, query)
                 total += len(rows)
                 yield from ((key, start + row) for row, key in zip(rows, self._keys(table, rows, query), strict=True))
