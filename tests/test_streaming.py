@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 import io
 import json
 import os
@@ -19,7 +20,7 @@ import pytest
 
 from assay import cli
 from assay.errors import CorpusError, DataError
-from assay.parallel import in_order
+from assay.parallel import Clock, Turns, in_order
 from assay.scoring import sources, streaming
 from assay.scoring.predict import Predictor
 from assay.scoring.streaming import Post, Written, answers
@@ -161,6 +162,17 @@ def test_order_holds_and_an_error_of_the_source_is_told(model: Path) -> None:  #
         got.extend(row["id"] for row in answers(predictor, broken()))
     assert got == ["1"], "what came before is answered"
     assert list(in_order(lambda x: x + 1, [1, None, None, 2], workers=2)) == [2, 3]
+
+
+def test_what_an_encoder_holds_can_be_copied_with_it() -> None:
+    """Averaged weights are those of a copy."""
+    clock, turns = Clock(), Turns()
+    again = copy.deepcopy({"clock": clock, "turns": turns})
+    with again["turns"], again["clock"].doing("encode"):
+        pass
+    assert "encode" in clock.spent()
+    with turns:
+        pass
 
 
 def test_a_watched_folder_and_a_growing_table(tmp_path: Path) -> None:

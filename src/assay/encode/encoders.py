@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache
@@ -26,6 +25,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from assay.errors import EncoderError, ModelError
+from assay.parallel import Turns
 from assay.plugins import brought
 
 
@@ -95,7 +95,7 @@ def default_device() -> torch.device:
 
 def turns(device: torch.device) -> AbstractContextManager[Any]:
     """What threads that encode on this device take before they do: on a GPU, whose memory holds one batch, turns."""
-    return nullcontext() if device.type == "cpu" else threading.Lock()
+    return nullcontext() if device.type == "cpu" else Turns()
 
 
 @lru_cache(maxsize=1)
