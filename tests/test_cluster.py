@@ -9,16 +9,13 @@ from typing import Any
 import psutil
 import pytest
 
-from assay.config import Infer
 from assay.errors import DataError, SettingsError
-from assay.images import MAX_PIXELS
 from assay.machine import read_figures
 from assay.posts import shards
 from assay.scoring import cluster
 from assay.scoring import corpus as module
-from assay.scoring.corpus import infer
 from assay.scoring.shards import Shard
-from tests.test_scoring import corpus, model  # noqa: F401 - fixtures
+from tests.test_scoring import corpus, model, score  # noqa: F401 - fixtures
 
 pytest.importorskip("ray")
 
@@ -27,20 +24,6 @@ pytest.importorskip("ray")
 def _no_address(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setenv("RAY_TMPDIR", "/tmp")  # sockets need short paths
-
-
-def score(model: Path, corpus: Path, drawn: Path, out: Path, **settings: Any) -> dict[str, Any]:  # noqa: F811
-    found, log = infer(
-        model,
-        corpus,
-        drawn,
-        corpus.parent / "split.parquet",
-        {"t": out},
-        settings=Infer(batch_size=32, shard_posts=60, **settings),
-        max_pixels=MAX_PIXELS,
-    )
-    log.write(out.parent / "machine", None, {})
-    return found
 
 
 @pytest.mark.slow

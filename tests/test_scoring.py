@@ -119,14 +119,14 @@ def corpus(drawn: Path, tmp_path: Path) -> Path:
     return tmp_path / "posts"
 
 
-def score(model: Path, corpus: Path, drawn: Path, out: Path) -> dict[str, Any]:
+def score(model: Path, corpus: Path, drawn: Path, out: Path, **settings: Any) -> dict[str, Any]:
     found, log = infer(
         model,
         corpus,
         drawn,
         corpus.parent / "split.parquet",
         {"t": out},
-        settings=Infer(batch_size=32, shard_posts=60),
+        settings=Infer(batch_size=32, shard_posts=60, **settings),
         max_pixels=MAX_PIXELS,
     )
     log.write(out.parent / "machine", None, {})

@@ -19,7 +19,6 @@ def in_order(
     items: Iterable[Given | None],
     *,
     workers: int,
-    initializer: Callable[[], None] | None = None,
 ) -> Iterator[Made]:
     """`work` of each item, in their order, by `workers` threads; at most one item a worker waits beyond those in work.
 
@@ -27,7 +26,7 @@ def in_order(
     `items` is read in the caller's thread; a None among them says that there is nothing to do for now, and what is in
     work is waited for.
     """
-    with ThreadPoolExecutor(workers, thread_name_prefix="work", initializer=initializer) as pool:
+    with ThreadPoolExecutor(workers, thread_name_prefix="work") as pool:
         ahead: deque[Future[Made]] = deque()
         failed: Exception | None = None
         source = iter(items)

@@ -173,8 +173,10 @@ def span(folder: Path, start: int, stop: int, columns: Sequence[str]) -> pa.Tabl
     """Rows `start` to `stop` of a table folder, counted over all its shards; only what holds them is read."""
     found, first = [], 0
     for path in shards(folder):
+        if first >= stop:
+            break
         rows = pq.read_metadata(path).num_rows
-        if first < stop and first + rows > start:
+        if first + rows > start:
             found.append(_slice(pq.ParquetFile(path), max(0, start - first), min(rows, stop - first), columns))
         first += rows
     if not found:

@@ -156,7 +156,7 @@ def load_text_encoder(settings: TextBranch) -> TextEncoder:
         found = tokenizer(
             texts,
             padding=padding,
-            pad_to_multiple_of=None if settings.max_tokens % TOKENS_A_STEP else TOKENS_A_STEP,
+            pad_to_multiple_of=_step(settings),
             truncation=True,
             max_length=settings.max_tokens,
             return_tensors="pt",
@@ -170,6 +170,11 @@ def load_text_encoder(settings: TextBranch) -> TextEncoder:
 
     identity = weights_digest(model) + (weights_digest(projection) if projection else "")
     return TextEncoder(model, tokenize, spans, identity=identity, settings=settings, projection=projection)
+
+
+def _step(settings: TextBranch) -> int | None:
+    """What lengths are padded to multiples of; None where that would pass the longest text."""
+    return None if settings.max_tokens % TOKENS_A_STEP else TOKENS_A_STEP
 
 
 def _minilm(settings: TextBranch) -> TextEncoder:
@@ -187,7 +192,7 @@ def _minilm(settings: TextBranch) -> TextEncoder:
         raise EncoderError(f"{MINILM}: its file lacks {missing[0]}; install the transformers of constraints.txt")
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.enable_truncation(settings.max_tokens)
-    tokenizer.enable_padding(pad_to_multiple_of=None if settings.max_tokens % TOKENS_A_STEP else TOKENS_A_STEP)
+    tokenizer.enable_padding(pad_to_multiple_of=_step(settings))
 
     def tokenize(texts: list[str]) -> Tokens:
         found = tokenizer.encode_batch(texts)

@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -32,9 +32,18 @@ TOLD = "assay says: "  # begins what a worker refuses with, within what Ray says
 
 
 def score_on_ray(
-    model: Path, place: Place, shards: Sequence[Shard], *, settings: Infer, max_pixels: int, most_cached: int | None
+    model: Path,
+    place: Place,
+    shards: Sequence[Shard],
+    tick: Callable[[int], Any],
+    *,
+    settings: Infer,
+    max_pixels: int,
+    most_cached: int | None,
 ) -> Iterator[Scored]:
     """The shards as they are finished, in any order, on the cluster that RAY_ADDRESS names or else on this machine.
+
+    `tick` is told how many posts are done, shard by shard.
 
     SettingsError where Ray or the cluster is not there, or has no room for one worker; DataError where workers cannot
     do their work.
@@ -67,15 +76,13 @@ def score_on_ray(
         by_number = {shard.number: shard for shard in shards}
         try:
             for row in work.iter_rows():
-                tables = {task: pa.ipc.open_stream(table).read_all() for task, table in json_parts(row).items()}
-                yield by_number[int(row["number"])], tables, json.loads(row["spent"])
+                sent = zip(json.loads(row["tasks"]), row["tables"], strict=True)
+                tables = {task: pa.ipc.open_stream(table).read_all() for task, table in sent}
+                shard = by_number[int(row["number"])]
+                tick(shard.stop - shard.start)
+                yield shard, tables, json.loads(row["spent"])
         except ray.exceptions.RayError as error:
             raise _told(error) from error
-
-
-def json_parts(row: dict[str, Any]) -> dict[str, bytes]:
-    """The tables of a worker's row, as bytes, by task."""
-    return dict(zip(json.loads(row["tasks"]), row["tables"], strict=True))
 
 
 class Worker:

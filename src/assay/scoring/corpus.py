@@ -75,12 +75,11 @@ def infer(
         if settings.engine == "ray":
             from assay.scoring.cluster import score_on_ray
 
-            found = score_on_ray(model, place, waiting, settings=settings, max_pixels=max_pixels, most_cached=most)
+            given: dict[str, Any] = {"settings": settings, "max_pixels": max_pixels, "most_cached": most}
+            found = score_on_ray(model, place, waiting, bar.update, **given)
         else:
             found = ((shard, score_shard(predictor, place, shard, bar.update), {}) for shard in waiting)
         for shard, scored, elsewhere in found:
-            if settings.engine == "ray":
-                bar.update(shard.stop - shard.start)
             predictor.clock.add(elsewhere)
             with predictor.clock.doing("write"):
                 done.keep(shard, scored)
