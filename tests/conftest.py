@@ -44,7 +44,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "assay-home"
     monkeypatch.setenv("ASSAY_HOME", str(folder))
     monkeypatch.setenv("ASSAY_RUNTIME", "torch")  # a graph is made once a home; tests of graphs ask for them
-    for name in ("ASSAY_AUTHOR_KEY", "ASSAY_WORKERS", "ASSAY_STORE_KEY"):
+    for name in ("ASSAY_AUTHOR_KEY", "ASSAY_WORKERS", "ASSAY_STORE", "ASSAY_STORE_KEY"):
         monkeypatch.delenv(name, raising=False)
     return folder
 

@@ -28,6 +28,7 @@ LEVEL = {
     "text": 2,
     "images": 2,
     "posts": 2,
+    "database": 2,
     "store": 2,
     "durable": 2,
     "machine": 2,
@@ -177,7 +178,7 @@ def test_no_kind_of_target_is_asked_for_outside_its_own_files() -> None:
 
 
 def test_sql_stands_behind_the_methods_of_stores() -> None:
-    own = {"store", "remote.answers", "remote.ledger", "audit.kept", "corpora.ingest", "encode.cache"}
+    own = {"database", "store", "remote.answers", "remote.ledger", "audit.kept", "corpora.ingest", "encode.cache"}
     statement = re.compile(r"\b(SELECT .+ FROM|INSERT (OR \w+ )?INTO|DELETE FROM|UPDATE \w+ SET|CREATE TABLE)\b")
     assert {name for name, path in modules().items() if statement.search(path.read_text())} <= own
 

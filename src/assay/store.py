@@ -1,7 +1,8 @@
-"""One SQLite file (WAL) that several processes share: kept content by key, and claims on what is not there yet.
+"""What several processes share: kept content by key, and claims on what is not there yet.
 
-It lies in places.home(), outside everything that DVC deletes or copies. A key is claimed with owner
-and lease before it is worked on, and the claim of a dead owner is free.
+It lies in an SQLite file of places.home(), outside everything that DVC deletes or copies, or in PostgreSQL for several
+machines (see database). A key is claimed with owner and lease before it is worked on, and the claim of a dead owner is
+free.
 """
 
 from __future__ import annotations
@@ -9,21 +10,23 @@ from __future__ import annotations
 import hashlib
 import os
 import socket
-import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar
 
+from assay.database import Database, Postgres, Sqlite, server
 from assay.errors import AssayError
+from assay.places import home
 
+T = TypeVar("T")
+TRIES = 3  # of a write whose connection is lost
 LEASE_S = 120.0  # renewed by whoever lives (see renew); a dead owner's claim is free after it at the latest
 _CLAIMS = """
-PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;
 CREATE TABLE IF NOT EXISTS claims(
-    key TEXT PRIMARY KEY, host TEXT, pid INTEGER, started TEXT, expires REAL
+    key TEXT PRIMARY KEY, host TEXT, pid BIGINT, started TEXT, expires DOUBLE PRECISION
 ) WITHOUT ROWID;
 """
 
@@ -40,19 +43,30 @@ class Store:
     error: ClassVar[type[AssayError]]
     """What is raised when the file cannot be used."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path | None = None, *, address: str | None = None) -> None:
+        """In the file `path` or the database at `address`; default: where ASSAY_STORE says, else the home folder."""
         self._host, self._pid = machine(), os.getpid()
         self._started = process_start(self._pid)
+        address = address or (server() if path is None else None)
+        self._file = path or home() / f"{self.table}.sqlite"
         try:
-            self._db = sqlite3.connect(self.path, isolation_level=None, timeout=60)
-            self._db.executescript(_CLAIMS + self.setup)
+            self._db: Database = Postgres(address, f"assay_{self.table}") if address else Sqlite(self._file)
+            self._db.set_up(_CLAIMS + self.setup)
             self._prepare()
-        except sqlite3.Error as error:
-            raise self.error(f"{self.name} {self.path}: {error}; is the disk full or the file damaged?") from error
+        except self._errors as error:
+            raise self._broken(error, "is the disk full or the file damaged?") from error
 
     def _prepare(self) -> None:
-        """What has to be done to a file that an earlier version made."""
+        """What has to be done to a store that an earlier version made."""
+
+    @property
+    def where(self) -> str:
+        """What messages call the place where it lies."""
+        return self._db.where if hasattr(self, "_db") else str(self._file)
+
+    @property
+    def _errors(self) -> tuple[type[Exception], ...]:
+        return self._db.errors if hasattr(self, "_db") else Sqlite.errors
 
     def __enter__(self) -> Self:
         return self
@@ -74,29 +88,46 @@ class Store:
             marks = ",".join("?" * len(part))
             yield from self._run(statement.replace("(...)", f"({marks})"), [*part, *also])
 
+    def pages(self, columns: str, size: int) -> Iterator[list[Any]]:
+        """All rows of the kept content, `size` at a time; `columns`: the first of them is the key."""
+        last = ""
+        while page := self._run(f"SELECT {columns} FROM {self.table} WHERE key > ? ORDER BY key LIMIT {size}", (last,)):
+            yield page
+            last = page[-1][0]
+
     def rows(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
         """The rows of a query."""
         return self._run(statement, values)
 
     @contextmanager
-    def writing(self) -> Iterator[sqlite3.Connection]:
+    def writing(self) -> Iterator[Database]:
         """A write transaction; rolled back when something in it fails."""
         try:
-            self._db.execute("BEGIN IMMEDIATE")
-            yield self._db
-            self._db.execute("COMMIT")
-        except sqlite3.Error as error:
+            with self._db.transaction():
+                yield self._db
+        except self._errors as error:
             raise self._broken(error) from error
-        finally:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
+
+    def repeated(self, work: Callable[[], T]) -> T:
+        """The result of writing that may be done twice; done again where the connection was lost in the middle."""
+        for _ in range(TRIES - 1):
+            try:
+                return work()
+            except self.error as error:
+                if not self._db.is_passing(error.__cause__):
+                    raise
+        return work()
 
     # ------------------------------------------------------------------------------------- claims
 
     def claim(self, key: str, lease_s: float = LEASE_S) -> bool:
         """True when this process may work on `key`: its content is not there, and no living owner holds it."""
-        with self.writing():
-            return self._claim(key, lease_s)
+
+        def now() -> bool:
+            with self.writing() as db:
+                return self._claim(db, key, lease_s)
+
+        return self.repeated(now)
 
     def release(self, key: str) -> None:
         """Give a claim back without content."""
@@ -104,21 +135,26 @@ class Store:
 
     def renew(self, keys: Iterable[str], lease_s: float = LEASE_S) -> set[str]:
         """Hold claims for longer; returns the keys that this process holds no more."""
-        lost = set()
-        with self.writing() as db:
-            for key in keys:
-                mine = (time.time() + lease_s, key, self._host, self._pid, self._started)
-                changed = db.execute(
-                    "UPDATE claims SET expires = ? WHERE key = ? AND host = ? AND pid = ? AND started = ?", mine
-                )
-                if not changed.rowcount:
-                    lost.add(key)
-        return lost
+
+        def now() -> set[str]:
+            lost = set()
+            with self.writing() as db:
+                for key in keys:
+                    mine = (db.now() + lease_s, key, *self.owner)
+                    changed = db.execute(
+                        "UPDATE claims SET expires = ? WHERE key = ? AND host = ? AND pid = ? AND started = ?", mine
+                    )
+                    if not changed.rowcount:
+                        lost.add(key)
+            return lost
+
+        keys = sorted(keys)  # whoever locks several rows does it in one order
+        return self.repeated(now)
 
     def holder(self, key: str) -> str | None:
         """Who holds a claim, for people; None where nobody does."""
         found = self._run("SELECT host, pid, expires FROM claims WHERE key = ?", (key,))
-        return _named(*found[0]) if found else None
+        return _named(self._db.now(), *found[0]) if found else None
 
     def claims(self) -> list[dict[str, Any]]:
         """The claims there are, counted by their owners: who, how many, until when at most, and whether it lives."""
@@ -148,7 +184,7 @@ class Store:
         )
 
     def _state(self, host: str, pid: int, started: str, expires: float) -> str:
-        if expires < time.time() or self.is_gone(host, pid, started):
+        if expires < self._db.now() or self.is_gone(host, pid, started):
             return "gone"
         return "lives" if host == self._host else "elsewhere"
 
@@ -161,20 +197,25 @@ class Store:
         """True for a process of this machine that no longer lives."""
         return host == self._host and process_start(pid) != started
 
-    def _claim(self, key: str, lease_s: float) -> bool:
-        if self._db.execute(f"SELECT 1 FROM {self.table} WHERE key = ?", (key,)).fetchone():
+    def _claim(self, db: Database, key: str, lease_s: float) -> bool:
+        """The claim comes before the look at the content: who keeps content gives up its claim in the same moment."""
+        mine = (*self.owner, db.now() + lease_s)
+        if not db.execute(
+            "INSERT INTO claims VALUES (?, ?, ?, ?, ?) ON CONFLICT (key) DO NOTHING", (key, *mine)
+        ).rowcount:
+            held = db.execute(
+                f"SELECT host, pid, started, expires FROM claims WHERE key = ? {db.passing_over}", (key,)
+            ).fetchone()
+            if held is None or not self._is_free(*held):
+                return False
+            db.execute("UPDATE claims SET host = ?, pid = ?, started = ?, expires = ? WHERE key = ?", (*mine, key))
+        if db.execute(f"SELECT 1 FROM {self.table} WHERE key = ?", (key,)).fetchone():
+            db.execute("DELETE FROM claims WHERE key = ?", (key,))
             return False
-        held = self._db.execute("SELECT host, pid, started, expires FROM claims WHERE key = ?", (key,)).fetchone()
-        if held and not self._is_free(*held):
-            return False
-        self._db.execute(
-            "INSERT OR REPLACE INTO claims VALUES (?, ?, ?, ?, ?)",
-            (key, self._host, self._pid, self._started, time.time() + lease_s),
-        )
         return True
 
     def _is_free(self, host: str, pid: int, started: str, expires: float) -> bool:
-        if expires < time.time():  # also of a process that lives but hangs
+        if expires < self._db.now():  # also of a process that lives but hangs
             return True
         if host != self._host:
             return False
@@ -183,12 +224,13 @@ class Store:
 
     def _run(self, statement: str, values: Sequence[Any]) -> list[Any]:
         try:
-            return self._db.execute(statement, values).fetchall()
-        except sqlite3.Error as error:
+            cursor = self._db.execute(statement, values)
+            return cursor.fetchall() if cursor.description else []
+        except self._errors as error:
             raise self._broken(error) from error
 
-    def _broken(self, error: sqlite3.Error) -> AssayError:
-        return self.error(f"{self.name} {self.path}: {error}; nothing kept before is lost")
+    def _broken(self, error: Exception, hint: str = "nothing kept before is lost") -> AssayError:
+        return self.error(f"{self.name} {self.where}: {' '.join(str(error).split())}; {hint}")
 
 
 def machine() -> str:
@@ -216,8 +258,8 @@ def owner_name(host: str, pid: int) -> str:
     return f"{host}:{pid}"
 
 
-def _named(host: str, pid: int, expires: float) -> str:
-    left = max(0.0, expires - time.time())
+def _named(now: float, host: str, pid: int, expires: float) -> str:
+    left = max(0.0, expires - now)
     return f"{owner_name(host, pid)}, for at most {left:.0f} s more without a sign of life"
 
 

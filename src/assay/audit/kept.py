@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from assay.errors import DataError
-from assay.places import home
 from assay.store import Store
 
 _SETUP = """
 CREATE TABLE IF NOT EXISTS images(
-    key TEXT PRIMARY KEY, status TEXT, reason TEXT, data BLOB, facts TEXT, made_at REAL
+    key TEXT PRIMARY KEY, status TEXT, reason TEXT, data BLOB, facts TEXT, made_at DOUBLE PRECISION
 );
 """
+_KEEP = "INSERT INTO images VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+PAGE = 20  # images that are copied at a time
 
 
 @dataclass(frozen=True)
@@ -41,23 +40,28 @@ class ImageStore(Store):
 
     name, table, setup, error = "image store", "images", _SETUP, DataError
 
-    def __init__(self, path: Path | None = None) -> None:
-        super().__init__(path or home() / "images.sqlite")
-
     def put(self, key: str, made: Made) -> None:
         """Keep what was made and free its claim; what is there already stays."""
+        self.repeated(lambda: self._put(key, made))
+
+    def _put(self, key: str, made: Made) -> None:
         with self.writing() as db:
-            db.execute(
-                "INSERT OR IGNORE INTO images VALUES (?, ?, ?, ?, ?, ?)",
-                (key, made.status, made.reason, made.data, json.dumps(made.facts), time.time()),
-            )
+            db.execute(_KEEP, (key, made.status, made.reason, made.data, json.dumps(made.facts), db.now()))
             db.execute("DELETE FROM claims WHERE key = ?", (key,))
+
+    def copy_from(self, other: ImageStore) -> tuple[int, int]:
+        """Keep what another store has; returns how many images were new, and how many the other has."""
+        new = count = 0
+        for page in other.pages("key, status, reason, data, facts, made_at", PAGE):
+            with self.writing() as db:
+                new += db.executemany(_KEEP, page)
+            count += len(page)
+        return new, count
 
     def forget_failed(self) -> int:
         """Delete the lasting failures, so that they are made again; returns how many."""
-        before = self._db.total_changes
-        self._run("DELETE FROM images WHERE status = 'failed'", ())
-        return self._db.total_changes - before
+        with self.writing() as db:
+            return int(db.execute("DELETE FROM images WHERE status = 'failed'").rowcount)
 
     def get(self, keys: Iterable[str]) -> Iterator[tuple[str, Made]]:
         """What is there, by key, in no certain order."""

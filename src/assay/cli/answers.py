@@ -37,6 +37,12 @@ def add_answers(commands: Any) -> None:
     )
     claims.set_defaults(run=_claims)
 
+    copy = below.add_parser("copy", help="copy all answers and images between the home folder and the team's database")
+    copy.add_argument(
+        "--to", choices=["team", "home"], required=True, help="team: the PostgreSQL database of ASSAY_STORE"
+    )
+    copy.set_defaults(run=_copy)
+
     rotate = below.add_parser(
         "rotate-key", help="encrypt all answers anew with the first key of ASSAY_STORE_KEY=NEW,OLD"
     )
@@ -96,6 +102,25 @@ def _claims(args: argparse.Namespace) -> None:
             say(f"{store.release_owner(args.release)} claims given back")
         for row in store.claims():
             print(json.dumps(row))
+
+
+def _copy(args: argparse.Namespace) -> None:
+    from assay import database
+    from assay.audit.kept import ImageStore
+    from assay.places import home
+    from assay.remote.answers import AnswerStore
+
+    address = database.server()
+    if address is None:
+        raise SettingsError(
+            f"{database.VARIABLE} is not set; set it to the team's database: postgresql://user@host/database"
+        )
+    kinds: tuple[tuple[type[Any], str], ...] = ((AnswerStore, "answers"), (ImageStore, "images"))
+    for kind, what in kinds:
+        with kind(home() / f"{what}.sqlite") as own, kind(address=address) as team:
+            source, target = (own, team) if args.to == "team" else (team, own)
+            new, count = target.copy_from(source)
+            say(f"{what}: {new} copied from {source.where} to {target.where}; {count - new} were there")
 
 
 def _rotate(args: argparse.Namespace) -> None:

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import re
-import sqlite3
 import statistics
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, NamedTuple
 
+from assay.database import columns
 from assay.errors import TeacherError
-from assay.places import home
 from assay.progress import say
 from assay.remote.ledger import BOOKS, Ledger
 from assay.remote.sealed import FIELDS, Seal
 from assay.store import owner_name
 
 PAUSE_S = 30.0  # a longer gap between two answers is not asking
+PAGE = 500  # answers that are copied at a time
 WAY_S = 30 * 86400.0  # servers change: how they take questions is found out anew after so long
 
 
@@ -55,15 +53,23 @@ class Cost(NamedTuple):
 
 
 COLUMNS = [field.name for field in fields(Answer)]
+_KINDS = {"prompt_tokens": "BIGINT", "completion_tokens": "BIGINT", "cost_usd": "DOUBLE PRECISION"}
+
+
+def _column(name: str) -> str:
+    return f"{name} {_KINDS.get(name, 'TEXT')}"
+
+
 _SETUP = f"""
 CREATE TABLE IF NOT EXISTS answers(
-    key TEXT PRIMARY KEY, {", ".join(COLUMNS[1:])}, answered_at REAL
+    key TEXT PRIMARY KEY, {", ".join(map(_column, COLUMNS[1:]))}, answered_at DOUBLE PRECISION
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS ways(
-    base_url TEXT, model TEXT, structure TEXT, logprobs INTEGER, found_at REAL, PRIMARY KEY(base_url, model)
+    base_url TEXT, model TEXT, structure TEXT, logprobs INTEGER, found_at DOUBLE PRECISION,
+    PRIMARY KEY(base_url, model)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS dialects(
-    base_url TEXT, model TEXT, fields TEXT, found_at REAL, PRIMARY KEY(base_url, model)
+    base_url TEXT, model TEXT, fields TEXT, found_at DOUBLE PRECISION, PRIMARY KEY(base_url, model)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS seal(one INTEGER PRIMARY KEY CHECK (one = 1), probe TEXT);
 """
@@ -77,16 +83,13 @@ class AnswerStore(Ledger):
 
     name, table, setup, error = "answer store", "answers", _SETUP + BOOKS, TeacherError
 
-    def __init__(self, path: Path | None = None) -> None:
-        super().__init__(path or home() / "answers.sqlite")
-
     def _prepare(self) -> None:
         self._seal = Seal.from_environment()
         self._look_at_the_seal()
         if self._lacking():  # another process may be at it too
             with self.writing() as db:
                 for name in self._lacking():
-                    db.execute(f"ALTER TABLE answers ADD COLUMN {name}")
+                    db.execute(f"ALTER TABLE answers ADD COLUMN {_column(name)}")
         self._db.execute("CREATE INDEX IF NOT EXISTS answers_question ON answers(question)")
 
     def _look_at_the_seal(self) -> None:
@@ -96,7 +99,7 @@ class AnswerStore(Ledger):
         if self._probe is None and self._seal.has_key:
             self._must_be_alone()
             with self.writing() as db:
-                db.execute("INSERT OR IGNORE INTO seal VALUES (1, ?)", (self._seal.probe(),))
+                db.execute("INSERT INTO seal VALUES (1, ?) ON CONFLICT DO NOTHING", (self._seal.probe(),))
                 open_ones = db.execute("SELECT COUNT(*) FROM answers WHERE raw_answer <> ''").fetchone()[0]
             self._probe = self._probe_now()
         if self._probe is not None:
@@ -131,6 +134,7 @@ class AnswerStore(Ledger):
         self._must_be_alone()
         names = ", ".join(FIELDS)
         with self.writing() as db:
+            db.lock("seal")  # others look at it before they write
             rows = db.execute(f"SELECT key, {names} FROM answers").fetchall()
             changed = [
                 (*(seal.close(f, self._seal.open(f, text)) for f, text in zip(FIELDS, texts, strict=True)), key)
@@ -141,14 +145,9 @@ class AnswerStore(Ledger):
             if seal.has_key:
                 db.execute("INSERT INTO seal VALUES (1, ?)", (seal.probe(),))
         self._seal, self._probe = seal, self._probe_now()
-        try:
-            self._db.execute("VACUUM")
-            busy = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
-        except sqlite3.Error:
-            busy = 1
-        if busy:
+        if not self._db.rewrite("answers"):
             raise TeacherError(
-                f"{len(changed)} answers are kept anew, but another process reads {self.path}: pages with what was "
+                f"{len(changed)} answers are kept anew, but another process reads {self.where}: pages with what was "
                 "before may be left in it; end that process and run this again"
             )
         return len(changed)
@@ -160,7 +159,7 @@ class AnswerStore(Ledger):
 
     def _lacking(self) -> list[str]:
         """The columns that the table of answers does not have yet."""
-        there = {row[1] for row in self._db.execute("PRAGMA table_info(answers)")}
+        there = columns(self._db, "answers")
         return [name for name in COLUMNS if name not in there]
 
     def get(self, keys: Iterable[str]) -> dict[str, Answer]:
@@ -170,10 +169,10 @@ class AnswerStore(Ledger):
 
     def answers_to(self, questions: Iterable[str], *, without: Sequence[str]) -> Iterator[Answer]:
         """The usable answers to questions, by any model but those of `without`, in the order in which they came."""
-        marks = ",".join("?" * len(without))
+        marks = ",".join("?" * len(without)) or "''"
         statement = (
             f"SELECT {', '.join(COLUMNS)} FROM answers WHERE question IN (...) AND status = 'ok' "
-            f"AND model NOT IN ({marks}) ORDER BY answered_at"
+            f"AND model NOT IN ({marks}) ORDER BY answered_at NULLS FIRST"
         )
         yield from map(self.answer, self.rows_among(statement, questions, without))
 
@@ -192,21 +191,41 @@ class AnswerStore(Ledger):
 
         `from_elsewhere`: they came some other time, in another store.
         """
+        at = None if from_elsewhere else self._db.now()
+        self.repeated(lambda: self._put([(answer, at) for answer in answers]))
+
+    def _put(self, answers: Sequence[tuple[Answer, float | None]]) -> int:
+        """Keep answers and when they came; returns how many were not there."""
         names = [*COLUMNS, "answered_at"]
-        marks, now = ",".join("?" * len(names)), None if from_elsewhere else time.time()
+        marks = ",".join("?" * len(names))
         with self.writing() as db:
             self._must_be_sealed_alike()
-            db.executemany(
-                f"INSERT OR IGNORE INTO answers({', '.join(names)}) VALUES ({marks})",
-                [(*(self._seal.close(name, getattr(answer, name)) for name in COLUMNS), now) for answer in answers],
+            new = db.executemany(
+                f"INSERT INTO answers({', '.join(names)}) VALUES ({marks}) ON CONFLICT DO NOTHING",
+                [(*(self._seal.close(name, getattr(one, name)) for name in COLUMNS), at) for one, at in answers],
             )
-            db.executemany("DELETE FROM claims WHERE key = ?", [(answer.key,) for answer in answers])
+            db.executemany("DELETE FROM claims WHERE key = ?", [(one.key,) for one, _ in answers])
+        return new
+
+    def copy_from(self, other: AnswerStore) -> tuple[int, int]:
+        """Keep what another store has of answers and of money spent, with their times.
+
+        What is there already stays. Returns how many answers were new, and how many the other has. TeacherError while
+        others use that one, or a batch is on its way.
+        """
+        other._must_be_alone()
+        new = count = 0
+        for page in other.pages(", ".join([*COLUMNS, "answered_at"]), PAGE):
+            new += self._put([(other.answer(row[:-1]), row[-1]) for row in page])
+            count += len(page)
+        self.book(other.bookings())
+        return new, count
 
     def way(self, base_url: str, model: str) -> tuple[str, bool] | None:
         """How a server takes questions, as a run of the last weeks found: the form, whether with log-probabilities."""
         found = self._run(
             "SELECT structure, logprobs FROM ways WHERE base_url = ? AND model = ? AND found_at > ?",
-            (base_url, model, time.time() - WAY_S),
+            (base_url, model, self._db.now() - WAY_S),
         )
         return (str(found[0][0]), bool(found[0][1])) if found else None
 
@@ -217,20 +236,26 @@ class AnswerStore(Ledger):
     def keep_way(self, base_url: str, model: str, structure: str, logprobs: bool) -> None:
         """Remember how a server takes questions."""
         self._run(
-            "INSERT OR REPLACE INTO ways VALUES (?, ?, ?, ?, ?)", (base_url, model, structure, logprobs, time.time())
+            "INSERT INTO ways VALUES (?, ?, ?, ?, ?) ON CONFLICT (base_url, model) DO UPDATE SET "
+            "structure = excluded.structure, logprobs = excluded.logprobs, found_at = excluded.found_at",
+            (base_url, model, structure, int(logprobs), self._db.now()),
         )
 
     def dialect(self, base_url: str, model: str) -> str | None:
         """Which fields a model takes, as a run of the last weeks found (see dialect.Dialect)."""
         found = self._run(
             "SELECT fields FROM dialects WHERE base_url = ? AND model = ? AND found_at > ?",
-            (base_url, model, time.time() - WAY_S),
+            (base_url, model, self._db.now() - WAY_S),
         )
         return str(found[0][0]) if found else None
 
     def keep_dialect(self, base_url: str, model: str, fields: str) -> None:
         """Remember which fields a model takes."""
-        self._run("INSERT OR REPLACE INTO dialects VALUES (?, ?, ?, ?)", (base_url, model, fields, time.time()))
+        self._run(
+            "INSERT INTO dialects VALUES (?, ?, ?, ?) ON CONFLICT (base_url, model) DO UPDATE SET "
+            "fields = excluded.fields, found_at = excluded.found_at",
+            (base_url, model, fields, self._db.now()),
+        )
 
     def rate(self, model: str, last: int = 500) -> float | None:
         """Answers a second of a model (also under a dated name), by when its last ones came; None where few did.
@@ -256,7 +281,7 @@ class AnswerStore(Ledger):
         own = re.compile(rf"{re.escape(model)}(?:[-@:]\d.*|@.*)?")
         rows = self._run(
             f"SELECT {columns} FROM answers WHERE status = 'ok' {further} AND substr(model, 1, ?) = ? "
-            "ORDER BY answered_at DESC LIMIT ?",
+            "ORDER BY answered_at DESC NULLS LAST LIMIT ?",
             (len(model), model, last),
         )
         return [row for row in rows if own.fullmatch(row[-1])]
@@ -275,15 +300,15 @@ class AnswerStore(Ledger):
 
     def forget(self, which: Sequence[str]) -> int:
         """Delete what has one of these statuses or reasons (`invalid`, `http_403`, …); returns how many."""
-        before = self._db.total_changes
+        count = 0
         with self.writing() as db:
             for one in which:
                 if one == "invalid":
-                    db.execute(f"DELETE FROM answers WHERE {_UNUSABLE}")
+                    count += db.execute(f"DELETE FROM answers WHERE {_UNUSABLE}").rowcount
                 elif one != "ok":
-                    db.execute("DELETE FROM answers WHERE status = ? OR reason = ? OR substr(reason, 1, ?) = ?",
-                               (one, one, len(one) + 1, f"{one}:"))  # fmt: skip
-        return self._db.total_changes - before
+                    statement = "DELETE FROM answers WHERE status = ? OR reason = ? OR substr(reason, 1, ?) = ?"
+                    count += db.execute(statement, (one, one, len(one) + 1, f"{one}:")).rowcount
+        return count
 
     def reasons(self) -> list[dict[str, Any]]:
         """Why stored questions have no usable answer: counts by status and reason, with one example of each."""
@@ -304,7 +329,8 @@ class AnswerStore(Ledger):
     def summary(self) -> list[dict[str, Any]]:
         """Counts, tokens and cost for each model and status."""
         rows = self._run(
-            "SELECT model, status, COUNT(*), SUM(prompt_tokens), SUM(completion_tokens), SUM(cost_usd) "
+            "SELECT model, status, COUNT(*), CAST(SUM(prompt_tokens) AS BIGINT), "
+            "CAST(SUM(completion_tokens) AS BIGINT), SUM(cost_usd) "
             "FROM answers GROUP BY 1, 2 ORDER BY 1, 2",
             (),
         )
