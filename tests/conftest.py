@@ -28,6 +28,7 @@ from PIL import Image
 
 from assay.corpora.demo import ensure_drawn
 from tests import warm
+from tests.postgres import Server, running
 
 ROOT = Path(__file__).parent.parent
 
@@ -55,6 +56,13 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("drawn") / "demo"
     ensure_drawn(root, posts=300, seed=7)
     return root
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """A PostgreSQL server on loopback, or a skip."""
+    with running() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

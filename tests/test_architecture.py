@@ -28,6 +28,7 @@ LEVEL = {
     "text": 2,
     "images": 2,
     "posts": 2,
+    "buckets": 1,
     "database": 2,
     "store": 2,
     "durable": 2,

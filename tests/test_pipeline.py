@@ -50,7 +50,9 @@ def kept_with(status: str, reason: str) -> Answer:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_the_commands_of_a_page_run_as_they_are_printed(page: Path, repository: Repository, tmp_path: Path) -> None:
+def test_the_commands_of_a_page_run_as_they_are_printed(
+    page: Path, repository: Repository, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     """One after the other, in one shell; servers and experiments have tests of their own."""
     lines = [one for one in printed(page) if one.startswith((*RUN, "dvc metrics diff", "dvc exp show", "export ASSAY"))]
     if not lines:
@@ -59,6 +61,8 @@ def test_the_commands_of_a_page_run_as_they_are_printed(page: Path, repository: 
     (repository.folder / "picture.jpg").write_bytes(picture())
     (repository.folder / "posts.jsonl").write_text('{"id": 1, "text": "a day", "image": "picture.jpg"}\n')
     env = repository.env | {"ASSAY_HOME": str(tmp_path / "home"), "NEW_KEY": Fernet.generate_key().decode()}
+    if any("$DATABASE" in line for line in lines):
+        env["DATABASE"] = request.getfixturevalue("postgres").address(page.stem)
     together = any(line.startswith("export") for line in lines)  # else each stands for itself
     try:
         for script in ["\n".join(lines)] if together else lines:

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import os
-import pwd
-import shutil
 import signal
-import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -29,67 +25,11 @@ from assay.remote.ledger import Batch, Reserved
 from assay.remote.sealed import Seal, new_key
 from assay.store import Store
 from tests.conftest import ROOT, StubTeacher
+from tests.postgres import Server
 from tests.test_cli_answers import call
 from tests.test_teacher import answer, write_sample
 
 psycopg = pytest.importorskip("psycopg", reason="psycopg is not installed (extra team)")
-
-
-class Server:
-    """A PostgreSQL of its own on a loopback port."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.user = folder, "postgres" if os.geteuid() == 0 else None
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        if self.user:
-            account = pwd.getpwnam(self.user)
-            os.chown(folder, account.pw_uid, account.pw_gid)
-        self("initdb", "-D", str(folder / "data"), "-U", "assay", "--auth=trust", "--no-sync")
-        self.start()
-
-    def __call__(self, program: str, *arguments: str) -> None:
-        subprocess.run(
-            [found(program), *arguments],
-            check=True,
-            cwd=self.folder,
-            user=self.user,
-            stdout=subprocess.DEVNULL,
-        )
-
-    def start(self) -> None:
-        options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off"
-        log = str(self.folder / "log")
-        self("pg_ctl", "-D", str(self.folder / "data"), "-w", "-l", log, "-o", options, "start")
-
-    def stop(self) -> None:
-        self("pg_ctl", "-D", str(self.folder / "data"), "-w", "-m", "immediate", "stop")
-
-    def address(self, name: str) -> str:
-        """The address of a fresh database."""
-        with psycopg.connect(f"postgresql://assay@127.0.0.1:{self.port}/postgres", autocommit=True) as db:
-            db.execute(f"CREATE DATABASE {name}")
-        return f"postgresql://assay@127.0.0.1:{self.port}/{name}"
-
-
-def found(program: str) -> str:
-    """Debian keeps the server's programs out of the path."""
-    there = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{program}"))
-    return shutil.which(program) or (str(there[-1]) if there else "")
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[Server]:
-    if not (found("initdb") and found("pg_ctl")):
-        pytest.skip("PostgreSQL's server is not installed (Debian's package postgresql)")
-    folder = Path(tempfile.mkdtemp(prefix="assay-postgres-"))
-    try:
-        server = Server(folder)
-        yield server
-        server.stop()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture
@@ -248,6 +188,7 @@ CHILD = """
 import sys
 from pathlib import Path
 import assay.store, assay.teacher.asking
+from tests.postgres import Server
 from tests.test_cli_answers import call
 from tests.test_teacher import run, settings
 host = sys.argv[3]

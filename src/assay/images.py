@@ -12,6 +12,7 @@ import os
 import re
 import stat
 import warnings
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Literal, NamedTuple
@@ -20,6 +21,7 @@ import imagehash
 import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
+from assay.buckets import Bucket, Root
 from assay.errors import ImageProblem
 
 ImageFile.LOAD_TRUNCATED_IMAGES = False
@@ -28,6 +30,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")  # MPO is opened
 JPEG_QUALITY = 92
 MAX_PIXELS = 50_000_000
 MAX_BYTES = 2**29  # of a file
+HEADER_BYTES = 2**16  # that are fetched of a picture in object storage to look at its header
 
 
 def safe_path(root: Path, relative: str) -> Path:
@@ -52,8 +55,13 @@ def _real(folder: Path) -> str:
     return os.path.realpath(folder)
 
 
-def read_bytes(root: Path, relative: str) -> bytes:
+def read_bytes(root: Root, relative: str) -> bytes:
     """The bytes of an image of a corpus."""
+    if isinstance(root, Bucket):
+        try:
+            return root.read(relative)
+        except FileNotFoundError as error:
+            raise ImageProblem("missing_image", relative) from error
     return read_file(safe_path(root, relative), relative)
 
 
@@ -210,15 +218,31 @@ class Loaded(NamedTuple):
     lost: list[tuple[str, str]]
 
 
-def load(root: Path, paths: list[str], *, limit: int) -> Loaded:
+def load(root: Root, paths: list[str], *, limit: int) -> Loaded:
     """Read up to `limit` images of a post; what cannot be read is named in `lost`."""
-    loaded = Loaded([], [])
-    for path in paths[:limit]:
-        try:
-            loaded.data.append(read_bytes(root, path))
-        except ImageProblem as problem:
-            loaded.lost.append((problem.code, problem.detail))
-    return loaded
+    return load_many(root, [paths], limit=limit)[0]
+
+
+def load_many(root: Root, posts: Sequence[list[str]], *, limit: int) -> list[Loaded]:
+    """The images of several posts; those in object storage are fetched at the same time."""
+    wanted = [path for paths in posts for path in paths[:limit]]
+    fetched = iter(root.read_many(wanted) if isinstance(root, Bucket) else [])
+    found = []
+    for paths in posts:
+        loaded = Loaded([], [])
+        for path in paths[:limit]:
+            try:
+                loaded.data.append(_got(next(fetched), path) if isinstance(root, Bucket) else read_bytes(root, path))
+            except ImageProblem as problem:
+                loaded.lost.append((problem.code, problem.detail))
+        found.append(loaded)
+    return found
+
+
+def _got(fetched: bytes | Exception, relative: str) -> bytes:
+    if isinstance(fetched, bytes):
+        return fetched
+    raise fetched if isinstance(fetched, ImageProblem) else ImageProblem("missing_image", relative) from fetched
 
 
 def content_hash(data: bytes) -> str:
@@ -242,7 +266,7 @@ class Seen(NamedTuple):
     picture: Image.Image
 
 
-def check(root: Path, relative: str, level: Check, max_pixels: int) -> Seen | None:
+def check(root: Root, relative: str, level: Check, max_pixels: int) -> Seen | None:
     """Check one image of a corpus as far as `level` says; ImageProblem when it cannot be used.
 
     Only under `full` is it decoded and returned. Under `none` only its existence is checked.
@@ -251,6 +275,9 @@ def check(root: Path, relative: str, level: Check, max_pixels: int) -> Seen | No
         data = read_bytes(root, relative)
         picture = decode(data, max_pixels)
         return Seen(content_hash(data), signature(picture), picture)
+    if isinstance(root, Bucket):
+        _check_stored(root, relative, level, max_pixels)
+        return None
     path = safe_path(root, relative)
     if level == "header":
         try:
@@ -268,6 +295,24 @@ def check(root: Path, relative: str, level: Check, max_pixels: int) -> Seen | No
     elif not path.is_file():
         raise ImageProblem("missing_image", relative)
     return None
+
+
+def _check_stored(root: Bucket, relative: str, level: Check, max_pixels: int) -> None:
+    """The same of an image in object storage, of which no more is fetched than its header."""
+    try:
+        size = root.file(relative).size
+        if level == "none":
+            return
+        if not size:
+            raise ImageProblem("undecodable_image", f"{relative}: empty")
+        try:
+            open_header(root.read(relative, min(size, HEADER_BYTES)), max_pixels).close()
+        except ImageProblem as problem:
+            if problem.code != "undecodable_image" or size <= HEADER_BYTES:
+                raise
+            open_header(root.read(relative), max_pixels).close()
+    except FileNotFoundError as error:
+        raise ImageProblem("missing_image", relative) from error
 
 
 def _short(error: Exception) -> str:

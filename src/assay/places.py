@@ -40,5 +40,7 @@ def main_checkout(start: Path | None = None) -> Path:
 
 def corpus_root(path: str) -> Path:
     """The absolute folder of a corpus; a relative path counts from the main checkout."""
+    if "://" in path:
+        raise SettingsError(f"{path}: only a table and its pictures may lie in object storage (kind: table)")
     given = Path(path).expanduser()
     return given if given.is_absolute() else main_checkout() / given

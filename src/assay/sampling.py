@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from assay import colours, images
+from assay.buckets import Root
 from assay.config import Sample
 from assay.errors import DataError, ImageProblem, SettingsError
 from assay.posts import ShardWriter, gold_names, shards, stream, write_table
@@ -167,7 +168,7 @@ def sample_schema(gold: Sequence[str]) -> pa.Schema:
 
 
 def write_sample(
-    posts: Path, root: Path, out: Path, *, settings: Sample, max_pixels: int, drawn: Draw | None = None
+    posts: Path, root: Root, out: Path, *, settings: Sample, max_pixels: int, drawn: Draw | None = None
 ) -> dict[str, int]:
     """Draw the sample (or take what is `drawn`) and write its shards; returns counts.
 
@@ -202,7 +203,7 @@ def write_sample(
     return counts
 
 
-def _pack(row: dict[str, Any], root: Path, settings: Sample, max_pixels: int) -> dict[str, Any]:
+def _pack(row: dict[str, Any], root: Root, settings: Sample, max_pixels: int) -> dict[str, Any]:
     loaded = images.load(root, row["images"], limit=settings.max_images)
     lost = list(loaded.lost)
     packed, hashes, sigs, seen = [], [], [], []

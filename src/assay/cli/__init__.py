@@ -74,6 +74,7 @@ def _doctor(_: argparse.Namespace) -> None:
     print(f"assay {__version__}, python {sys.version.split()[0]}")
     extras = {"peft": "tune", "accelerate": "tune", "tensorboard": "tune", "captum": "explain", "datasets": "hub"}
     extras |= {"fastapi": "serve", "uvicorn": "serve", "prometheus-client": "serve"}
+    extras |= {"psycopg": "team", "s3fs": "s3"}
     extras |= {"openvino": "fast", "ray": "cluster", "plotly": "audit", "umap-learn": "audit", "diffusers": "generate"}
     for name in ("torch", "torchvision", "timm", "transformers", "dvc", "openai", "pyarrow", "pillow", *extras):
         try:

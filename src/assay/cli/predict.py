@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from assay import config
+from assay.buckets import Root, is_address, root_of
 from assay.errors import CorpusError, SettingsError
 from assay.progress import progress, say
 
 if TYPE_CHECKING:
-    from assay.scoring.streaming import Post
+    from assay.scoring.streaming import Post, Stored
 
 
 def add_predict(commands: Any) -> None:
@@ -35,7 +36,11 @@ def add_predict(commands: Any) -> None:
     predict.add_argument("--text", help="the caption of one post")
     predict.add_argument("--image", type=Path, action="append", default=[], help="a picture of it; may be repeated")
     predict.add_argument("--table", help="the same as a table among the sources")
-    predict.add_argument("--images-root", type=Path, help="the folder that image paths count from and stay in")
+    predict.add_argument(
+        "--images-root",
+        type=root_of,
+        help="the folder, or the address such as s3://bucket/folder, that image paths count from and stay in",
+    )
     predict.add_argument("--task", help="which task, of a joint student")
     predict.add_argument("--post-id", action="append", default=[], help="a post of --corpus; may be repeated")
     predict.add_argument("--corpus", help="a corpus of params.yaml that has been ingested")
@@ -53,6 +58,8 @@ def _predict(args: argparse.Namespace) -> None:
     posts, named = _asked(args, stopped)
     if args.out and not named and not args.post_id:
         raise CorpusError("--out is for posts that have ids: name a table, a folder or - for JSON lines")
+    if args.out and is_address(str(args.out).replace(":/", "://", 1)):
+        raise CorpusError(f"--out {args.out}: allowed: a file of this machine")
     if args.out and any(args.out.exists() and Path(one).exists() and args.out.samefile(one) for one in named):
         raise CorpusError(f"--out {args.out} is what is to be scored; name another")
     out = Written(args.out) if args.out else None
@@ -122,7 +129,9 @@ def _asked(args: argparse.Namespace, stopped: threading.Event) -> tuple[Iterator
     last = len(named) - 1
     for at, name in enumerate(named):
         if name != "-":
-            sources.check(Path(name), watched=args.follow and at == last)
+            watched = args.follow and at == last
+            named[at] = str(sources.here(name, watched=watched))
+            sources.check(Path(named[at]), watched=watched)
     parts = [
         sources.standard_input(sys.stdin.buffer, args.images_root)
         if name == "-"
@@ -145,7 +154,7 @@ def _posts(corpus: str | None, wanted: list[str]) -> list[Post]:
     root = images_root(params.corpora[corpus], params.demo)
     folder = Path("data") / "corpora" / corpus / "posts"
     there = {
-        row["post_id"]: Post(row["post_id"], row["text"], [root / path for path in row["images"]])
+        row["post_id"]: Post(row["post_id"], row["text"], [_image(root, path) for path in row["images"]])
         for batch in stream(folder, ["post_id", "text", "images"])
         for row in batch
         if row["post_id"] in set(wanted)
@@ -155,3 +164,9 @@ def _posts(corpus: str | None, wanted: list[str]) -> list[Post]:
             raise CorpusError(f"--post-id {one}: {folder} has no such post")
     note_read("predict", corpus, len(wanted))
     return [there[one] for one in wanted]
+
+
+def _image(root: Root, relative: str) -> Path | Stored:
+    from assay.scoring.streaming import Stored
+
+    return root / relative if isinstance(root, Path) else Stored(root, relative)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from assay.config.annotate import Annotate
 from assay.config.losses import known_losses
@@ -218,6 +218,17 @@ class Infer(Section):
     """CPUs of each worker on Ray."""
     gpus: Annotated[float, Field(ge=0)] = 0.0
     """GPUs of each worker on Ray; a part of one is allowed."""
+    share: str | None = None
+    """Object storage, such as s3://bucket/assay, by which posts go to workers on Ray and finished shards come back;
+    null: workers read posts by the same path, and what they say comes back through Ray.
+    """
+
+    @field_validator("share")
+    @classmethod
+    def _is_address(cls, value: str | None) -> str | None:
+        if value is not None and "://" not in value:
+            raise ValueError(f"share {value!r}: allowed: an address such as s3://bucket/folder")
+        return value
 
 
 class Evaluate(Section):

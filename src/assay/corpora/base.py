@@ -14,6 +14,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from assay.buckets import Root
+
 
 class Row(NamedTuple):
     """One source row: where it stands, and its raw content or why there is none."""
@@ -46,8 +48,9 @@ class Bookkeeping:
     """What most layouts need to say of their files: `own` are those that `rows` reads, `unneeded` folders below."""
 
     def __init__(self, root: Path, own: Iterable[str] = (), unneeded: Iterable[str] = ()) -> None:
-        self.root = self.images = root
-        self.roots = [root]
+        self.root = root
+        self.images: Root = root
+        self.roots: list[Root] = [root]
         self.own = {str(root / name) for name in own}
         self.unneeded = tuple(f"{root / name}{os.sep}" for name in unneeded)
         self.unread: dict[str, str] = {}
@@ -62,14 +65,14 @@ class Bookkeeping:
 class Layout(Protocol):
     """A raw layout of posts on disk."""
 
-    images: Path
+    images: Root
     """The folder that image paths count from."""
     gold: tuple[str, ...]
     """Names of the label columns that the corpus brings."""
     images_are_known: bool
     """True where `parse` only returns images that exist, so that `check_images: none` need not look."""
 
-    roots: list[Path]
+    roots: list[Root]
     """The files and folders that the corpus is made of: what is below them is read, or named in the problems table."""
     unread: dict[str, str]
     """Files that could not be read as a whole, by absolute path, and why; filled by `rows`."""

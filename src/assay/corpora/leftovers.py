@@ -6,10 +6,10 @@ import hashlib
 import os
 from array import array
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 import numpy as np
 
+from assay.buckets import Bucket, Root
 from assay.corpora.base import Layout
 from assay.posts import Problem
 from assay.progress import progress
@@ -44,7 +44,7 @@ class Files:
 
 
 def _named(
-    paths: list[str], known: np.ndarray, layout: Layout, root: Path, stage: str, seen: set[str]
+    paths: list[str], known: np.ndarray, layout: Layout, root: Root, stage: str, seen: set[str]
 ) -> Iterator[Problem]:
     if not paths:
         return
@@ -53,7 +53,10 @@ def _named(
         if is_known or path in seen or layout.is_read(path):
             continue
         seen.add(path)
-        relative = os.path.relpath(path, root) if root.is_dir() else os.path.basename(path)
+        if isinstance(root, Bucket):
+            relative = path.removeprefix(f"{root}/")
+        else:
+            relative = os.path.relpath(path, root) if root.is_dir() else os.path.basename(path)
         why = layout.unread.get(path, "no row names it, and this kind of corpus reads nothing from it")
         yield Problem(None, relative.encode("utf-8", "replace").decode(), stage, "unread_file", "unread", why[:200])
 
@@ -64,8 +67,11 @@ def key(path: str) -> int:
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
 
 
-def _files(root: Path) -> Iterator[str]:
+def _files(root: Root) -> Iterator[str]:
     """Every file below a folder, or the one file, by absolute path; links are not followed into folders."""
+    if isinstance(root, Bucket):
+        yield from (f"{root}/{file.relative}" for file in root.files())
+        return
     if not root.is_dir():
         yield str(root)
         return

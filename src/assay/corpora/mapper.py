@@ -15,7 +15,7 @@ from assay.corpora.base import Layout, RawPost, Row
 from assay.corpora.cells import moment
 from assay.corpora.language import detect
 from assay.corpora.leftovers import key
-from assay.errors import ImageProblem, RowError
+from assay.errors import ImageProblem, RowError, SettingsError
 from assay.posts import Problem, schema
 
 _UNFIT = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
@@ -75,6 +75,8 @@ class Mapper:
                     Problem(post_id, row.source, STAGE, error.code, "dropped", _printable(error.detail))
                 )
                 continue
+            except SettingsError:  # object storage refuses: that says nothing of a row
+                raise
             except Exception as error:  # an adapter met something that nobody foresaw
                 del mapped.problems[before:]
                 self._note_files(mapped)
@@ -102,7 +104,7 @@ class Mapper:
         for relative in self.layout.touched:
             plain = relative.replace("\\", "/")
             odd = "./" in plain or "//" in plain
-            mapped.files.append(key(normpath(root + plain) if odd else root + plain))
+            mapped.files.append(key(root + normpath(plain) if odd else root + plain))
 
     def _post(self, raw: RawPost, source: str, problems: list[Problem]) -> tuple[dict[str, Any], bytes]:
         lost = list(raw.lost)

@@ -6,11 +6,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from assay.buckets import Bucket, Root, is_address, root_of
 from assay.config import Columns, TableCorpus
 from assay.corpora import cells
 from assay.corpora.base import RawPost, Row
 from assay.corpora.sheets import SUFFIXES, Options, Sheet, kind_of, open_sheet
 from assay.errors import CorpusError, RowError
+from assay.places import corpus_root
 from assay.progress import say
 
 FILE = "(file)"  # as columns.split: the name of the file that a row stands in, without suffix
@@ -29,7 +31,7 @@ class Table:
     def __init__(
         self,
         path: Path,
-        images: Path | None,
+        images: Root | None,
         columns: Columns,
         options: Options | None = None,
         unneeded: Iterable[Path] = (),
@@ -38,10 +40,12 @@ class Table:
         self.files = [p for p in listed if kind_of(p)]
         if not self.files:
             raise CorpusError(f"{path}: not a table; allowed: a file or folder of {', '.join(SUFFIXES)}")
-        self.images = images or (path if path.is_dir() else path.parent)
-        self.roots = [path] if images is None else [path, images]
+        self.images: Root = images or (path if path.is_dir() else path.parent)
+        self.roots: list[Root] = [path] if images is None else [path, images]
         self.columns, self.options = columns, options
         self._own = {str(file) for file in (*self.files, *unneeded)}
+        if isinstance(images, Bucket):  # where the tables may have come from
+            self._own |= {f"{images}/{file.name}" for file in self.files}
         self.gold = tuple(columns.gold)
         self.unread: dict[str, str] = {}
         self.counts: dict[str, dict[str, int]] = {}
@@ -89,6 +93,8 @@ class Table:
 
     def _relative(self, path: str) -> str:
         """A path as the layout wants it; an absolute one may be given where it lies below the images' folder."""
+        if isinstance(self.images, Bucket):
+            return path.removeprefix(f"{self.images}/")
         found = Path(path)
         if found.is_absolute() and found.is_relative_to(self.images):
             return found.relative_to(self.images).as_posix()
@@ -127,9 +133,32 @@ class Table:
         )
 
 
-def open_layout(settings: TableCorpus, places: Sequence[Path]) -> Table:
+def open_layout(settings: TableCorpus, places: Sequence[Root]) -> Table:
     """The table at the first place; its pictures lie at the second, where there is one."""
     root, *rest = places
+    if isinstance(root, Bucket):
+        raise CorpusError(f"{root}: no table; allowed: a file or folder of {', '.join(SUFFIXES)}")
     told = {name: getattr(settings, name) for name in ("encoding", "delimiter", "quoting")}
     options = {name: value for name, value in told.items() if value != "auto"}
     return Table(root, rest[0] if rest else None, settings.columns, options)
+
+
+def places(settings: TableCorpus) -> list[Root]:
+    """The tables, and where pictures lie; tables in object storage are fetched."""
+    named = root_of(settings.images_root) if settings.images_root else None
+    if named is not None and not isinstance(named, Bucket):
+        named = corpus_root(str(settings.images_root))
+    if not is_address(settings.path):
+        return [corpus_root(settings.path), *([named] if named else [])]
+    above, _, last = settings.path.rstrip("/").rpartition("/")
+    if kind_of(Path(last)):
+        folder = Bucket(above)
+        try:
+            return [folder.fetched([last]) / last, named or folder]
+        except FileNotFoundError as error:
+            raise CorpusError(f"{settings.path}: not there; set `path` of the corpus to where it lies") from error
+    folder = Bucket(settings.path)
+    tables = [file.relative for file in folder.files() if "/" not in file.relative and kind_of(Path(file.relative))]
+    if not tables:
+        raise CorpusError(f"{folder}: not a table; allowed: a file or folder of {', '.join(SUFFIXES)}")
+    return [folder.fetched(sorted(tables)), named or folder]

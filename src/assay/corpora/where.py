@@ -6,10 +6,12 @@ A kind that is not simply where its path says has functions in its own file: `pl
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from assay.buckets import Bucket, Root
 from assay.config import AnyCorpus, Demo
 from assay.errors import CorpusError
 from assay.places import corpus_root
@@ -22,24 +24,26 @@ def layout_module(kind: str) -> Any:
     return point.load() if point else import_module(f"assay.corpora.{kind}")
 
 
-def places(settings: AnyCorpus) -> list[Path]:
-    """The files and folders that a corpus is made of, absolute."""
+def places(settings: AnyCorpus) -> list[Root]:
+    """The files and folders that a corpus is made of, absolute; images count from the last."""
     if own := getattr(layout_module(settings.kind), "places", None):
         return list(own(settings))
     return [corpus_root(path) for path in settings.paths()]
 
 
-def images_root(settings: AnyCorpus, demo: Demo) -> Path:
+def images_root(settings: AnyCorpus, demo: Demo) -> Root:
     """The folder that image paths of this corpus count from; the demo corpus is drawn if absent."""
     ensure(settings, demo)
     return pictures_of(settings)
 
 
-def pictures_of(settings: AnyCorpus) -> Path:
+def pictures_of(settings: AnyCorpus) -> Root:
     """The same, of a corpus that is there or not."""
     *_, last = places(settings)
+    if isinstance(last, Bucket):
+        return last
     folder = last if last.is_dir() else last.parent
-    own = getattr(layout_module(settings.kind), "pictures", None)
+    own: Callable[[Path], Path] | None = getattr(layout_module(settings.kind), "pictures", None)
     return own(folder) if own else folder
 
 
@@ -48,6 +52,9 @@ def ensure(settings: AnyCorpus, demo: Demo) -> None:
     if own := getattr(layout_module(settings.kind), "ensure", None):
         own(settings, demo)
     for place in places(settings):
-        if not place.exists() or (place.is_dir() and not any(place.iterdir())):
+        if isinstance(place, Bucket):
+            if next(place.files(), None) is None:
+                raise CorpusError(f"{place}: empty, or not there; set images_root of the corpus to where pictures lie")
+        elif not place.exists() or (place.is_dir() and not any(place.iterdir())):
             state = "empty" if place.exists() else "not there"
             raise CorpusError(f"{place}: {state}; set `path` of the corpus to where it lies")

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from assay.buckets import Root
 from assay.config import Student, Task
 from assay.encode import features as feature_files
 from assay.encode.extract import embed
@@ -23,7 +24,7 @@ from assay.teacher.annotate import annotate
 
 def choose(
     posts: Path,
-    root: Path,
+    root: Root,
     out: Path,
     *,
     name: str,

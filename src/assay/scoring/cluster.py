@@ -1,7 +1,8 @@
 """The shards of a corpus on Ray: the same work as on one machine, by actors of a cluster, or of this machine.
 
-Workers need the package and must reach posts and images by the same paths; the student is sent to them. A shard is the
-unit of work: whatever a lost worker had of one is done again by another, and only whole shards come back.
+Workers need the package and must reach posts and images by the same paths, or by object storage (infer.share, and the
+corpus' images_root); the student is sent to them. A shard is the unit of work: whatever a lost worker had of one is
+done again by another, and only whole shards come back.
 """
 
 from __future__ import annotations
@@ -18,12 +19,14 @@ from typing import Any
 
 import pyarrow as pa
 
+from assay.buckets import Bucket, root_of
 from assay.code import reach_digest
 from assay.config import Infer
 from assay.errors import AssayError, DataError, SettingsError
 from assay.progress import cores
 from assay.scoring.predict import Predictor
 from assay.scoring.shards import Place, Shard, score_shard
+from assay.scoring.share import Part, Share, as_bytes, as_table
 
 Scored = tuple[Shard, dict[str, pa.Table], dict[str, float]]
 """A shard, its predictions by task, and the seconds that its worker spent by what it did."""
@@ -37,6 +40,7 @@ def score_on_ray(
     shards: Sequence[Shard],
     tick: Callable[[int], Any],
     *,
+    tasks: Sequence[str],
     settings: Infer,
     max_pixels: int,
     most_cached: int | None,
@@ -48,10 +52,21 @@ def score_on_ray(
     SettingsError where Ray or the cluster is not there, or has no room for one worker; DataError where workers cannot
     do their work.
     """
+    share = Share(Bucket(settings.share)) if settings.share else None
+    if share:
+        waiting = []
+        for shard in shards:  # what workers finished, and an earlier run did not fetch
+            if found := share.finished(shard, tasks):
+                tick(shard.stop - shard.start)
+                yield shard, found, {}
+            else:
+                waiting.append(shard)
+        shards = waiting
     if not shards:
         return
     with _cluster(settings) as ray:
         most = _workers(ray, settings, len(shards))
+        parts = share.send(place.posts) if share else []
         files = ray.put({path.name: path.read_bytes() for path in sorted(model.iterdir()) if path.is_file()})
         given = {
             "files": files,
@@ -62,6 +77,8 @@ def score_on_ray(
             "gpu": bool(settings.gpus),
             "cached": "RAY_ADDRESS" not in os.environ,
             "code": reach_digest(__file__),
+            "share": settings.share,
+            "parts": parts,
         }
         data = ray.data.from_items([{"shard": json.dumps(asdict(shard))} for shard in shards], override_num_blocks=1)
         work = data.repartition(len(shards)).map_batches(
@@ -76,9 +93,10 @@ def score_on_ray(
         by_number = {shard.number: shard for shard in shards}
         try:
             for row in work.iter_rows():
-                sent = zip(json.loads(row["tasks"]), row["tables"], strict=True)
-                tables = {task: pa.ipc.open_stream(table).read_all() for task, table in sent}
                 shard = by_number[int(row["number"])]
+                tables = (share and share.finished(shard, tasks)) or {
+                    task: as_table(table) for task, table in zip(json.loads(row["tasks"]), row["tables"], strict=True)
+                }
                 tick(shard.stop - shard.start)
                 yield shard, tables, json.loads(row["spent"])
         except ray.exceptions.RayError as error:
@@ -99,8 +117,12 @@ class Worker:
         gpu: bool,
         cached: bool,
         code: str,
+        share: str | None,
+        parts: Sequence[tuple[str, int, int]],
     ) -> None:
         """`files`: a reference to the files of the model folder; `code`: the digest of the code that asks.
+
+        `share`: the address by which posts come, in `parts`, and predictions go.
 
         `cached`: keep features, which several hosts cannot do in one place.
         """
@@ -115,7 +137,8 @@ class Worker:
         folder = Path(self._folder.name)
         for name, data in ray.get(files).items():
             (folder / name).write_bytes(data)
-        self.place = Place(Path(place["posts"]), Path(place["root"]), int(place["batch_size"]), place["stem"])
+        self.share, self.parts = Share(Bucket(share)) if share else None, [Part(*part) for part in parts]
+        self.place = Place(Path(place["posts"]), root_of(place["root"]), int(place["batch_size"]), place["stem"])
         try:
             self.predictor = Predictor.load(
                 folder, max_pixels=max_pixels, cached=cached, most_cached=most_cached, hub=True
@@ -129,24 +152,20 @@ class Worker:
         shard.folds = {int(row): fold for row, fold in shard.folds.items()}
         before = self.predictor.clock.spent()
         try:
-            scored = score_shard(self.predictor, self.place, shard)
+            own = self.share.fetch(self.place, shard, self.parts) if self.share else (self.place, shard)
+            scored = score_shard(self.predictor, *own)
+            if self.share:
+                self.share.keep(shard, scored)
+                scored = {}
         except (AssayError, OSError) as error:
             raise RuntimeError(f"{TOLD}{error}") from error
         spent = {name: took - before.get(name, 0.0) for name, took in self.predictor.clock.spent().items()}
         return {
             "number": [shard.number],
             "tasks": [json.dumps(list(scored))],
-            "tables": [[_bytes(table) for table in scored.values()]],
+            "tables": [[as_bytes(table) for table in scored.values()]],
             "spent": [json.dumps(spent)],
         }
-
-
-def _bytes(table: pa.Table) -> bytes:
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-    found: bytes = sink.getvalue().to_pybytes()
-    return found
 
 
 @contextmanager

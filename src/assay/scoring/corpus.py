@@ -19,6 +19,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from assay import durable
+from assay.buckets import Root
 from assay.code import reach_digest
 from assay.config import Infer
 from assay.encode import cache
@@ -39,7 +40,7 @@ SAY_BYTES = 2**30  # features that take more than this are announced
 def infer(
     model: Path,
     posts: Path,
-    root: Path,
+    root: Root,
     split: Path,
     outs: dict[str, Path],
     *,
@@ -58,7 +59,7 @@ def infer(
     fold_of = folds_of_posts(shards(posts), predictor.trained.fold_of)
     learnt = set() if fold_of else _learnt(split)
     stem = " ".join([folder_digest(model), str(max_pixels), reach_digest(__file__)])
-    place = Place(posts.resolve(), root.resolve(), settings.batch_size, stem)
+    place = Place(posts.resolve(), root.resolve() if isinstance(root, Path) else root, settings.batch_size, stem)
     most_images = predictor.max_images
     planned = list(
         plan(place, shard_posts=settings.shard_posts, learnt=learnt, fold_of=fold_of, most_images=most_images)
@@ -75,7 +76,12 @@ def infer(
         if settings.engine == "ray":
             from assay.scoring.cluster import score_on_ray
 
-            given: dict[str, Any] = {"settings": settings, "max_pixels": max_pixels, "most_cached": most}
+            given: dict[str, Any] = {
+                "tasks": list(outs),
+                "settings": settings,
+                "max_pixels": max_pixels,
+                "most_cached": most,
+            }
             found = score_on_ray(model, place, waiting, bar.update, **given)
         else:
             found = ((shard, score_shard(predictor, place, shard, bar.update), {}) for shard in waiting)

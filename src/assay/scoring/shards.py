@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from assay import images
+from assay.buckets import Bucket, Root, Versions
 from assay.encode.extract import PostInputs
 from assay.errors import DataError
 from assay.parallel import in_order
@@ -46,7 +48,7 @@ class Place:
     """Where the posts of a corpus lie, and how they are taken."""
 
     posts: Path
-    root: Path  # of their images
+    root: Root  # of their images
     batch_size: int
     stem: str = ""  # of the keys of its shards: model, code and settings
 
@@ -60,6 +62,7 @@ def plan(
     `learnt` and `fold_of` is theirs: posts that are appended, or changed, cost no shard but their own.
     """
     number = start = rows = 0
+    look = _looker(place.root)
     shard, digest = Shard(0, 0, 0, ""), hashlib.sha256(place.stem.encode())
     with progress(what="infer: look", total=count(place.posts)) as bar:
         for batch in stream(place.posts, CONTENT, 4096):
@@ -71,7 +74,7 @@ def plan(
                 if known:
                     shard.learnt.append(rows)
                 shard.pictures += min(most_images, len(row["images"]))
-                digest.update(_content(place, row, fold, known))
+                digest.update(_content(look, row, fold, known))
                 rows += 1
                 if rows == shard_posts:
                     yield _ended(shard, rows, digest)
@@ -87,22 +90,33 @@ def _ended(shard: Shard, rows: int, digest: Any) -> Shard:
     return shard
 
 
-def _content(place: Place, row: dict[str, Any], fold: int | None, learnt: bool) -> bytes:
+def _content(look: Callable[[str], Any], row: dict[str, Any], fold: int | None, learnt: bool) -> bytes:
     """What the predictions of a post depend on."""
-    seen = [_state(place.root, path) for path in row["images"]]
+    seen = [look(path) for path in row["images"]]
     return json.dumps([row["post_id"], row["text"], row["images"], seen, fold, learnt]).encode()
 
 
 def _check(place: Place, shard: Shard, posts: pa.Table) -> None:
-    """DataError where posts and pictures are not what they were when the shard was planned, or are not so from here."""
+    """DataError where posts and pictures are not what they were when the shard was planned, or are not so from here.
+
+    Object storage that fails has said so by itself.
+    """
+    if isinstance(place.root, Bucket):
+        return
+    look = _looker(place.root)
     digest, learnt = hashlib.sha256(place.stem.encode()), set(shard.learnt)
     for at, row in enumerate(posts.to_pylist()):
-        digest.update(_content(place, row, shard.folds.get(at), at in learnt))
+        digest.update(_content(look, row, shard.folds.get(at), at in learnt))
     if shard.key and digest.hexdigest()[:40] != shard.key:
         raise DataError(
             f"pictures below {place.root}, or posts in {place.posts}, are not those of the start of the run (a disk "
             "that is gone, files that change?); nothing of this shard is kept, run again"
         )
+
+
+def _looker(root: Root) -> Callable[[str], Any]:
+    """What tells the state of an image: what changes when it does, and None where there is none."""
+    return Versions(root).__getitem__ if isinstance(root, Bucket) else partial(_state, root)
 
 
 def _state(root: Path, relative: str) -> tuple[int, int] | None:
@@ -138,7 +152,7 @@ def _score_batch(
     predictor: Predictor, place: Place, shard: Shard, start: int, rows: list[dict[str, Any]]
 ) -> dict[str, pa.Table]:
     with predictor.clock.doing("read"):
-        loaded = [images.load(place.root, row["images"], limit=predictor.max_images) for row in rows]
+        loaded = images.load_many(place.root, [row["images"] for row in rows], limit=predictor.max_images)
         inputs = [
             PostInputs(row["text"], [(images.content_hash(data), data) for data in found.data])
             for row, found in zip(rows, loaded, strict=True)

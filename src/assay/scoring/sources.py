@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from assay import images
+from assay.buckets import Bucket, Root, is_address
 from assay.errors import CorpusError, ImageProblem, RowError
-from assay.scoring.streaming import Post
+from assay.scoring.streaming import Post, Stored
 from assay.text import decode
 
 csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
@@ -45,6 +46,21 @@ def every(seconds: float, stop: Callable[[], bool]) -> Waits:
     return wait
 
 
+def here(name: str, *, watched: bool) -> Path:
+    """A source as a path of this machine: a table in object storage is fetched. CorpusError where it is not there."""
+    if not is_address(name):
+        return Path(name)
+    if watched:
+        raise CorpusError(f"--follow: {name} lies in object storage, which cannot be watched; name a file or folder")
+    above, _, last = name.rpartition("/")
+    if Path(last).suffix.lower() not in TABLES:
+        raise CorpusError(f"{name}: allowed in object storage: a table ({', '.join(TABLES)}); --images-root: pictures")
+    try:
+        return Bucket(above).fetched([last]) / last
+    except FileNotFoundError as error:
+        raise CorpusError(f"{name}: not there") from error
+
+
 def check(source: Path, *, watched: bool) -> None:
     """CorpusError where a source is none, or none that can be watched."""
     kind = source.suffix.lower()
@@ -57,7 +73,7 @@ def check(source: Path, *, watched: bool) -> None:
         raise CorpusError(f"--follow: {source} is one picture; name a table or a folder to watch")
 
 
-def of(source: Path, root: Path | None, wait: Waits) -> Iterator[Post]:
+def of(source: Path, root: Root | None, wait: Waits) -> Iterator[Post]:
     """The posts of a picture, a table or a folder."""
     if source.is_dir():
         yield from of_folder(source, wait)
@@ -67,7 +83,7 @@ def of(source: Path, root: Path | None, wait: Waits) -> Iterator[Post]:
         yield _of_picture(source, source.name)
 
 
-def of_lines(lines: Iterable[bytes], root: Path | None, name: str) -> Iterator[Post]:
+def of_lines(lines: Iterable[bytes], root: Root | None, name: str) -> Iterator[Post]:
     """Posts of JSON lines with id, text, image (a path, a data URL, or a list of them); what is none is told.
 
     `root`: the folder that paths count from, and may not leave; None: any file of this machine. `name` of the source
@@ -89,7 +105,7 @@ def of_lines(lines: Iterable[bytes], root: Path | None, name: str) -> Iterator[P
             yield Post(made_up, fault=f"bad_row: line {number}: {said}")
 
 
-def of_table(path: Path, root: Path | None, wait: Waits) -> Iterator[Post]:
+def of_table(path: Path, root: Root | None, wait: Waits) -> Iterator[Post]:
     """The rows of a CSV, TSV or JSONL file; one that is watched may grow. CorpusError where it has no such columns."""
     try:
         with open(path, "rb") as file:
@@ -109,7 +125,7 @@ class _Cut(Exception):
     """The end of a run within a row."""
 
 
-def _of_cells(path: Path, lines: Iterator[bytes], delimiter: str, root: Path | None) -> Iterator[Post]:
+def _of_cells(path: Path, lines: Iterator[bytes], delimiter: str, root: Root | None) -> Iterator[Post]:
     faults: list[Post] = []
 
     def decoded() -> Iterator[str]:
@@ -143,7 +159,7 @@ def _of_cells(path: Path, lines: Iterator[bytes], delimiter: str, root: Path | N
             yield _of_row(given, f"{path.name}:{number}", root)
 
 
-def _of_row(row: dict[str, Any], made_up: str, root: Path | None) -> Post:
+def _of_row(row: dict[str, Any], made_up: str, root: Root | None) -> Post:
     post_id = row.get("id")
     post = Post(made_up if post_id in (None, "") else str(post_id), str(row.get("text") or ""))
     given = row.get("image") or []
@@ -155,12 +171,21 @@ def _of_row(row: dict[str, Any], made_up: str, root: Path | None) -> Post:
             if one[:5].lower() == "data:":
                 post.files.append(images.from_base64(one))
             else:
-                post.files.append(Path(one) if root is None else images.safe_path(root, one))
+                post.files.append(_file_of(root, one))
         except ImageProblem as problem:
             post.fault = str(problem)
         except ValueError as error:
             post.fault = f"bad_row: image: {error}"
     return post
+
+
+def _file_of(root: Root | None, named: str) -> Path | Stored:
+    """The image that a row names; ImageProblem where it is not below the root."""
+    if isinstance(root, Bucket):
+        relative = named.removeprefix(f"{root}/")
+        root.path(relative)
+        return Stored(root, relative)
+    return Path(named) if root is None else images.safe_path(root, named)
 
 
 def _growing(file: BinaryIO, wait: Waits) -> Iterator[bytes]:
@@ -226,7 +251,7 @@ def _of_picture(path: Path, name: str) -> Post:
     return Post(name, caption, [path])
 
 
-def standard_input(stream: BinaryIO, root: Path | None) -> Iterator[Post]:
+def standard_input(stream: BinaryIO, root: Root | None) -> Iterator[Post]:
     """Posts of JSON lines on a pipe, each as soon as its line is whole."""
     for post in of_lines(_of_pipe(stream), root, "-"):
         post.lasting = not post.post_id.startswith("-:")

@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, Full, Queue
-from typing import Any
+from typing import Any, NamedTuple
 
 from assay import images
+from assay.buckets import Bucket
 from assay.durable import complete_lines
 from assay.errors import DataError, ImageProblem
 from assay.parallel import in_order
@@ -25,13 +26,20 @@ AHEAD = 4 * BATCH  # posts that are read before a batch is free: beyond them the
 LOOK_S = 0.2  # how often the end of a run is looked for while the source is silent
 
 
+class Stored(NamedTuple):
+    """An image in object storage."""
+
+    root: Bucket
+    relative: str
+
+
 @dataclass
 class Post:
     """A post of a stream."""
 
     post_id: str
     text: str = ""
-    files: list[Path | bytes] = field(default_factory=list)
+    files: list[Path | bytes | Stored] = field(default_factory=list)
     fault: str | None = None  # why it is no post: it is answered, as failed
     lasting: bool = True  # whether the id will be the same when the source is read again
 
@@ -112,7 +120,7 @@ def _score(predictor: Predictor, posts: list[Post], task: str | None) -> list[di
             data, lost = [], []
             for one in post.files[: predictor.max_images]:
                 try:
-                    data.append(one if isinstance(one, bytes) else images.read_file(one))
+                    data.append(_bytes_of(one))
                 except ImageProblem as problem:
                     lost.append(str(problem))
             inputs.append((post.text, data))
@@ -126,6 +134,12 @@ def _score(predictor: Predictor, posts: list[Post], task: str | None) -> list[di
             row["reason"] = "; ".join([*lost, *([said.reason] if said.reason else [])])
         rows.append(({"id": post.post_id} if post.post_id else {}) | row)
     return rows
+
+
+def _bytes_of(file: Path | bytes | Stored) -> bytes:
+    if isinstance(file, bytes):
+        return file
+    return images.read_file(file) if isinstance(file, Path) else images.read_bytes(*file)
 
 
 class Written:

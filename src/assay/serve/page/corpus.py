@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from assay import config, images
+from assay.buckets import Root
 from assay.corpora.where import pictures_of
 from assay.errors import AssayError, DataError, ImageProblem
 from assay.measure.csvfile import read_csv
@@ -66,7 +67,7 @@ class Found:
 class ScoredCorpus:
     """The scored corpus of one task; files are read when they are asked for, so that a new run is seen."""
 
-    def __init__(self, task: str, target: Target, posts: Path, predictions: Path, root: Path | None) -> None:
+    def __init__(self, task: str, target: Target, posts: Path, predictions: Path, root: Root | None) -> None:
         self.task, self.target = task, target
         self.posts, self.predictions, self.root = posts, predictions, root
         self.findings_file, self.brands_file = Path(), Path()
@@ -223,7 +224,7 @@ def _row(folder: Path, row: int, columns: list[str]) -> dict[str, Any]:
     return found
 
 
-def _thumbnail(root: Path, relative: str) -> str | None:
+def _thumbnail(root: Root, relative: str) -> str | None:
     try:
         data = images.read_bytes(root, relative)
         small = images.pack(data, longest=THUMBNAIL_PX, max_pixels=images.MAX_PIXELS).data
