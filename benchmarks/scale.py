@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -101,19 +102,14 @@ def scored(work: Path, args: argparse.Namespace) -> dict[str, Any]:
     while True:
         with PeakMemory() as memory:
             process = subprocess.Popen(command, env=env, stderr=subprocess.DEVNULL)
-            try:
-                process.wait(args.kill_s)
-            except subprocess.TimeoutExpired:
-                process.send_signal(signal.SIGKILL)
-                process.wait()
-                kills += 1
+            kills += killed(process, args.kill_s, lambda: len(list(waiting.glob("*.parquet"))) > len(seen))
         peak = max(peak, memory.peak)
         there = {path.name: path.stat().st_mtime_ns for path in waiting.glob("*.parquet")}
         twice += sum(there.get(name) != written for name, written in seen.items())
         if process.returncode == 0:
             break
-        if process.returncode != -signal.SIGKILL or (kills > 2 and there == seen):
-            raise SystemExit(f"scoring ended with {process.returncode} after {len(there)} shards; raise --kill-s")
+        if process.returncode != -signal.SIGKILL:
+            raise SystemExit(f"scoring ended with {process.returncode} after {len(there)} shards")
         seen = there
     took = time.perf_counter() - start
     ids = read(work / "out", ["post_id"])["post_id"]
@@ -126,6 +122,18 @@ def scored(work: Path, args: argparse.Namespace) -> dict[str, Any]:
         "scored_posts_per_s": round(len(ids) / took, 1),
         "peak_mib": round(peak / 2**20),
     }
+
+
+def killed(process: subprocess.Popen[bytes], after_s: float, is_further: Callable[[], bool]) -> bool:
+    """Kill a process after some seconds, but not before it has finished a shard; whether it had not ended before."""
+    until = time.monotonic() + after_s
+    while process.poll() is None:
+        if time.monotonic() > until and is_further():
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            return True
+        time.sleep(0.2)
+    return False
 
 
 def score(work: Path, model: Path) -> None:

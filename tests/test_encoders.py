@@ -14,7 +14,7 @@ from assay.encode import image_encoders, text_encoders
 from assay.encode.extract import Extractor, PostInputs
 from assay.encode.image_encoders import load_image_encoder
 from assay.encode.text_encoders import load_text_encoder
-from assay.errors import EncoderError
+from assay.errors import DataError, EncoderError
 from tests.checkpoints import save_bert, save_clip, save_distilbert, save_resnet, save_siglip, save_timm, save_vit
 from tests.conftest import picture
 
@@ -168,3 +168,18 @@ def test_a_changed_encoder_is_noticed() -> None:
     known["text"] = {"identity": "another", "dim": 384}
     with pytest.raises(EncoderError, match="train again"):
         Extractor(PACKAGED, image_px=256, known=known)([PostInputs("new words", [])])
+
+
+def test_apples_gpu_is_taken_where_it_is_there_and_none_is_made_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    from assay.config import Train
+    from assay.encode.encoders import default_device
+    from assay.student.fit import device_of
+
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: True)
+    assert default_device().type == device_of(Train()).type == "mps"
+    assert device_of(Train(device="cpu")).type == "cpu"
+    with pytest.raises(DataError, match=r"train\.device: cuda, but no such GPU"):
+        device_of(Train(device="cuda"))
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+    assert default_device().type == "cpu"

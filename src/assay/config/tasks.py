@@ -172,8 +172,8 @@ class Train(Section):
     """Less memory and more time, for encoders that learn."""
     compile: bool = False
     """torch.compile of fusion and head."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to train."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where to train: auto, cpu, cuda, or mps (Apple silicon)."""
     inner_folds: Annotated[int, Field(ge=0, le=20)] = 0
     """k: learn from train and val together; k students, each without one fold of it, tell how long to train, and are
     calibrated on where there is no calibration split. 0: off.

@@ -88,9 +88,16 @@ def hub_is_allowed() -> bool:
     return os.environ.get("ASSAY_HUB", "").strip().lower() in ("1", "true", "yes")
 
 
+GPUS: dict[str, Callable[[], bool]] = {
+    "cuda": lambda: torch.cuda.is_available(),
+    "mps": lambda: torch.backends.mps.is_available(),
+}
+
+
 def default_device() -> torch.device:
-    """The GPU where there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """The GPU where there is one, of CUDA or of Apple silicon, else the CPU."""
+    found = next((kind for kind, is_there in GPUS.items() if is_there()), "cpu")
+    return torch.device(found)
 
 
 def turns(device: torch.device) -> AbstractContextManager[Any]:

@@ -27,7 +27,7 @@ from assay.parallel import Clock
 from assay.posts import count, stream
 from assay.progress import cores, progress
 
-CHUNK = {"cpu": 32, "cuda": 256}  # items that one thread decodes and encodes at a time
+CHUNK = {"cpu": 32, "cuda": 256, "mps": 64}  # items that one thread decodes and encodes at a time
 LEAST = 4  # of them where there are few
 ROWS = 256  # posts of a sample at a time
 _loading = threading.RLock()  # of an encoder: whether the hub may be asked is a switch of the whole process

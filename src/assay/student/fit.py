@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from assay.config import Student, Train
+from assay.encode.encoders import GPUS, default_device
 from assay.encode.extract import PostInputs
 from assay.encode.seeding import seed_everything
 from assay.errors import DataError
@@ -302,10 +303,11 @@ def raw_outputs(model: StudentModel, part: Part, inputs: Inputs, towers: Towers 
 
 def device_of(settings: Train) -> torch.device:
     """The device that params ask for; DataError when there is no such device."""
-    if settings.device == "cuda" and not torch.cuda.is_available():
-        raise DataError("train.device: cuda, but no GPU can be used here; choose auto or cpu")
-    cuda = settings.device != "cpu" and torch.cuda.is_available()
-    return torch.device("cuda" if cuda else "cpu")
+    if settings.device == "auto":
+        return default_device()
+    if settings.device in GPUS and not GPUS[settings.device]():
+        raise DataError(f"train.device: {settings.device}, but no such GPU can be used here; choose auto or cpu")
+    return torch.device(settings.device)
 
 
 def precision_of(settings: Train, device: torch.device) -> torch.dtype:
