@@ -22,7 +22,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +101,7 @@ def scored(work: Path, args: argparse.Namespace) -> dict[str, Any]:
     while True:
         with PeakMemory() as memory:
             process = subprocess.Popen(command, env=env, stderr=subprocess.DEVNULL)
-            kills += killed(process, args.kill_s, lambda: len(list(waiting.glob("*.parquet"))) > len(seen))
+            kills += killed(process, args.kill_s, waiting, len(seen))
         peak = max(peak, memory.peak)
         there = {path.name: path.stat().st_mtime_ns for path in waiting.glob("*.parquet")}
         twice += sum(there.get(name) != written for name, written in seen.items())
@@ -124,11 +123,11 @@ def scored(work: Path, args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def killed(process: subprocess.Popen[bytes], after_s: float, is_further: Callable[[], bool]) -> bool:
+def killed(process: subprocess.Popen[bytes], after_s: float, shards: Path, there: int) -> bool:
     """Kill a process after some seconds, but not before it has finished a shard; whether it had not ended before."""
     until = time.monotonic() + after_s
     while process.poll() is None:
-        if time.monotonic() > until and is_further():
+        if time.monotonic() > until and len(list(shards.glob("*.parquet"))) > there:
             process.send_signal(signal.SIGKILL)
             process.wait()
             return True
@@ -159,7 +158,7 @@ def score(work: Path, model: Path) -> None:
 def reported(args: argparse.Namespace) -> dict[str, Any]:
     """The report of as many posts."""
     command = [sys.executable, str(HERE / "whole_report.py"), "--posts", str(args.posts)]
-    command += ["--brands", str(max(20, args.posts // 320)), "--labels", str(max(600, args.posts // 100))]
+    command += ["--brands", str(max(20, args.posts // 320)), "--labels", str(max(1000, args.posts // 100))]
     done = subprocess.run(command, capture_output=True, text=True, cwd=HERE)
     if done.returncode:
         raise SystemExit(done.stderr[-2000:])
