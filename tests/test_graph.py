@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 import threading
 from pathlib import Path
 
@@ -12,12 +14,20 @@ from PIL import Image
 
 from assay.config import ImageBranch, Student, TextBranch
 from assay.encode import graph
+from assay.encode.encoders import apply_learnt
 from assay.encode.extract import Extractor, PostInputs
-from assay.encode.image_encoders import load_image_encoder
-from assay.encode.text_encoders import load_text_encoder
-from assay.errors import SettingsError
+from assay.encode.image_encoders import ImageEncoder, load_image_encoder
+from assay.encode.text_encoders import TextEncoder, load_text_encoder
+from assay.errors import ModelError, SettingsError
+from assay.measure.judged import Judged
+from assay.scoring import graphs as deployed
+from assay.scoring.predict import Predictor
+from assay.student.graphs import graphs_of
+from assay.student.model import StudentModel, Trained
 from tests.checkpoints import save_clip
 from tests.conftest import picture
+from tests.test_encoders import PACKAGED
+from tests.test_scoring import TARGET, model  # noqa: F401 - a fixture
 
 TEXTS = ["a fine day", "", "never again, what a rude and careless place this is!", "ok " * 200]
 
@@ -150,3 +160,117 @@ def test_what_the_environment_asks_for(monkeypatch: pytest.MonkeyPatch, home: Pa
     assert encoder._graph is None
     assert picture()
     assert not (home / "graphs").exists()
+
+
+# ---------------------------------------------------------------------- graphs that come with a model
+
+
+def test_a_folder_to_deploy_agrees_is_checked_and_falls_back(
+    model: Path,  # noqa: F811
+    fast: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(deployed, "LEAST_POSTS", 40)
+    out = tmp_path / "deployed"
+    told = deployed.export_graphs(model, out)
+    assert "in single precision" in capsys.readouterr().err  # nothing is known to judge it by
+    assert told["weights"] == {"image": "fp32", "text": "fp32"}
+    assert told["posts"] == 40
+    assert told["largest_difference"]["t"] <= 1e-4
+    assert told["files"].keys() == {"image.bin", "image.xml", "text.bin", "text.xml"}
+    predictor = Predictor.load(out)
+    posts = [("a caption", [picture((i, 9, 80))]) for i in range(3)]
+    wanted = [one.value for one in Predictor.load(model, graphs={}).predict_many(posts)]
+    assert [one.value for one in predictor.predict_many(posts)] == pytest.approx(wanted, abs=1e-2)
+    encoders = predictor.encoders()
+    assert all(isinstance(one, ImageEncoder | TextEncoder) and one._graph is not None for one in encoders)
+    assert not fast.exists()  # this machine has made none of its own
+    with pytest.raises(SettingsError, match="is there already"):
+        deployed.export_graphs(model, out)
+    (out / "graph" / "text.bin").write_bytes(b"another")
+    assert graphs_of(out) is None
+    assert "text.bin is not as it was written" in capsys.readouterr().err
+    (out / "graph" / "graph.json").write_text("[]")
+    assert graphs_of(out) is None
+    assert "cannot be read" in capsys.readouterr().err
+    assert [one.value for one in Predictor.load(out).predict_many(posts)] == pytest.approx(wanted, abs=1e-2)
+
+
+def test_small_weights_are_small_have_features_of_their_own_and_are_not_those_of_another_model(
+    model: Path,  # noqa: F811
+    fast: Path,
+    tmp_path: Path,
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(deployed, "LEAST_POSTS", 40)
+    told = deployed.export_graphs(model, tmp_path / "small", weights="small")
+    assert told["mib"] <= 45
+    assert 0 < told["largest_difference"]["t"] < 0.1
+    predictor = Predictor.load(tmp_path / "small")
+    predictor.predict(text="a caption", image=picture())
+    Predictor.load(model).predict(text="a caption", image=picture())
+    assert len(list((home / "features").glob("*.sqlite"))) == 4
+    config = json.loads((tmp_path / "small" / "config.json").read_text())
+    (tmp_path / "small" / "config.json").write_text(json.dumps(config | {"name": "another"}))
+    assert graphs_of(tmp_path / "small") is None
+    assert "of another model" in capsys.readouterr().err
+
+
+def test_encoders_that_learnt_run_by_the_graphs_of_their_model(
+    tmp_path: Path,
+    fast: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    facts = Extractor(PACKAGED, image_px=256).facts
+    learning = PACKAGED.model_copy(update={"text": TextBranch(encoder="packaged/minilm-l6", frozen=False)})
+    made = StudentModel(learning, {"t": TARGET}, facts["image"]["dim"], facts["text"]["dim"])
+    encoder = load_text_encoder(TextBranch(encoder="packaged/minilm-l6"))
+    weights = {name: one + 0.5 for name, one in encoder.model.state_dict().items() if name.endswith("dense.bias")}
+    trained = Trained(made, "t", learning, {"t": TARGET}, facts, {"image_px": 256, "max_images": 4}, {}, {}, {})
+    trained.learnt = {"text": weights}
+    trained.save(tmp_path / "model", "card")
+    apply_learnt(encoder, tmp_path / "model" / "text.safetensors")
+    facts["text"]["identity"] = encoder.identity
+    trained.save(tmp_path / "model", "card")
+    monkeypatch.setattr(deployed, "LEAST_POSTS", 40)
+    deployed.export_graphs(tmp_path / "model", tmp_path / "out")
+    predictor = Predictor.load(tmp_path / "out")
+    assert getattr(predictor.encoders()[1], "_graph", None) is not None
+    plain = Predictor.load(tmp_path / "model", graphs={})
+    assert predictor.predict(text="a day").value == pytest.approx(plain.predict(text="a day").value, abs=0.01)
+
+
+def test_a_loss_is_decided_by_the_paired_interval() -> None:
+    rng = np.random.default_rng(0)
+    y = rng.uniform(0, 10, 400)
+    first = y + rng.normal(0, 1, 400)
+    test = Judged(y, np.ones(400), np.arange(400), first, {})
+    for apart, worse in ((0.0, False), (0.002, False), (2.0, True)):
+        found = deployed.headline(test, TARGET, [first, first + rng.normal(0, apart, 400)])
+        assert found["is_worse"] is worse
+        assert found["difference"]["low"] <= found["difference"]["value"] <= found["difference"]["high"]
+
+
+def test_graphs_that_differ_are_refused_and_nothing_is_left(
+    model: Path,  # noqa: F811
+    fast: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(deployed, "LEAST_POSTS", 20)
+    monkeypatch.setitem(deployed.PRECISIONS, "full", {"image": "int8", "text": "int8"})
+    monkeypatch.setattr(deployed, "TOLERANCE", 1e-9)
+    with pytest.raises(ModelError, match=r"differ from PyTorch by .* nothing is written"):
+        deployed.export_graphs(model, tmp_path / "out")
+    assert {path.name for path in tmp_path.iterdir()} == {"model", "assay-home"}
+    monkeypatch.setenv("ASSAY_RUNTIME", "torch")
+    with pytest.raises(SettingsError, match="ASSAY_RUNTIME=torch"):
+        deployed.export_graphs(model, tmp_path / "out")
+    monkeypatch.delenv("ASSAY_RUNTIME")
+    monkeypatch.setitem(sys.modules, "nncf", None)
+    with pytest.raises(SettingsError, match=r"needs nncf: pip install 'assay\[fast\]'"):
+        deployed.export_graphs(model, tmp_path / "out")

@@ -22,9 +22,18 @@ def add_publish(commands: Any) -> None:
     push.add_argument("--onnx", action="store_true", help="add ONNX graphs")
     push.set_defaults(run=_push)
 
-    export = commands.add_parser("export", help="a model as ONNX graphs, checked against PyTorch")
+    export = commands.add_parser("export", help="a model with graphs to deploy, or as ONNX; checked against PyTorch")
     export.add_argument("model", type=Path, help="a model folder, such as models/sentiment")
-    export.add_argument("--onnx", type=Path, required=True, metavar="FOLDER", help="the folder to write")
+    export.add_argument("--onnx", type=Path, metavar="FOLDER", help="write ONNX graphs to this folder")
+    export.add_argument(
+        "--graph", type=Path, metavar="FOLDER", help="write the model folder with graphs of its encoders (OpenVINO)"
+    )
+    export.add_argument(
+        "--weights",
+        choices=["auto", "small", "full"],
+        default="auto",
+        help="of --graph; small: 16 and 8 bits; auto: small unless the student is decided to be worse by it",
+    )
     export.set_defaults(run=_export)
 
     pack = commands.add_parser("pack", help="a model for a SageMaker endpoint, or a task's data to train on elsewhere")
@@ -47,9 +56,16 @@ def _push(args: argparse.Namespace) -> None:
 
 
 def _export(args: argparse.Namespace) -> None:
-    from assay.scoring.export import export_onnx
+    if (args.onnx is None) == (args.graph is None):
+        raise SettingsError("say --graph FOLDER or --onnx FOLDER, one of them")
+    if args.graph:
+        from assay.scoring.graphs import export_graphs
 
-    export_onnx(args.model, args.onnx)
+        export_graphs(args.model, args.graph, weights=args.weights)
+    else:
+        from assay.scoring.export import export_onnx
+
+        export_onnx(args.model, args.onnx)
 
 
 def _pack(args: argparse.Namespace) -> None:

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -59,11 +59,13 @@ class Extractor:
         max_pixels: int = images.MAX_PIXELS,
         known: dict[str, EncoderFacts] | None = None,
         folder: Path | None = None,
+        graphs: dict[str, Path] | None = None,
         cached: bool = True,
         most_cached: int | None = None,
         hub: bool = True,
     ) -> None:
         """`known`: what a trained student's folder says of its encoders; `folder`: that folder, where they learnt;
+        `graphs`: files of their graphs that came with it, None: as this machine makes them, {}: PyTorch alone;
         `most_cached`: bytes that the caches may grow to together; `hub`: whether encoders may be fetched.
         """
         known = known or {}
@@ -75,7 +77,8 @@ class Extractor:
 
         def branch(name: str, load: Callable[[], Encoder]) -> _Branch:
             most = None if most_cached is None else int(most_cached * _part(known, name))
-            how = _How(known.get(name), tuned.get(name), cached, most, hub)
+            graph: Path | Literal[False] | None = None if graphs is None else graphs.get(name, False)
+            how = _How(known.get(name), tuned.get(name), graph, cached, most, hub)
             return _Branch(load, how, pool, self.clock)
 
         self._image = branch("image", lambda: load_image_encoder(image)) if image else None
@@ -171,6 +174,7 @@ class _How(NamedTuple):
 
     known: EncoderFacts | None
     learnt: Path | None
+    graph: Path | Literal[False] | None  # a file; False: none; None: as this machine makes it
     cached: bool
     most_cached: int | None
     hub: bool
@@ -211,8 +215,10 @@ class _Branch:
             )
         if isinstance(found, ImageEncoder | TextEncoder):
             found.clock = self._clock
-            if not how.learnt:
+            if how.graph is None and not how.learnt:
                 found.speed_up()
+            elif how.graph:
+                found.speed_up(how.graph)
         return found
 
     @property
@@ -257,8 +263,20 @@ class _Branch:
     def _kept(self) -> FeatureCache | None:
         with self._lock:
             if self._cache is None and self._how.cached:
-                self._cache = FeatureCache(self.facts["identity"], self._how.most_cached)
+                identity = self.facts["identity"]
+                if self._how.graph:  # whose weights may be small ones: its features are its own
+                    identity = encoders.digest(identity, *map(_file_digest, _files_of(self._how.graph)))
+                self._cache = FeatureCache(identity, self._how.most_cached)
             return self._cache
+
+
+def _files_of(graph: Path) -> list[Path]:
+    return [graph, graph.with_suffix(".bin")]
+
+
+def _file_digest(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sample_inputs(row: dict[str, Any]) -> PostInputs:

@@ -8,6 +8,8 @@ ASSAY_RUNTIME=torch does without.
 from __future__ import annotations
 
 import contextlib
+import io
+import logging
 import os
 import shutil
 import threading
@@ -15,7 +17,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -27,6 +29,7 @@ from assay.places import home
 from assay.progress import cores, say
 
 VARIABLE = "ASSAY_RUNTIME"
+Weights = Literal["fp32", "fp16", "int8"]
 RUNTIMES = ("auto", "torch", "openvino")
 TOLERANCE = 1e-3  # of a vector's largest entry
 FORMAT = "2"  # of what is kept
@@ -70,29 +73,34 @@ def wanted() -> str:
     return found
 
 
-def graph_of(
-    model: nn.Module,
-    vectors: Callable[[dict[str, Tensor]], Tensor],
-    examples: Sequence[dict[str, Tensor]],
-    *,
-    identity: str,
-    device: torch.device,
-) -> Graph | None:
-    """The graph of an encoder; None where PyTorch is to do it: on a GPU, without OpenVINO, or where the two differ.
+class Traced(NamedTuple):
+    """What a graph is made from: a network, its vectors of named inputs, and such inputs.
 
-    `examples`: inputs whose first axis and, of whole numbers, whose second is free; the graph is made by the first, and
-    must agree on all, which should be of several sizes.
+    `examples`: the first axis and, of whole numbers, the second is free; the graph is made by the first, and must agree
+    on all, which should be of several sizes.
     """
-    runtime = wanted()
-    if runtime == "torch" or device.type != "cpu" or _installed() is None:
+
+    model: nn.Module
+    vectors: Callable[[dict[str, Tensor]], Tensor]
+    examples: Sequence[dict[str, Tensor]]
+
+
+def graph_of(traced: Traced, *, identity: str, device: torch.device, file: Path | None = None) -> Graph | None:
+    """The graph of an encoder, from a file that came with a model or else as this machine makes and keeps it.
+
+    None where PyTorch is to do it: on a GPU, without OpenVINO, or where the two differ.
+    """
+    if wanted() == "torch" or device.type != "cpu" or _installed() is None:
         return None
+    if file is not None:
+        return _opened(file, traced)
     folder = home() / "graphs" / digest(FORMAT, identity, _installed(), torch.__version__)[:32]
     try:
         kept = _kept(folder)
         if kept is None:
-            _make(_Named(model, vectors, list(examples[0])).eval(), examples, folder)
+            _make(traced, folder)
             kept = _kept(folder)
-        return _started(kept, examples[0]) if kept else None
+        return _started(kept, traced.examples[0]) if kept else None
     except _Differs as error:
         say(f"encode: {error}; PyTorch is used instead")
     except Exception as error:  # whatever a runtime raises: it is only faster
@@ -127,20 +135,55 @@ def _kept(folder: Path) -> Graph | None:
     """The graph that a folder has; one that cannot be read is taken away."""
     if not folder.exists():
         return None
-    import openvino
-
-    core = openvino.Core()
     try:
-        return Graph(core.compile_model(core.read_model(folder / "graph.xml"), "CPU", _settings()))
+        return _read(folder / "graph.xml")
     except Exception:  # half a file, another processor's
         shutil.rmtree(folder, ignore_errors=True)
         return None
 
 
-def _make(network: _Named, examples: Sequence[dict[str, Tensor]], folder: Path) -> None:
+def _read(path: Path) -> Graph:
+    import openvino
+
+    core = openvino.Core()
+    return Graph(core.compile_model(core.read_model(path), "CPU", _settings()))
+
+
+def _opened(path: Path, traced: Traced) -> Graph | None:
+    """The graph of a file that came with a model; None, with one line, where it cannot be run here."""
+    try:
+        return _started(_read(path), traced.examples[0])
+    except Exception as error:
+        said = " ".join(str(error).split())[:160]
+        say(f"encode: {path} cannot be run ({type(error).__name__}: {said}); PyTorch is used instead")
+        return None
+
+
+def write(traced: Traced, path: Path, *, weights: Weights) -> None:
+    """Write the graph of an encoder as an OpenVINO model, `path` and a .bin beside it.
+
+    Weights stay in single precision (`fp32`), or are kept in half (`fp16`) or, a channel at a time, in eight bits
+    (`int8`, by NNCF); figures are single ones all the same.
+    """
+    import openvino
+
+    found = _convert(_Named(traced.model, traced.vectors, list(traced.examples[0])).eval(), traced.examples[0])
+    if weights == "int8":
+        os.environ["NNCF_CI"] = "1"  # it would report to its makers
+        logging.getLogger("nncf").setLevel(logging.ERROR)
+        import nncf
+
+        with contextlib.redirect_stdout(io.StringIO()):
+            found = nncf.compress_weights(found, mode=nncf.CompressWeightsMode.INT8_ASYM)
+    openvino.save_model(found, path, compress_to_fp16=weights != "fp32")
+
+
+def _make(traced: Traced, folder: Path) -> None:
     """Convert, check and keep; the folder is there whole, or not at all."""
     import openvino
 
+    examples = traced.examples
+    network = _Named(traced.model, traced.vectors, list(examples[0])).eval()
     found = _convert(network, examples[0])
     made = Graph(openvino.Core().compile_model(found, "CPU", _settings()))
     for example in examples:

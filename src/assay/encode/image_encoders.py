@@ -24,7 +24,7 @@ from assay.encode.encoders import (
     unreachable,
     weights_digest,
 )
-from assay.encode.graph import Graph, graph_of
+from assay.encode.graph import Graph, Traced, graph_of
 from assay.errors import EncoderError
 from assay.parallel import Clock
 
@@ -104,16 +104,22 @@ class ImageEncoder:
         batch = batch.to(self.device, non_blocking=True).contiguous(memory_format=torch.channels_last)
         return self._pool(self.model, batch)
 
-    def speed_up(self) -> None:
-        """Encode by a graph from now on, where there is one; the weights must not change any more."""
+    def speed_up(self, file: Path | None = None) -> None:
+        """Encode by a graph from now on, that of a file or one that this machine makes, where it can be run.
+
+        The weights must not change any more.
+        """
+        self._graph = graph_of(self.traced(), identity=self.identity, device=self.device, file=file)
+
+    def traced(self) -> Traced:
+        """What a graph is made from: squares of bytes as they come to `of_squares`."""
         some = torch.Generator().manual_seed(1)
         squares = torch.randint(0, 256, (3, self.size, self.size, 3), dtype=torch.uint8, generator=some)
 
         def vectors(given: dict[str, Tensor]) -> Tensor:
             return self._pool(self.model, self._normalised(given["squares"]))
 
-        examples = [{"squares": squares[:n]} for n in (2, 1, 3)]
-        self._graph = graph_of(self.model, vectors, examples, identity=self.identity, device=self.device)
+        return Traced(self.model, vectors, [{"squares": squares[:n]} for n in (2, 1, 3)])
 
     def patches(self, items: Sequence[Image.Image]) -> np.ndarray:
         """float32 [n, patches, width] of n RGB images, each patch of length 1; EncoderError where there are none."""

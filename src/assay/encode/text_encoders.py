@@ -22,7 +22,7 @@ from assay.encode.encoders import (
     unreachable,
     weights_digest,
 )
-from assay.encode.graph import Graph, graph_of
+from assay.encode.graph import Graph, Traced, graph_of
 from assay.errors import EncoderError
 from assay.parallel import Clock
 
@@ -75,11 +75,17 @@ class TextEncoder:
         self._graph: Graph | None = None
         self.clock, self._turns = Clock(), turns(self.device)
 
-    def speed_up(self) -> None:
-        """Encode by a graph from now on, where there is one; the weights must not change any more."""
+    def speed_up(self, file: Path | None = None) -> None:
+        """Encode by a graph from now on, that of a file or one that this machine makes, where it can be run.
+
+        The weights must not change any more.
+        """
+        self._graph = graph_of(self.traced(), identity=self.identity, device=self.device, file=file)
+
+    def traced(self) -> Traced:
+        """What a graph is made from: the tokenizer's outputs."""
         texts = [EXAMPLE, EXAMPLE.split(",")[0]], ["so"], [EXAMPLE * 3, "so", EXAMPLE]
-        examples = [self.tokenize(some) for some in texts]
-        self._graph = graph_of(self.model, self.vectors, examples, identity=self.identity, device=self.device)
+        return Traced(self.model, self.vectors, [self.tokenize(some) for some in texts])
 
     def vectors(self, tokens: Tokens) -> Tensor:
         """Tokens of n texts -> [n, dim], with gradients where they are on."""

@@ -16,6 +16,7 @@ from assay.encode.features import Features
 from assay.errors import ModelError
 from assay.parallel import Clock
 from assay.scoring.prediction import Prediction, Status
+from assay.student.graphs import graphs_of
 from assay.student.model import Trained, load_trained, own
 from assay.targets import Target
 
@@ -34,6 +35,7 @@ class Predictor:
         cached: bool = True,
         most_cached: int | None = None,
         hub: bool | None = None,
+        graphs: dict[str, Path] | None = None,
     ) -> None:
         self.trained = trained
         made = trained.preprocessing
@@ -44,6 +46,7 @@ class Predictor:
             max_pixels=max_pixels,
             known=trained.encoders,
             folder=trained.folder,
+            graphs=graphs_of(trained.folder) if graphs is None and trained.folder else graphs,
             cached=cached,
             most_cached=most_cached,
             hub=hub_is_allowed() if hub is None else hub,
@@ -58,13 +61,22 @@ class Predictor:
         cached: bool = True,
         most_cached: int | None = None,
         hub: bool | None = None,
+        graphs: dict[str, Path] | None = None,
     ) -> Predictor:
         """Read a model folder; ModelError when it cannot be used.
 
         `cached`: keep features for later runs, in at most `most_cached` bytes. `hub`: whether encoders that are not on
-        this machine may be fetched; default: where ASSAY_HUB=1 says so, for a folder may come from anywhere.
+        this machine may be fetched; default: where ASSAY_HUB=1 says so, for a folder may come from anywhere. `graphs`:
+        of encoders, by branch; default: those of the folder, else those that this machine makes; {}: PyTorch alone.
         """
-        return cls(load_trained(Path(folder)), max_pixels=max_pixels, cached=cached, most_cached=most_cached, hub=hub)
+        return cls(
+            load_trained(Path(folder)),
+            max_pixels=max_pixels,
+            cached=cached,
+            most_cached=most_cached,
+            hub=hub,
+            graphs=graphs,
+        )
 
     @property
     def clock(self) -> Clock:

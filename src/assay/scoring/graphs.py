@@ -1,0 +1,217 @@
+"""A model folder with the graphs of its encoders, to be deployed: small, and no worse by what is known of it.
+
+Graphs are compared with the student in PyTorch on posts of its sample, or drawn ones where there are too few. In
+single precision they must agree; with small weights (pictures in half precision, texts in eight bits) the student must
+not be decided to be worse, on the posts that it was judged by, than what is allowed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from assay.corpora.demo import ensure_drawn
+from assay.encode.encoders import Encoder
+from assay.encode.extract import PostInputs, sample_inputs
+from assay.encode.graph import Weights, write
+from assay.encode.image_encoders import ImageEncoder
+from assay.encode.text_encoders import TextEncoder
+from assay.errors import ModelError, SettingsError
+from assay.images import content_hash
+from assay.measure.judged import Judged, read_judged
+from assay.measure.paired import Pair, verdicts
+from assay.places import home
+from assay.posts import stream
+from assay.progress import progress, say
+from assay.scoring.predict import Predictor
+from assay.student.graphs import FOLDER, write_facts
+from assay.student.model import FOLDS, own
+from assay.targets import NUMBER, Target
+
+Kind = Literal["auto", "small", "full"]
+LEAST_POSTS = 500
+TOLERANCE = 0.002  # of a score's range, or of a probability, in single precision
+LOSS = 0.005  # of the headline figure, that small weights may cost
+PRECISIONS: dict[str, dict[str, Weights]] = {
+    "small": {"image": "fp16", "text": "int8"},  # eight bits ruin the vectors of an EfficientNet
+    "full": {"image": "fp32", "text": "fp32"},
+}
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a repository knows of a task: its sample, and what its student was judged by (see evaluate)."""
+
+    task: str
+    sample: Path
+    errors: Path
+
+
+def known_of(model: Path, task: str) -> Known | None:
+    """What lies in the repository of a model folder; None where it is of none."""
+    root = model.resolve().parent.parent
+    found = Known(task, root / "data" / "sample" / task, root / "metrics" / task / "errors.parquet")
+    return found if found.sample.is_dir() and found.errors.is_file() else None
+
+
+def export_graphs(model: Path, out: Path, *, weights: Kind = "auto") -> dict[str, Any]:
+    """Write a model folder with graphs to `out`; returns what its graph.json says.
+
+    auto: small weights, unless the student is decided to lose more than `LOSS` of its headline figure by them, or
+    nothing is known to judge it by. SettingsError where OpenVINO or NNCF is lacking, or ASSAY_RUNTIME=torch; ModelError
+    where an encoder has no graph, or one differs.
+    """
+    _check_installed()
+    if out.exists() and any(out.iterdir()):
+        raise SettingsError(f"export: {out} is there already; name a folder that is not")
+    plain = Predictor.load(model, cached=False, graphs={})
+    known = known_of(model, plain.trained.task) if len(plain.targets) == 1 else None
+    if weights == "auto" and known is None:
+        say("export: no posts here that this student was judged by; its weights stay in single precision")
+        weights = "full"
+    posts = _posts(known, plain.max_images)
+    reference = _raw(plain, posts)
+    for kind in ["small", "full"] if weights == "auto" else [weights]:
+        partial = out.with_name(f".{out.name}.{os.getpid()}")
+        try:
+            _write(model, partial, plain, kind)
+            told: dict[str, Any] = {"weights": PRECISIONS[kind], "posts": len(posts), "mib": _mib(partial)}
+            write_facts(partial, told)
+            graphed = Predictor.load(partial, cached=False)
+            told["largest_difference"] = _largest(plain, reference, _raw(graphed, posts))
+            if kind == "full":
+                _must_agree(told["largest_difference"])
+            elif known:
+                told["headline"] = _lost(plain, graphed, known)
+                if weights == "auto" and told["headline"]["is_worse"]:
+                    say(f"export: small weights cost too much ({told['headline']}); single precision is taken instead")
+                    continue
+            found = write_facts(partial, told)
+            if out.exists():
+                out.rmdir()
+            partial.rename(out)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+        most = max(told["largest_difference"].values())
+        say(f"export: {out}, {told['mib']} MiB, at most {most:.2g} from PyTorch on {len(posts)} posts")
+        return found
+    raise AssertionError("single precision is always taken")
+
+
+def _check_installed() -> None:
+    if os.environ.get("ASSAY_RUNTIME", "").lower() == "torch":
+        raise SettingsError("export: ASSAY_RUNTIME=torch leaves no graph to compare; unset it")
+    try:
+        import nncf as _  # noqa: F401
+        import openvino as __  # noqa: F401
+    except ImportError as error:
+        raise SettingsError(f"export --graph needs {error.name}: pip install 'assay[fast]'") from error
+
+
+def _write(model: Path, folder: Path, plain: Predictor, kind: str) -> None:
+    """The model folder without what only this repository needs, and a graph of each encoder."""
+    (folder / FOLDER).mkdir(parents=True)
+    for path in sorted(model.iterdir()):
+        if path.is_file() and path.name != FOLDS:
+            shutil.copyfile(path, folder / path.name)
+    branches: tuple[tuple[str, Encoder | None], ...] = tuple(zip(("image", "text"), plain.encoders(), strict=True))
+    for name, encoder in branches:
+        if encoder is None:
+            continue
+        if not isinstance(encoder, ImageEncoder | TextEncoder):
+            raise ModelError(f"{model}: its {name} encoder has no graph; it runs on PyTorch alone")
+        try:
+            write(encoder.traced(), folder / FOLDER / f"{name}.xml", weights=PRECISIONS[kind][name])
+        except Exception as error:  # of tracing, of conversion, of compression
+            said = " ".join(str(error).split())[:160]
+            raise ModelError(f"{model}: its {name} encoder has no graph ({type(error).__name__}: {said})") from error
+
+
+def _posts(known: Known | None, most_images: int) -> list[PostInputs]:
+    """Posts to compare on: of the sample, and drawn ones where these are few."""
+    found: list[PostInputs] = []
+    if known:
+        for rows in stream(known.sample, ["text", "images", "image_hashes"], 64):
+            found += map(sample_inputs, rows)
+            if len(found) >= LEAST_POSTS:
+                return found[:LEAST_POSTS]
+    root = home() / "drawn-posts"
+    ensure_drawn(root, posts=LEAST_POSTS + 20, seed=1)
+    words = [path.stem.replace("-", " ") for path in sorted(root.rglob("*.jpg"))]
+    for path, text in zip(sorted(root.rglob("*.jpg")), words, strict=True):
+        data = path.read_bytes()
+        found.append(PostInputs(f"a picture with the number {text}", [(content_hash(data), data)][:most_images]))
+    return found[:LEAST_POSTS]
+
+
+def _raw(predictor: Predictor, posts: Sequence[PostInputs]) -> dict[str, np.ndarray]:
+    """What each student of a model says of posts, [students, n, …] by task."""
+    found: dict[str, list[np.ndarray]] = {}
+    with progress(what="export", total=len(posts)) as bar:
+        for start in range(0, len(posts), 64):
+            features, _ = predictor.features(posts[start : start + 64])
+            for task, said in predictor.trained.model.each(features).items():
+                found.setdefault(task, []).append(said)
+            bar.update(len(posts[start : start + 64]))
+    return {task: np.concatenate(parts, axis=1) for task, parts in found.items()}
+
+
+def _largest(plain: Predictor, one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> dict[str, float]:
+    """The largest difference of an answer by task, as a share of a score's range or in probability."""
+    found = {}
+    for task, target in plain.targets.items():
+        apart = float(np.abs(one[task].mean(0) - other[task].mean(0)).max())
+        spans = target.span(target.headline) if target.shape == NUMBER else 1.0
+        found[task] = float(f"{apart / spans:.3g}")
+    return found
+
+
+def _must_agree(largest: dict[str, float]) -> None:
+    for task, apart in largest.items():
+        if not apart <= TOLERANCE:
+            raise ModelError(
+                f"export: {task}: graphs in single precision differ from PyTorch by {apart:.2g} of the range, over "
+                f"{TOLERANCE:g}; nothing is written. Please report this"
+            )
+
+
+def _lost(plain: Predictor, graphed: Predictor, known: Known) -> dict[str, Any]:
+    """The headline figure of both on the posts that the student was judged by, and their paired difference."""
+    task, target = known.task, plain.targets[known.task]
+    ids, test = read_judged(known.errors, target)
+    wanted = dict.fromkeys(ids)
+    rows = {
+        row["post_id"]: sample_inputs(row)
+        for batch in stream(known.sample, ["post_id", "text", "images", "image_hashes"], 64)
+        for row in batch
+        if row["post_id"] in wanted
+    }
+    posts = [rows[post_id] for post_id in ids]
+    fold_of = plain.trained.fold_of
+    folds = np.array([fold_of[one] for one in ids], np.int64) if fold_of else None
+    sides = [own(_raw(one, posts)[task], folds).astype(float) for one in (plain, graphed)]
+    return {"posts": len(ids), **headline(test, target, sides)}
+
+
+def headline(test: Judged, target: Target, sides: list[np.ndarray]) -> dict[str, Any]:
+    """The headline figure of two sets of predictions, their difference, and whether the second is decided to be worse.
+
+    Worse: the whole 95 % interval of the paired difference lies below `LOSS` of the first one's figure.
+    """
+    cuts = test.thresholds.get("student")
+    pair = Pair(test.y, test.weights, test.group, ([sides[0]], [sides[1]]), ([cuts], [cuts]))
+    row = next(one for one in verdicts(pair, target, margin=LOSS) if one["metric"] == target.headline)
+    allowed = LOSS * abs(row["a"]["value"])
+    worse = row["difference"]["high"] is not None and row["difference"]["high"] < -allowed
+    kept = {name: row[name] for name in ("metric", "a", "b", "difference")}
+    return {**kept, "allowed": round(allowed, 6), "is_worse": bool(worse)}
+
+
+def _mib(folder: Path) -> float:
+    return round(sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 2**20, 1)
