@@ -170,7 +170,8 @@ def write(traced: Traced, path: Path, *, weights: Weights) -> None:
     found = _convert(_Named(traced.model, traced.vectors, list(traced.examples[0])).eval(), traced.examples[0])
     if weights == "int8":
         os.environ["NNCF_CI"] = "1"  # it would report to its makers
-        logging.getLogger("nncf").setLevel(logging.ERROR)
+        for name in ("nncf", "torch.utils.cpp_extension"):
+            logging.getLogger(name).setLevel(logging.ERROR)
         import nncf
 
         with contextlib.redirect_stdout(io.StringIO()):

@@ -8,6 +8,7 @@ from pathlib import Path
 from assay.errors import ModelError
 from assay.scoring import archive as archives
 from assay.scoring.archive import add, package, sources, written
+from assay.student.graphs import FOLDER as GRAPHS
 from assay.student.model import FOLDS
 
 INFERENCE = "from assay.serve.sagemaker import input_fn, model_fn, output_fn, predict_fn\n"
@@ -28,7 +29,8 @@ def pack(model: Path, out: Path) -> Path:
             if path.is_file() and not inside.parts[0].startswith("seed-") and inside.name != FOLDS:
                 add(archive, str(path.relative_to(model)), path.read_bytes())
         add(archive, "code/inference.py", INFERENCE.encode())
-        add(archive, "code/requirements.txt", requirements().encode())
+        runtime = "openvino\n" if (model / GRAPHS).is_dir() else ""
+        add(archive, "code/requirements.txt", (requirements() + runtime).encode())
         for path in sources():
             add(archive, f"code/assay/{path.relative_to(package())}", path.read_bytes())
     return out
