@@ -35,7 +35,8 @@ def main() -> None:
         detect_language=settings.detect_language,
         brands=brand_rules(settings.brands, corpus_root(settings.brand_file) if settings.brand_file else None),
     )
-    found = ingest(open_corpus(settings, params.demo), rules, posts=args.posts, problems=args.problems)
+    layout = open_corpus(settings, params.demo)
+    found = ingest(layout, rules, posts=args.posts, problems=args.problems, engine=settings.engine)
     write_json(found, args.metrics)
 
 

@@ -29,6 +29,7 @@ LEVEL = {
     "images": 2,
     "posts": 2,
     "buckets": 1,
+    "clusters": 2,
     "database": 2,
     "store": 2,
     "durable": 2,

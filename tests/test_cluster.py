@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import psutil
 import pytest
 
+from assay.corpora import ingest as ingesting
+from assay.corpora.instagram import Instagram
+from assay.corpora.mapper import Rules
 from assay.errors import DataError, SettingsError
 from assay.machine import read_figures
 from assay.posts import shards
@@ -97,3 +100,22 @@ def test_a_cluster_that_is_not_there(
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     with pytest.raises(SettingsError, match=r"RAY_ADDRESS=127\.0\.0\.1:1: no Ray cluster that can be used .* unset it"):
         score(model, corpus, drawn, tmp_path / "out", engine="ray")
+
+
+@pytest.mark.slow
+def test_ingest_on_ray_writes_what_one_machine_writes(
+    drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingesting, "CHUNK", 40)
+    written = []
+    engines: list[Literal["local", "ray"]] = ["local", "ray"]
+    for engine in engines:
+        out = tmp_path / engine
+        layout, rules = Instagram(drawn), Rules("d", b"k", "full", shard_posts=60)
+        told = ingesting.ingest(layout, rules, posts=out / "posts", problems=out / "problems.parquet", engine=engine)
+        written.append((told, [path.read_bytes() for path in [*shards(out / "posts"), out / "problems.parquet"]]))
+    assert written[0] == written[1]
+    monkeypatch.setattr(ingesting, "reach_digest", lambda _: "another")
+    with pytest.raises(DataError, match="this worker has another version of assay") as refused:
+        ingesting.ingest(layout, rules, posts=out / "posts", problems=out / "problems.parquet", engine="ray")
+    assert "\n" not in str(refused.value)

@@ -44,6 +44,8 @@ class Corpus(Section):
     """An image of more pixels (width x height) counts as a decompression bomb."""
     shard_posts: Positive = 10_000
     """Posts in a shard: the unit in which inference resumes."""
+    engine: Literal["local", "ray"] = "local"
+    """Who reads it at ingest: this machine, or Ray, the cluster that RAY_ADDRESS names (extra cluster)."""
     detect_language: bool = True
     """Where the corpus names no language, it is detected from the caption (ISO 639, `und` where that is too short to
     tell).

@@ -7,21 +7,22 @@ import multiprocessing
 import sqlite3
 import tempfile
 from collections import Counter, deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from assay.authors import fingerprint
+from assay.code import reach_digest
 from assay.corpora.base import Layout, Row
 from assay.corpora.leftovers import Files
 from assay.corpora.mapper import STAGE, Mapped, Mapper, Rules
 from assay.corpora.repeats import repeats
-from assay.errors import CorpusError, DataError
+from assay.errors import AssayError, CorpusError, DataError
 from assay.posts import PROBLEM_SCHEMA, Problem, ShardWriter, problems_table, schema
 from assay.progress import cores, progress, say
 
@@ -30,8 +31,12 @@ SHOWN = 6  # kinds of what was not understood, in the line of log
 UNDERSTOOD_NOT = ("unreadable_", "bad_", "cut_", "not_a_post", "stray_quote", "duplicate_column", "rounded_id")
 
 
-def ingest(layout: Layout, rules: Rules, *, posts: Path, problems: Path) -> dict[str, Any]:
+def ingest(
+    layout: Layout, rules: Rules, *, posts: Path, problems: Path, engine: Literal["local", "ray"] = "local"
+) -> dict[str, Any]:
     """Write the post table and the problems table of a corpus; returns the accounting.
+
+    Rows are mapped by processes of this machine, or on Ray, whose workers must reach the corpus by the same paths.
 
     The order of rows is the layout's, whatever the number of workers. Memory is bounded by the
     chunks in flight and one shard; which ids and contents were seen is kept on disk.
@@ -47,7 +52,7 @@ def ingest(layout: Layout, rules: Rules, *, posts: Path, problems: Path) -> dict
         progress(what="ingest") as bar,
     ):
         seen = _Seen(Path(scratch) / "seen.sqlite")
-        for mapped, size in _map(layout, rules):
+        for mapped, size in (_map_on_ray if engine == "ray" else _map)(layout, rules):
             keep = _keep_new(mapped, seen)
             tally.add(mapped, size)
             if mapped.problems:
@@ -194,14 +199,45 @@ def _map(layout: Layout, rules: Rules) -> Iterator[tuple[Mapped, int]]:
         return
     context = multiprocessing.get_context("forkserver")
     with ProcessPoolExecutor(workers, context, _start_worker, (layout, rules)) as pool:
-        running: deque[tuple[Future[Mapped], int]] = deque()
-        for chunk in _chain(start, chunks):
-            running.append((pool.submit(_work, chunk), len(chunk)))
-            if len(running) > 2 * workers + 2:
-                future, size = running.popleft()
-                yield future.result(), size
-        for future, size in running:
+        for future, size in _ahead(lambda chunk: pool.submit(_work, chunk), _chain(start, chunks), 2 * workers + 2):
             yield future.result(), size
+
+
+def _map_on_ray(layout: Layout, rules: Rules) -> Iterator[tuple[Mapped, int]]:
+    """The same by tasks of a Ray cluster; one whose worker is lost is done again."""
+    from assay.clusters import connected, told
+
+    rows = layout.rows()
+    chunks = iter(lambda: list(islice(rows, CHUNK)), [])
+    with connected("corpora.engine", 1) as ray:
+        given = ray.put((layout, rules))
+        work = ray.remote(num_cpus=1, max_retries=3)(_on_ray)
+        code, most = reach_digest(__file__), 2 * int(ray.cluster_resources().get("CPU", 1)) + 2
+        try:
+            for reference, size in _ahead(lambda chunk: work.remote(given, chunk, code), chunks, most):
+                yield ray.get(reference), size
+        except ray.exceptions.RayError as error:
+            raise told(error) from error
+
+
+def _on_ray(given: tuple[Layout, Rules], chunk: list[Row], code: str) -> Mapped:
+    from assay.clusters import TOLD, check_version
+
+    check_version(__file__, code)
+    try:
+        return Mapper(*given)(chunk)
+    except AssayError as error:
+        raise RuntimeError(f"{TOLD}{error}") from error
+
+
+def _ahead(submit: Callable[[list[Row]], Any], chunks: Iterator[list[Row]], most: int) -> Iterator[tuple[Any, int]]:
+    """What stands for the work on each chunk, in order, and its rows; `most` chunks are in work at once."""
+    running: deque[tuple[Any, int]] = deque()
+    for chunk in chunks:
+        running.append((submit(chunk), len(chunk)))
+        if len(running) > most:
+            yield running.popleft()
+    yield from running
 
 
 def _chain(start: list[list[Row]], rest: Iterator[list[Row]]) -> Iterator[list[Row]]:

@@ -8,11 +8,9 @@ done again by another, and only whole shards come back.
 from __future__ import annotations
 
 import json
-import logging
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,10 +18,10 @@ from typing import Any
 import pyarrow as pa
 
 from assay.buckets import Bucket, root_of
+from assay.clusters import TOLD, check_version, connected, told
 from assay.code import reach_digest
 from assay.config import Infer
-from assay.errors import AssayError, DataError, SettingsError
-from assay.progress import cores
+from assay.errors import AssayError, SettingsError
 from assay.scoring.predict import Predictor
 from assay.scoring.shards import Place, Shard, score_shard
 from assay.scoring.share import Part, Share, as_bytes, as_table
@@ -31,7 +29,6 @@ from assay.scoring.share import Part, Share, as_bytes, as_table
 Scored = tuple[Shard, dict[str, pa.Table], dict[str, float]]
 """A shard, its predictions by task, and the seconds that its worker spent by what it did."""
 RETRIES = 5  # of a shard whose worker is lost
-TOLD = "assay says: "  # begins what a worker refuses with, within what Ray says of it
 
 
 def score_on_ray(
@@ -64,7 +61,7 @@ def score_on_ray(
         shards = waiting
     if not shards:
         return
-    with _cluster(settings) as ray:
+    with connected("infer.engine", settings.cpus) as ray:
         most = _workers(ray, settings, len(shards))
         parts = share.send(place.posts) if share else []
         files = ray.put({path.name: path.read_bytes() for path in sorted(model.iterdir()) if path.is_file()})
@@ -100,7 +97,7 @@ def score_on_ray(
                 tick(shard.stop - shard.start)
                 yield shard, tables, json.loads(row["spent"])
         except ray.exceptions.RayError as error:
-            raise _told(error) from error
+            raise told(error) from error
 
 
 class Worker:
@@ -131,8 +128,7 @@ class Worker:
         os.environ["ASSAY_WORKERS"] = str(cpus)
         if not gpu:
             os.environ["CUDA_VISIBLE_DEVICES"] = ""
-        if (own := reach_digest(__file__)) != code:
-            raise RuntimeError(f"{TOLD}this worker has another version of assay ({own}, not {code}); install the same")
+        check_version(__file__, code)
         self._folder = tempfile.TemporaryDirectory(prefix="assay-model-")
         folder = Path(self._folder.name)
         for name, data in ray.get(files).items():
@@ -168,37 +164,6 @@ class Worker:
         }
 
 
-@contextmanager
-def _cluster(settings: Infer) -> Iterator[Any]:
-    """Ray, connected, and let go again."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report to its makers
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    try:
-        import ray
-        import ray.data
-    except ImportError as error:
-        raise SettingsError(
-            "infer.engine: ray is not installed; pip install 'assay[cluster]', or engine: local"
-        ) from error
-    address = os.environ.get("RAY_ADDRESS")
-    own: dict[str, Any] = {} if address else {"num_cpus": max(cores(), settings.cpus), "include_dashboard": False}
-    try:
-        ray.init(address=address or "local", logging_level=logging.ERROR, log_to_driver=False, **own)
-    except Exception as error:  # ConnectionError, RuntimeError of versions, and what its transports raise
-        said = " ".join(str(error).split())[:160]
-        raise SettingsError(
-            f"RAY_ADDRESS={address or ''}: no Ray cluster that can be used ({type(error).__name__}: {said}); start one "
-            "with `ray start --head`, or unset it to use this machine"
-        ) from error
-    quiet = ray.data.DataContext.get_current()
-    quiet.enable_progress_bars = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-    try:
-        yield ray
-    finally:
-        ray.shutdown()
-
-
 def _workers(ray: Any, settings: Infer, shards: int) -> int:
     """How many workers fit; SettingsError where none does."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
@@ -216,10 +181,3 @@ def _workers(ray: Any, settings: Infer, shards: int) -> int:
             f"more than {most[0]:g} CPUs and {most[1]:g} GPUs; ask for less"
         )
     return min(fits, shards)
-
-
-def _told(error: Exception) -> DataError:
-    """The one line in what Ray says of a worker's end."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    said = next((line.split(TOLD, 1)[1] for line in lines if TOLD in line), lines[-1] if lines else repr(error))
-    return DataError(f"a worker of the Ray cluster: {said[:300]}")
