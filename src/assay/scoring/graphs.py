@@ -18,6 +18,7 @@ import numpy as np
 
 from assay.corpora.demo import ensure_drawn
 from assay.encode.encoders import Encoder
+from assay.encode.exported import FOLDER, write_facts
 from assay.encode.extract import PostInputs, sample_inputs
 from assay.encode.graph import Weights, write
 from assay.encode.image_encoders import ImageEncoder
@@ -30,7 +31,6 @@ from assay.places import home
 from assay.posts import stream
 from assay.progress import progress, say
 from assay.scoring.predict import Predictor
-from assay.student.graphs import FOLDER, write_facts
 from assay.student.model import FOLDS, own
 from assay.targets import NUMBER, Target
 
