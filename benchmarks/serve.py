@@ -42,13 +42,14 @@ KEY = "a-key-for-the-benchmark"
 class Server:
     """One `assay serve`."""
 
-    def __init__(self, model: Path, *arguments: str) -> None:
+    def __init__(self, model: Path, *arguments: str, source: Path | None = None) -> None:
+        """`source`: another checkout, whose code serves."""
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}"
-        command = [sys.executable, "-m", "assay.cli", "serve", "--model", str(model), "--port", str(port), "--no-page"]
-        env = {**os.environ, "ASSAY_API_KEYS": KEY}
+        command = [sys.executable, "-m", "assay", "serve", "--model", str(model), "--port", str(port), "--no-page"]
+        env = {**os.environ, "ASSAY_API_KEYS": KEY} | ({"PYTHONPATH": str(source / "src")} if source else {})
         self.process = subprocess.Popen([*command, *arguments], env=env, stderr=subprocess.DEVNULL)
         for _ in range(600):
             try:
@@ -172,6 +173,22 @@ def batching(model: Path, sent: list[bytes], seconds: float) -> tuple[float, lis
     return statistics.median(many) / statistics.median(few), many, few
 
 
+def against(model: Path, sent: list[bytes], seconds: float, source: Path) -> tuple[float, list[float], list[float]]:
+    """Throughput over that of another checkout's server, 64 clients; rounds by turns."""
+    own, other = Server(model, "--max-wait-s", "60"), Server(model, "--max-wait-s", "60", source=source)
+    rates: dict[str, list[float]] = {own.url: [], other.url: []}
+    try:
+        for server in (own, other):
+            asyncio.run(closed(server.url, sent, workers=8, seconds=5))
+        for _ in range(3):
+            for server in (own, other):
+                rates[server.url].append(asyncio.run(closed(server.url, sent, workers=64, seconds=seconds))[1])
+    finally:
+        own.stop()
+        other.stop()
+    return statistics.median(rates[own.url]) / statistics.median(rates[other.url]), rates[own.url], rates[other.url]
+
+
 def overload(model: Path, sent: list[bytes], seconds: float) -> tuple[Told, float]:
     """Twice the rate that saturates, for a while."""
     server = Server(model)
@@ -209,6 +226,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="a folder of .jpg pictures; drawn ones without it")
     parser.add_argument("--seconds", type=float, default=15, help="of each measurement")
     parser.add_argument("--requests", type=int, default=50_000, help="of the memory test")
+    parser.add_argument(
+        "--against", type=Path, help="only compare with the server of this checkout of an earlier version"
+    )
     args = parser.parse_args()
     os.environ.setdefault("ASSAY_HOME", tempfile.mkdtemp(prefix="assay-benchmark-"))
     sent = bodies(args.data, 200)
@@ -216,6 +236,10 @@ def main() -> None:
     print(
         f"{len(sent)} posts of text and picture, median body {size:.0f} KiB; {os.cpu_count()} cores shared", flush=True
     )
+    if args.against:
+        ratio, own, other = against(args.model, sent, args.seconds, args.against)
+        print(json.dumps({"ratio": round(ratio, 2), "requests_per_s": own, "of_the_other": other}))
+        return
     ratio, many, few = batching(args.model, sent, args.seconds)
     shown = [f"{statistics.median(rates):.0f} ({', '.join(f'{r:.0f}' for r in rates)})" for rates in (many, few)]
     print(f"batching: {shown[0]} requests a second with batches, {shown[1]} one by one, ratio {ratio:.2f}", flush=True)
