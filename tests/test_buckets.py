@@ -138,6 +138,38 @@ def test_a_manifest_sees_a_change_and_is_that_of_another_machine(
     assert manifest.scan(where.places(settings))["digest"] != changed["digest"]
 
 
+def test_names_that_look_like_patterns_and_odd_ones(bucket: Bucket) -> None:
+    names = ["a[1].jpg", "b?.jpg", "c*.jpg", "d#e.jpg", "f%20g.jpg", "h i+j.jpg", "ä.jpg"]
+    for name in names:
+        bucket.write(name, name.encode())
+    assert bucket.read_many(names) == [name.encode() for name in names]
+    assert bucket.read_many(names[:1]) == [b"a[1].jpg"]
+    assert sorted(file.relative for file in bucket.files()) == sorted(names)
+    versions = Versions(bucket)
+    assert all(versions[name] is not None and bucket.file(name).size for name in names)
+    assert bucket.read_many(["./a[1].jpg", "no//../b?.jpg"])[0] == b"a[1].jpg"
+    assert load_many(bucket, [["x" * 2000], ["\ud800.jpg"], ["data:image/png;base64," + "A" * 3000]], limit=1)[1].lost
+    bucket.write("folder/one.jpg", b"1")
+    with pytest.raises(FileNotFoundError):
+        bucket.file("folder")
+
+
+def test_a_folder_that_cannot_be_listed_is_no_empty_one(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    bucket.write("a.jpg", b"1")
+    bucket.write("deep/b.jpg", b"2")
+    files = bucket._there[0]
+    listed = files.ls
+
+    def ls(path: str, **given: Any) -> Any:
+        if path.endswith("deep"):
+            raise PermissionError("Access Denied")
+        return listed(path, **given)
+
+    monkeypatch.setattr(files, "ls", ls)
+    with pytest.raises(SettingsError, match="no right to it"):
+        list(bucket.files())
+
+
 def test_listings_of_many_folders_and_versions(bucket: Bucket) -> None:
     names = [f"im/{i % 7}/deep/{i}.jpg" for i in range(40)]
     for name in names:

@@ -300,6 +300,9 @@ def test_no_answer_is_written_under_a_key_that_has_just_been_changed(
         ("answers.sqlite", "not the address of a PostgreSQL database"),
         ("postgresql://user:hid@den@127.0.0.1:1/db", "not an address .* with %40"),
         ("postgresql://user:hidden@127.0.0.1:1/db", "db at 127.0.0.1:1 .* cannot be used: .*see that the server runs"),
+        ("postgresql://user:hidd/en@127.0.0.1:1/db", "not an address that PostgreSQL's client can read"),
+        ("postgresql://user:hid[den@127.0.0.1:1/db", "not the address of a PostgreSQL database"),
+        ("postgresql://user:hid\u2100den@127.0.0.1:1/db", "not the address of a PostgreSQL database"),
         ("postgresql://user:hidden@127.0.0.1:port/db?x=1", "not an address that PostgreSQL's client can read"),
     ],
 )
@@ -310,7 +313,7 @@ def test_an_address_that_is_none_is_one_line_without_the_password(
     with pytest.raises(SettingsError, match=message) as error:
         AnswerStore()
     assert "\n" not in str(error.value)
-    assert not any(secret in str(error.value) for secret in ("hidden", "den@"))
+    assert not any(secret in str(error.value) for secret in ("hid", "den", "en@"))
 
 
 def test_without_the_client_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -331,3 +334,55 @@ def test_copy_needs_a_database_to_copy_to(monkeypatch: pytest.MonkeyPatch, capsy
     status, _, said = call(monkeypatch, capsys, "copy", "--to", "team")
     assert status
     assert "ASSAY_STORE is not set" in said
+
+
+def test_who_may_use_the_tables_need_not_make_them(team: str) -> None:
+    AnswerStore().put([answer("k")])
+    with psycopg.connect(team, autocommit=True) as db:
+        db.execute("CREATE ROLE colleague LOGIN")
+        db.execute("GRANT USAGE ON SCHEMA assay_answers TO colleague")
+        db.execute("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA assay_answers TO colleague")
+        db.execute("GRANT USAGE ON ALL SEQUENCES IN SCHEMA assay_answers TO colleague")
+    with AnswerStore(address=team.replace("assay@", "colleague@")) as store:
+        assert store.known(["k"]) == {"k"}
+        assert store.claim("new")
+        store.put([answer("new")])
+        row = store.reserve("task", "k", 0.5, 1.0)
+        store.settle("task", Reserved("k", 0.5, row), 0.4, "answered")
+        assert store.spent("task") == 0.4
+
+
+def test_batches_of_a_task_are_seen_to_by_one_machine_and_booked_once(team: str) -> None:
+    inside: list[str] = []
+
+    def work(number: int) -> None:
+        with AnswerStore() as store, store.alone("batch of a task"):
+            inside.append(f"in {number}")
+            time.sleep(0.1)
+            inside.append(f"out {number}")
+
+    at_once(3, work)
+    assert all(a.replace("in", "out") == b for a, b in zip(inside[::2], inside[1::2], strict=True))
+    with AnswerStore() as one, AnswerStore() as other:
+        one.keep_batch("url", "task", Batch("digest", {"k": "q"}, "schema", True))
+        for store in (one, other):
+            store.end_batch("task", "digest", ["k"], 1.0)
+        assert one.spent("task") == 1.0
+
+
+def test_a_server_that_stays_away_is_waited_for_once(
+    team: str, postgres: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "PATIENCE_S", 1.0)
+    with AnswerStore() as store:
+        postgres.stop()
+        try:
+            started = time.monotonic()
+            for _ in range(20):
+                with pytest.raises((TeacherError, SettingsError)):
+                    store.put([answer("k")])
+            assert time.monotonic() - started < 10
+        finally:
+            postgres.start()
+        store.put([answer("k")])
+        assert store.known(["k"]) == {"k"}

@@ -8,10 +8,14 @@ be reached or refuses another: that ends a run, and nothing is taken for missing
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
+import posixpath
 import shutil
+import uuid
+from array import array
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +27,7 @@ from assay.errors import ImageProblem, SettingsError
 from assay.places import home
 
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "az": "azure", "abfs": "azure"}
+LONGEST = 1024  # bytes of a name
 RIGHTS = "see that the environment names a user with rights to it (AWS_ACCESS_KEY_ID and others of the provider)"
 
 
@@ -76,7 +81,13 @@ class Bucket:
         plain = relative.replace("\\", "/")
         if "\x00" in plain or plain.startswith("/") or ".." in plain.split("/") or "://" in plain:
             raise ImageProblem("outside_corpus", relative)
-        return f"{self._there[1]}/{plain}"
+        path = f"{self._there[1]}/{posixpath.normpath(plain)}"
+        try:
+            if len(path.encode()) > LONGEST:
+                raise ImageProblem("missing_image", f"{relative[:80]}… is longer than a name can be")
+        except UnicodeEncodeError as error:
+            raise ImageProblem("missing_image", relative.encode("utf-8", "replace").decode()) from error
+        return path
 
     def read(self, relative: str, first: int | None = None) -> bytes:
         """The bytes of a file, or its first ones; FileNotFoundError, or SettingsError where the storage refuses."""
@@ -99,10 +110,11 @@ class Bucket:
             except ImageProblem as problem:
                 places.append(problem)
         paths = list(dict.fromkeys(one for one in places if isinstance(one, str)))
-        try:
-            got = self._there[0].cat(paths, recursive=False, on_error="return") if paths else {}
+        try:  # by ranges: what `cat` is given it takes for patterns
+            said = self._there[0].cat_ranges(paths, None, None, on_error="return") if paths else []
         except Exception as error:
             raise self._told(error, str(relatives[0])) from error
+        got = dict(zip(paths, said, strict=True))
         found: list[bytes | Exception] = []
         for relative, place in zip(relatives, places, strict=True):
             one = got.get(place) if isinstance(place, str) else place
@@ -115,13 +127,26 @@ class Bucket:
     def files(self) -> Iterator[File]:
         """All files below the folder, none where there is no such folder; in memory is one folder at a time."""
         storage, folder = self._there
+        waiting = [folder]
+        while waiting:
+            try:
+                inside = storage.ls(waiting.pop(), detail=True)
+            except FileNotFoundError:
+                continue
+            except Exception as error:
+                raise self._told(error, "") from error
+            for told in inside:
+                name = told["name"].rstrip("/")
+                if told.get("type") == "directory":
+                    waiting += [name] if name.startswith(f"{folder}/") else []
+                elif name.startswith(f"{folder}/") and not told["name"].endswith("/"):  # no marker of a folder
+                    yield _file(told, folder)
+
+    def is_empty(self) -> bool:
+        """Whether nothing lies below the folder, or it is not there."""
+        storage, folder = self._there
         try:
-            for _, _, inside in storage.walk(folder, detail=True, on_error="raise"):
-                for told in inside.values():
-                    if told["name"].rstrip("/") != folder:
-                        yield _file(told, folder)
-        except FileNotFoundError:
-            return
+            return not storage.exists(folder) or next(self.files(), None) is None
         except Exception as error:
             raise self._told(error, "") from error
 
@@ -129,9 +154,12 @@ class Bucket:
         """What is known of one file; FileNotFoundError."""
         path = self.path(relative)
         try:
-            return _file(self._there[0].info(path), self._there[1])
+            told = self._there[0].info(path)
         except Exception as error:
             raise self._told(error, relative) from error
+        if told.get("type") == "directory":
+            raise FileNotFoundError(f"{self}/{relative}")
+        return _file(told, self._there[1])
 
     def has(self, relative: str) -> bool:
         """Whether a file is there."""
@@ -158,7 +186,7 @@ class Bucket:
         named = hashlib.sha256(json.dumps([self.address, told]).encode()).hexdigest()[:24]
         folder = home() / "fetched" / named
         if not folder.exists():
-            partial = folder.with_name(f".{named}.{os.getpid()}")
+            partial = folder.with_name(f".{named}.{uuid.uuid4().hex[:12]}")
             partial.mkdir(parents=True, exist_ok=True)
             try:
                 for file in told:
@@ -179,6 +207,10 @@ class Bucket:
         if isinstance(error, FileNotFoundError | SettingsError | ImageProblem):
             return error if not isinstance(error, FileNotFoundError) else FileNotFoundError(where)
         said = " ".join(str(error).split())[:160] or type(error).__name__
+        if isinstance(error, OSError) and error.errno in (errno.ENAMETOOLONG, errno.EISDIR):
+            return FileNotFoundError(where)
+        if "InvalidObjectState" in said:  # it lies in an archive
+            return ImageProblem("undecodable_image", f"{relative}: it lies in an archive and has to be restored first")
         if isinstance(error, PermissionError) or "credentials" in said.lower():
             return SettingsError(f"{where}: no right to it ({said}); {RIGHTS}")
         return SettingsError(f"{where}: the storage cannot be used ({type(error).__name__}: {said}); nothing is lost")
@@ -188,17 +220,17 @@ class Versions:
     """Size and version of each file of a bucket, as sixteen bytes each; listed once."""
 
     def __init__(self, bucket: Bucket) -> None:
-        names, states = [], []
+        names, states = array("Q"), array("Q")
         for file in bucket.files():
             names.append(_eight(file.relative))
             states.append(_eight(f"{file.size} {file.version}"))
-        keys, values = np.array(names, np.uint64), np.array(states, np.uint64)
+        keys, values = np.frombuffer(names, np.uint64), np.frombuffer(states, np.uint64)
         order = np.argsort(keys)
         self._keys, self._values = keys[order], values[order]
 
     def __getitem__(self, relative: str) -> int | None:
         """What changes when a file does; None where there is no such file."""
-        wanted = np.uint64(_eight(relative.replace("\\", "/")))
+        wanted = np.uint64(_eight(posixpath.normpath(relative.replace("\\", "/"))))
         at = int(np.searchsorted(self._keys, wanted))
         return int(self._values[at]) if at < len(self._keys) and self._keys[at] == wanted else None
 

@@ -7,12 +7,13 @@ address, or from what libpq reads (PGPASSWORD, ~/.pgpass), and is never shown.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -48,8 +49,11 @@ class Database(Protocol):
     def set_up(self, statements: str) -> None:
         """Make the tables that are not there; several processes may do it at once."""
 
-    def lock(self, table: str) -> None:
-        """Keep all others from a table until the transaction ends."""
+    def lock(self, table: str, *, readers: bool = False) -> None:
+        """Keep all others from changing a table until the transaction ends, or from reading it too."""
+
+    def alone(self, name: str) -> AbstractContextManager[None]:
+        """Wait until no other process of any machine is within a block of this name; a file is of one machine."""
 
     def rewrite(self, table: str) -> bool:
         """Leave nothing on the disk of what a table's rows were before; False where a reader keeps it."""
@@ -74,10 +78,14 @@ def server() -> str | None:
     given = os.environ.get(VARIABLE, "").strip()
     if not given:
         return None
-    if urlsplit(given).scheme not in SCHEMES or "://" not in given:
+    try:
+        scheme = urlsplit(given).scheme
+    except ValueError:  # whose words may hold the password
+        scheme = ""
+    if scheme not in SCHEMES or "://" not in given:
         raise SettingsError(
             f"{VARIABLE}: not the address of a PostgreSQL database; allowed: postgresql://user@host:port/database, "
-            "or unset it to keep answers in the home folder"
+            "with %40, %2F, %5B for @, / and [ within a password, or unset it to keep answers in the home folder"
         )
     return given
 
@@ -111,8 +119,11 @@ class Sqlite:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
 
-    def lock(self, table: str) -> None:
+    def lock(self, table: str, *, readers: bool = False) -> None:
         """Nothing to do: who writes is alone."""
+
+    def alone(self, name: str) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def rewrite(self, table: str) -> bool:
         try:
@@ -149,14 +160,16 @@ class Postgres:
             told = psycopg.conninfo.conninfo_to_dict(address)
         except psycopg.Error:
             told = {"host": "@"}
-        if "@" in str(told.get("host")):  # the end of a password: what the client says of it is not shown
-            raise SettingsError(
+        shown = [str(told.get(field) or "") for field in ("host", "dbname", "user")]
+        if any("@" in one or ":" in one for one in shown) or not str(told.get("port") or 0).isdigit():
+            raise SettingsError(  # a part of a password may have come there: none of it is shown
                 f"{VARIABLE}: not an address that PostgreSQL's client can read; allowed: "
-                "postgresql://user@host:port/database, with %40 for an @ within a password"
+                "postgresql://user@host:port/database, with %40 and %2F for @ and / within a password"
             )
         name = told.get("dbname") or told.get("user") or ""
         self.where = f"{name} at {told.get('host', 'the local socket')}:{told.get('port', 5432)} ({schema})"
         self._secrets = [str(one) for one in (told.get("password"), *_behind_colon(address)) if one]
+        self._given_up = False  # a server was waited for in vain
         self._db = self._connected()
         self._ahead = self._seconds_ahead()
 
@@ -166,11 +179,34 @@ class Postgres:
             .replace(" BLOB", " BYTEA")
             .replace("rowid INTEGER", "rowid BIGSERIAL")
         )
+        wanted = list(filter(None, map(str.strip, made.split(";"))))
+        if not self._lacks(wanted):  # who may only use what is there must not need more rights
+            return
         with self.transaction():
             self.execute("SELECT pg_advisory_xact_lock(?)", (SETUP_LOCK,))
-            self.execute(f"CREATE SCHEMA IF NOT EXISTS {self._schema}")
-            for one in filter(None, map(str.strip, made.split(";"))):
+            if not self.execute("SELECT 1 FROM pg_namespace WHERE nspname = ?", (self._schema,)).fetchone():
+                self.execute(f"CREATE SCHEMA {self._schema}")
+            for one in self._lacks(wanted):
                 self.execute(one)
+
+    def _lacks(self, wanted: Sequence[str]) -> list[str]:
+        """Those of `CREATE … IF NOT EXISTS name` whose name is not there."""
+        named = [(one, re.search(r"IF NOT EXISTS (\w+)", one)) for one in wanted]
+        return [
+            one
+            for one, name in named
+            if name is None or not self.execute("SELECT to_regclass(?)", (f"{self._schema}.{name[1]}",)).fetchone()[0]
+        ]
+
+    @contextmanager
+    def alone(self, name: str) -> Iterator[None]:
+        key = int.from_bytes(hashlib.sha256(f"{self._schema} {name}".encode()).digest()[:8], "big", signed=True)
+        other = self._connected()  # a lock of its own connection, which ends with it
+        try:
+            other.execute("SELECT pg_advisory_lock(%s)", (key,))
+            yield
+        finally:
+            other.close()
 
     def execute(self, statement: str, values: Sequence[Any] = ()) -> Any:
         said = statement.replace("%", "%%").replace("?", "%s")
@@ -203,8 +239,8 @@ class Postgres:
                 with suppress(self._psycopg.Error):
                     self._db.execute("ROLLBACK")
 
-    def lock(self, table: str) -> None:
-        self._db.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
+    def lock(self, table: str, *, readers: bool = False) -> None:
+        self._db.execute(f"LOCK TABLE {table} IN {'ACCESS ' if readers else ''}EXCLUSIVE MODE")
 
     def rewrite(self, table: str) -> bool:
         self.execute(f"VACUUM FULL {table}")
@@ -228,13 +264,15 @@ class Postgres:
 
     def _live(self) -> Any:
         """The connection, made anew where it was lost; a server that comes back within a minute is waited for."""
-        until = time.monotonic() + PATIENCE_S
+        until = time.monotonic() + (0 if self._given_up else PATIENCE_S)
         pause = 0.1
         while self._db.closed:
             try:
                 self._db = self._connected()
+                self._given_up = False
             except SettingsError as error:
-                if time.monotonic() > until or not isinstance(error.__cause__, self._psycopg.OperationalError):
+                self._given_up = time.monotonic() > until
+                if self._given_up or not isinstance(error.__cause__, self._psycopg.OperationalError):
                     raise
                 time.sleep(pause)
                 pause = min(5.0, 2 * pause)

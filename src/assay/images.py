@@ -59,6 +59,7 @@ def read_bytes(root: Root, relative: str) -> bytes:
     """The bytes of an image of a corpus."""
     if isinstance(root, Bucket):
         try:
+            _must_be_small(root.file(relative).size, relative)
             return root.read(relative)
         except FileNotFoundError as error:
             raise ImageProblem("missing_image", relative) from error
@@ -70,13 +71,17 @@ def read_file(path: Path, name: str | None = None) -> bytes:
     name = name or str(path)
     try:
         _must_be_file(path, name)
-        if path.stat().st_size > MAX_BYTES:
-            raise ImageProblem("undecodable_image", f"{name}: over {MAX_BYTES >> 20} MiB")
+        _must_be_small(path.stat().st_size, name)
         return path.read_bytes()
     except FileNotFoundError as error:
         raise ImageProblem("missing_image", name) from error
     except (OSError, ValueError) as error:
         raise ImageProblem("undecodable_image", f"{name}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _must_be_small(size: int, name: str) -> None:
+    if size > MAX_BYTES:
+        raise ImageProblem("undecodable_image", f"{name}: over {MAX_BYTES >> 20} MiB")
 
 
 def _must_be_file(path: Path, relative: str) -> None:
@@ -305,6 +310,7 @@ def _check_stored(root: Bucket, relative: str, level: Check, max_pixels: int) ->
             return
         if not size:
             raise ImageProblem("undecodable_image", f"{relative}: empty")
+        _must_be_small(size, relative)
         try:
             open_header(root.read(relative, min(size, HEADER_BYTES)), max_pixels).close()
         except ImageProblem as problem:

@@ -11,8 +11,9 @@ import hashlib
 import os
 import socket
 import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Self, TypeVar
@@ -58,6 +59,10 @@ class Store:
 
     def _prepare(self) -> None:
         """What has to be done to a store that an earlier version made."""
+
+    def alone(self, name: str) -> AbstractContextManager[None]:
+        """Wait until no process of another machine that shares this store is within a block of this name."""
+        return self._db.alone(name)
 
     @property
     def where(self) -> str:
@@ -250,6 +255,8 @@ def machine() -> str:
         facts.append(os.readlink("/proc/self/ns/pid"))
     except OSError:
         facts.append("")
+    if not any(facts):  # macOS and Windows have none of these
+        facts.append(str(uuid.getnode()))
     return f"{socket.gethostname()}/{hashlib.sha256(' '.join(facts).encode()).hexdigest()[:12]}"
 
 

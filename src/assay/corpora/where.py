@@ -53,7 +53,7 @@ def ensure(settings: AnyCorpus, demo: Demo) -> None:
         own(settings, demo)
     for place in places(settings):
         if isinstance(place, Bucket):
-            if next(place.files(), None) is None:
+            if place.is_empty():
                 raise CorpusError(f"{place}: empty, or not there; set images_root of the corpus to where pictures lie")
         elif not place.exists() or (place.is_dir() and not any(place.iterdir())):
             state = "empty" if place.exists() else "not there"

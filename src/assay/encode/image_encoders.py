@@ -111,6 +111,11 @@ class ImageEncoder:
         """
         self._graph = graph_of(self.traced(), identity=self.identity, device=self.device, file=file)
 
+    @property
+    def has_graph(self) -> bool:
+        """Whether it encodes by a graph."""
+        return self._graph is not None
+
     def traced(self) -> Traced:
         """What a graph is made from: squares of bytes as they come to `of_squares`."""
         some = torch.Generator().manual_seed(1)

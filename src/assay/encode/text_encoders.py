@@ -82,6 +82,11 @@ class TextEncoder:
         """
         self._graph = graph_of(self.traced(), identity=self.identity, device=self.device, file=file)
 
+    @property
+    def has_graph(self) -> bool:
+        """Whether it encodes by a graph."""
+        return self._graph is not None
+
     def traced(self) -> Traced:
         """What a graph is made from: the tokenizer's outputs."""
         texts = [EXAMPLE, EXAMPLE.split(",")[0]], ["so"], [EXAMPLE * 3, "so", EXAMPLE]

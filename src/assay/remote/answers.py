@@ -6,6 +6,7 @@ import re
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -90,7 +91,7 @@ class AnswerStore(Ledger):
             with self.writing() as db:
                 for name in self._lacking():
                     db.execute(f"ALTER TABLE answers ADD COLUMN {_column(name)}")
-        self._db.execute("CREATE INDEX IF NOT EXISTS answers_question ON answers(question)")
+        self._db.set_up("CREATE INDEX IF NOT EXISTS answers_question ON answers(question)")
 
     def _look_at_the_seal(self) -> None:
         """TeacherError unless the key is that of the store; a store that had none is sealed from now on."""
@@ -134,7 +135,7 @@ class AnswerStore(Ledger):
         self._must_be_alone()
         names = ", ".join(FIELDS)
         with self.writing() as db:
-            db.lock("seal")  # others look at it before they write
+            db.lock("seal", readers=True)  # others look at it before they write
             rows = db.execute(f"SELECT key, {names} FROM answers").fetchall()
             changed = [
                 (*(seal.close(f, self._seal.open(f, text)) for f, text in zip(FIELDS, texts, strict=True)), key)
@@ -213,10 +214,12 @@ class AnswerStore(Ledger):
         What is there already stays. Returns how many answers were new, and how many the other has. TeacherError while
         others use that one, or a batch is on its way.
         """
-        other._must_be_alone()
+        if other.claims() or other.rows("SELECT 1 FROM batches"):
+            raise TeacherError(f"{other.where}: questions or batches are on their way; end them, then copy")
         new = count = 0
         for page in other.pages(", ".join([*COLUMNS, "answered_at"]), PAGE):
-            new += self._put([(other.answer(row[:-1]), row[-1]) for row in page])
+            kept = [(other.answer(row[:-1]), row[-1]) for row in page]
+            new += self.repeated(partial(self._put, kept))
             count += len(page)
         self.book(other.bookings())
         return new, count

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from assay.database import Database
@@ -17,6 +18,7 @@ CREATE TABLE IF NOT EXISTS spent(
     scope TEXT, key TEXT, usd DOUBLE PRECISION, outcome TEXT, at DOUBLE PRECISION
 );
 CREATE INDEX IF NOT EXISTS spent_scope ON spent(scope);
+CREATE INDEX IF NOT EXISTS spent_key ON spent(scope, key);
 CREATE TABLE IF NOT EXISTS reserved(
     rowid INTEGER PRIMARY KEY, scope TEXT, key TEXT, usd DOUBLE PRECISION, host TEXT, pid BIGINT, started TEXT
 );
@@ -110,6 +112,11 @@ class Ledger(Store):
 
     def book(self, spent: Iterable[Sequence[Any]]) -> None:
         """Keep what another store says was spent; what is there already counts once."""
+        rows = list(spent)
+        for start in range(0, len(rows), 500):
+            self.repeated(partial(self._book, rows[start : start + 500]))
+
+    def _book(self, spent: Sequence[Sequence[Any]]) -> None:
         with self.writing() as db:
             db.executemany(
                 "INSERT INTO spent SELECT ?, ?, ?, ?, ? WHERE NOT EXISTS "
@@ -156,8 +163,8 @@ class Ledger(Store):
     def end_batch(self, scope: str, digest: str, keys: Iterable[str], spent: float) -> None:
         """Forget a batch, its claims and what was reserved for it; book what it cost."""
         with self.writing() as db:
-            db.execute("DELETE FROM batches WHERE digest = ?", (digest,))
+            mine = db.execute("DELETE FROM batches WHERE digest = ?", (digest,)).rowcount
             db.execute("DELETE FROM reserved WHERE key = ?", (digest,))
             db.executemany("DELETE FROM claims WHERE key = ?", [(key,) for key in keys])
-            if spent:
+            if spent and mine:
                 db.execute("INSERT INTO spent VALUES (?, ?, ?, 'batch', ?)", (scope, digest, spent, db.now()))

@@ -21,7 +21,8 @@ from assay.buckets import Bucket, root_of
 from assay.clusters import TOLD, check_version, connected, told
 from assay.code import reach_digest
 from assay.config import Infer
-from assay.errors import AssayError, SettingsError
+from assay.encode.exported import FOLDER
+from assay.errors import AssayError, DataError, SettingsError
 from assay.scoring.predict import Predictor
 from assay.scoring.shards import Place, Shard, score_shard
 from assay.scoring.share import Part, Share, as_bytes, as_table
@@ -64,7 +65,7 @@ def score_on_ray(
     with connected("infer.engine", settings.cpus) as ray:
         most = _workers(ray, settings, len(shards))
         parts = share.send(place.posts) if share else []
-        files = ray.put({path.name: path.read_bytes() for path in sorted(model.iterdir()) if path.is_file()})
+        files = ray.put({str(path.relative_to(model)): path.read_bytes() for path in _files(model)})
         given = {
             "files": files,
             "place": {name: str(value) for name, value in asdict(place).items()},
@@ -91,13 +92,26 @@ def score_on_ray(
         try:
             for row in work.iter_rows():
                 shard = by_number[int(row["number"])]
-                tables = (share and share.finished(shard, tasks)) or {
-                    task: as_table(table) for task, table in zip(json.loads(row["tasks"]), row["tables"], strict=True)
-                }
+                if share and (kept := share.finished(shard, tasks)) is None:
+                    raise DataError(f"{settings.share}: what a worker kept of a shard is gone; run again")
+                tables = (
+                    kept
+                    if share and kept
+                    else {
+                        task: as_table(table)
+                        for task, table in zip(json.loads(row["tasks"]), row["tables"], strict=True)
+                    }
+                )
                 tick(shard.stop - shard.start)
                 yield shard, tables, json.loads(row["spent"])
         except ray.exceptions.RayError as error:
             raise told(error) from error
+
+
+def _files(model: Path) -> list[Path]:
+    """The files of a model folder that a worker needs."""
+    found = [*model.iterdir(), *(model / FOLDER).glob("*")]
+    return sorted(path for path in found if path.is_file())
 
 
 class Worker:
@@ -132,6 +146,7 @@ class Worker:
         self._folder = tempfile.TemporaryDirectory(prefix="assay-model-")
         folder = Path(self._folder.name)
         for name, data in ray.get(files).items():
+            (folder / name).parent.mkdir(exist_ok=True)
             (folder / name).write_bytes(data)
         self.share, self.parts = Share(Bucket(share)) if share else None, [Part(*part) for part in parts]
         self.place = Place(Path(place["posts"]), root_of(place["root"]), int(place["batch_size"]), place["stem"])

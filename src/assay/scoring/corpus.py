@@ -23,6 +23,7 @@ from assay.buckets import Root
 from assay.code import reach_digest
 from assay.config import Infer
 from assay.encode import cache
+from assay.encode.exported import FACTS, FOLDER
 from assay.errors import DataError
 from assay.places import home
 from assay.posts import shards, write_table
@@ -58,7 +59,9 @@ def infer(
         raise DataError(f"{model} answers {', '.join(predictor.targets)}, not {', '.join(outs)}; train again")
     fold_of = folds_of_posts(shards(posts), predictor.trained.fold_of)
     learnt = set() if fold_of else _learnt(split)
-    stem = " ".join([folder_digest(model), str(max_pixels), reach_digest(__file__)])
+    graph = model / FOLDER / FACTS
+    own = graph.read_text() if graph.exists() else ""
+    stem = " ".join([folder_digest(model), own, str(max_pixels), reach_digest(__file__)])
     place = Place(posts.resolve(), root.resolve() if isinstance(root, Path) else root, settings.batch_size, stem)
     most_images = predictor.max_images
     planned = list(

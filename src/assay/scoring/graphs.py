@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from assay.corpora.demo import ensure_drawn
-from assay.encode.encoders import Encoder
+from assay.encode.encoders import Encoder, default_device
 from assay.encode.exported import FOLDER, write_facts
 from assay.encode.extract import PostInputs, sample_inputs
 from assay.encode.graph import Weights, write
@@ -84,6 +84,7 @@ def export_graphs(model: Path, out: Path, *, weights: Kind = "auto") -> dict[str
             told: dict[str, Any] = {"weights": PRECISIONS[kind], "posts": len(posts), "mib": _mib(partial)}
             write_facts(partial, told)
             graphed = Predictor.load(partial, cached=False)
+            _must_run(graphed, model)
             told["largest_difference"] = _largest(plain, reference, _raw(graphed, posts))
             if kind == "full":
                 _must_agree(told["largest_difference"])
@@ -104,7 +105,16 @@ def export_graphs(model: Path, out: Path, *, weights: Kind = "auto") -> dict[str
     raise AssertionError("single precision is always taken")
 
 
+def _must_run(graphed: Predictor, model: Path) -> None:
+    """ModelError where the graphs are not what answers: nothing would be compared."""
+    for encoder in graphed.encoders():
+        if isinstance(encoder, ImageEncoder | TextEncoder) and not encoder.has_graph:
+            raise ModelError(f"{model}: a graph of its encoders cannot be run on this machine")
+
+
 def _check_installed() -> None:
+    if default_device().type != "cpu":
+        raise SettingsError("export: graphs are for CPUs, and are made on one; hide the GPU (CUDA_VISIBLE_DEVICES=)")
     if os.environ.get("ASSAY_RUNTIME", "").lower() == "torch":
         raise SettingsError("export: ASSAY_RUNTIME=torch leaves no graph to compare; unset it")
     try:
@@ -192,8 +202,10 @@ def _lost(plain: Predictor, graphed: Predictor, known: Known) -> dict[str, Any]:
         for row in batch
         if row["post_id"] in wanted
     }
-    posts = [rows[post_id] for post_id in ids]
     fold_of = plain.trained.fold_of
+    if any(one not in rows or (fold_of and one not in fold_of) for one in ids):
+        raise ModelError(f"{known.errors} is of another sample or student; run `dvc repro evaluate@{task}` first")
+    posts = [rows[post_id] for post_id in ids]
     folds = np.array([fold_of[one] for one in ids], np.int64) if fold_of else None
     sides = [own(_raw(one, posts)[task], folds).astype(float) for one in (plain, graphed)]
     return {"posts": len(ids), **headline(test, target, sides)}

@@ -41,6 +41,7 @@ class Shard:
     folds: dict[int, int] = field(default_factory=dict)  # by row of the shard, see folds_of_posts
     learnt: list[int] = field(default_factory=list)  # rows of the shard that the student learnt from
     pictures: int = 0  # that its posts name
+    posts: str = ""  # a digest of its posts alone
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def plan(
     """
     number = start = rows = 0
     look = _looker(place.root)
-    shard, digest = Shard(0, 0, 0, ""), hashlib.sha256(place.stem.encode())
+    shard, digest, own = Shard(0, 0, 0, ""), hashlib.sha256(place.stem.encode()), hashlib.sha256()
     with progress(what="infer: look", total=count(place.posts)) as bar:
         for batch in stream(place.posts, CONTENT, 4096):
             for row in batch:
@@ -75,19 +76,32 @@ def plan(
                     shard.learnt.append(rows)
                 shard.pictures += min(most_images, len(row["images"]))
                 digest.update(_content(look, row, fold, known))
+                own.update(_post(row))
                 rows += 1
                 if rows == shard_posts:
-                    yield _ended(shard, rows, digest)
+                    yield _ended(shard, rows, digest, own)
                     number, start, rows = number + 1, start + rows, 0
                     shard, digest = Shard(number, start, start, ""), hashlib.sha256(place.stem.encode())
+                    own = hashlib.sha256()
             bar.update(len(batch))
     if rows or not number:
-        yield _ended(shard, rows, digest)
+        yield _ended(shard, rows, digest, own)
 
 
-def _ended(shard: Shard, rows: int, digest: Any) -> Shard:
-    shard.stop, shard.key = shard.start + rows, digest.hexdigest()[:40]
+def _ended(shard: Shard, rows: int, digest: Any, own: Any) -> Shard:
+    shard.stop, shard.key, shard.posts = shard.start + rows, digest.hexdigest()[:40], own.hexdigest()[:40]
     return shard
+
+
+def _post(row: dict[str, Any]) -> bytes:
+    return json.dumps([row["post_id"], row["text"], row["images"]]).encode()
+
+
+def _posts_digest(posts: pa.Table) -> str:
+    digest = hashlib.sha256()
+    for row in posts.select(CONTENT).to_pylist():
+        digest.update(_post(row))
+    return digest.hexdigest()[:40]
 
 
 def _content(look: Callable[[str], Any], row: dict[str, Any], fold: int | None, learnt: bool) -> bytes:
@@ -99,8 +113,10 @@ def _content(look: Callable[[str], Any], row: dict[str, Any], fold: int | None, 
 def _check(place: Place, shard: Shard, posts: pa.Table) -> None:
     """DataError where posts and pictures are not what they were when the shard was planned, or are not so from here.
 
-    Object storage that fails has said so by itself.
+    Pictures in object storage are not looked at again: a storage that fails has said so by itself.
     """
+    if shard.posts and _posts_digest(posts) != shard.posts:
+        raise DataError(f"{place.posts} is not what it was at the start of the run; nothing of this shard is kept")
     if isinstance(place.root, Bucket):
         return
     look = _looker(place.root)

@@ -40,7 +40,8 @@ def ask_in_batches(
     questions: Iterable[Keyed], teacher: Teacher, brief: Brief, store: AnswerStore, meter: Meter, done: Round, task: str
 ) -> None:
     """Ask all questions by batches and keep their answers; goes on with batches that an earlier run left open."""
-    with FileLock(home() / f"batch-{_short(task + teacher.base_url)}.lock"):
+    name = f"batch-{_short(task + teacher.base_url)}"
+    with FileLock(home() / f"{name}.lock"), store.alone(name):
         asyncio.run(_Batches(teacher, brief, store, meter, done, task).run(iter(questions)))
 
 
