@@ -116,10 +116,16 @@ def test_a_folder_of_tables_with_pictures_elsewhere(bucket: Bucket, tmp_path: Pa
     both.write("a.jsonl", "".join(lines[:4]).encode())
     both.write("b.jsonl", "".join(lines[4:]).replace("photos/p", f"{bucket}/photos/p").encode())
     settings = TableCorpus(kind="table", path=str(both), images_root=str(bucket))
-    figures, rows, _ = ingested(settings, tmp_path / "out")
+    figures, rows, problems = ingested(settings, tmp_path / "out")
     assert [row["post_id"] for row in rows] == [f"r{i}" for i in range(9)]
     assert sum(len(row["images"]) for row in rows) == 5
     assert figures["files"].keys() == {"a.jsonl", "b.jsonl"}
+    unread = sorted(p["source"] for p in problems if p["code"] == "unread_file")
+    assert unread == [
+        "notes.md",
+        "photos/p 5.jpg",
+        "posts.jsonl",
+    ]
 
 
 def test_a_manifest_sees_a_change_and_is_that_of_another_machine(

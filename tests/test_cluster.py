@@ -115,6 +115,11 @@ def test_ingest_on_ray_writes_what_one_machine_writes(
         told = ingesting.ingest(layout, rules, posts=out / "posts", problems=out / "problems.parquet", engine=engine)
         written.append((told, [path.read_bytes() for path in [*shards(out / "posts"), out / "problems.parquet"]]))
     assert written[0] == written[1]
+    real = ingesting._on_ray
+    monkeypatch.setattr(ingesting, "_on_ray", lambda *given: real(*given[:3], [(str(tmp_path / "gone"), 1)]))
+    with pytest.raises(DataError, match="gone is not there on this worker"):
+        ingesting.ingest(layout, rules, posts=out / "posts", problems=out / "problems.parquet", engine="ray")
+    monkeypatch.setattr(ingesting, "_on_ray", real)
     monkeypatch.setattr(ingesting, "reach_digest", lambda _: "another")
     with pytest.raises(DataError, match="this worker has another version of assay") as refused:
         ingesting.ingest(layout, rules, posts=out / "posts", problems=out / "problems.parquet", engine="ray")

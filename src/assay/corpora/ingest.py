@@ -212,18 +212,22 @@ def _map_on_ray(layout: Layout, rules: Rules) -> Iterator[tuple[Mapped, int]]:
     with connected("corpora.engine", 1) as ray:
         given = ray.put((layout, rules))
         work = ray.remote(num_cpus=1, max_retries=3)(_on_ray)
+        seen = [(str(root), root.stat().st_mtime_ns) for root in layout.roots if isinstance(root, Path)]
         code, most = reach_digest(__file__), 2 * int(ray.cluster_resources().get("CPU", 1)) + 2
         try:
-            for reference, size in _ahead(lambda chunk: work.remote(given, chunk, code), chunks, most):
+            for reference, size in _ahead(lambda chunk: work.remote(given, chunk, code, seen), chunks, most):
                 yield ray.get(reference), size
         except ray.exceptions.RayError as error:
             raise told(error) from error
 
 
-def _on_ray(given: tuple[Layout, Rules], chunk: list[Row], code: str) -> Mapped:
+def _on_ray(given: tuple[Layout, Rules], chunk: list[Row], code: str, seen: list[tuple[str, int]]) -> Mapped:
     from assay.clusters import TOLD, check_version
 
     check_version(__file__, code)
+    for root, time in seen:  # without the corpus every picture would be missing
+        if not Path(root).exists() or Path(root).stat().st_mtime_ns != time:
+            raise RuntimeError(f"{TOLD}{root} is not there on this worker, or another one; mount the same corpus")
     try:
         return Mapper(*given)(chunk)
     except AssayError as error:

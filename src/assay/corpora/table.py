@@ -34,7 +34,7 @@ class Table:
         images: Root | None,
         columns: Columns,
         options: Options | None = None,
-        unneeded: Iterable[Path] = (),
+        unneeded: Iterable[Path | str] = (),
     ) -> None:
         listed = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
         self.files = [p for p in listed if kind_of(p)]
@@ -44,8 +44,6 @@ class Table:
         self.roots: list[Root] = [path] if images is None else [path, images]
         self.columns, self.options = columns, options
         self._own = {str(file) for file in (*self.files, *unneeded)}
-        if isinstance(images, Bucket):  # where the tables may have come from
-            self._own |= {f"{images}/{file.name}" for file in self.files}
         self.gold = tuple(columns.gold)
         self.unread: dict[str, str] = {}
         self.counts: dict[str, dict[str, int]] = {}
@@ -140,7 +138,12 @@ def open_layout(settings: TableCorpus, places: Sequence[Root]) -> Table:
         raise CorpusError(f"{root}: no table; allowed: a file or folder of {', '.join(SUFFIXES)}")
     told = {name: getattr(settings, name) for name in ("encoding", "delimiter", "quoting")}
     options = {name: value for name, value in told.items() if value != "auto"}
-    return Table(root, rest[0] if rest else None, settings.columns, options)
+    own: list[str] = []  # where tables of a bucket came from, which may lie among its pictures
+    if is_address(settings.path):
+        above, _, last = settings.path.rstrip("/").rpartition("/")
+        folder = above if root.name == last else f"{above}/{last}"
+        own = [f"{folder}/{path.name}" for path in ([root] if root.is_file() else root.iterdir())]
+    return Table(root, rest[0] if rest else None, settings.columns, options, own)
 
 
 def places(settings: TableCorpus) -> list[Root]:
