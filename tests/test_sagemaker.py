@@ -225,7 +225,8 @@ def endpoint(toolkit: Path, trained: Path, tmp_path: Path) -> Iterator[str]:
     model = tmp_path / "ml" / "model"
     model.mkdir(parents=True)
     with tarfile.open(archive) as found:
-        found.extractall(model, filter="data")
+        safely: Any = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}  # since Python 3.11.4
+        found.extractall(model, **safely)
     port = 18_080 + os.getpid() % 1000
     env = {
         **os.environ,

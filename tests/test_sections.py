@@ -233,7 +233,7 @@ def test_augmentation_keeps_shape_and_words() -> None:
 def test_a_gpu_that_is_not_there_and_a_class_of_one_are_one_line(tasks: dict[str, Task], tmp_path: Path) -> None:
     text = SHIPPED.students["text_only"]
     if not torch.cuda.is_available():
-        with pytest.raises(DataError, match=r"train\.device: cuda, but no GPU"):
+        with pytest.raises(DataError, match=r"train\.device: cuda, but no such GPU"):
             tasks["sentiment"].learn(text, tmp_path / "gpu", device="cuda")
     task = tasks["sentiment"]
     table = pq.read_table(task.labels)
