@@ -159,34 +159,31 @@ def batching(model: Path, sent: list[bytes], seconds: float) -> tuple[float, lis
         Server(model, *patient),
         Server(model, *patient, "--batch", "1", "--wait-ms", "0", "--workers", "1"),
     )
-    rates: dict[str, list[float]] = {batched.url: [], single.url: []}
-    try:
-        for server in (batched, single):
-            asyncio.run(closed(server.url, sent, workers=8, seconds=2))
-        for _ in range(3):
-            for server in (batched, single):
-                rates[server.url].append(asyncio.run(closed(server.url, sent, workers=64, seconds=seconds))[1])
-    finally:
-        batched.stop()
-        single.stop()
-    many, few = rates[batched.url], rates[single.url]
-    return statistics.median(many) / statistics.median(few), many, few
+    return by_turns(batched, single, sent, seconds)
 
 
 def against(model: Path, sent: list[bytes], seconds: float, source: Path) -> tuple[float, list[float], list[float]]:
     """Throughput over that of another checkout's server, 64 clients; rounds by turns."""
-    own, other = Server(model, "--max-wait-s", "60"), Server(model, "--max-wait-s", "60", source=source)
-    rates: dict[str, list[float]] = {own.url: [], other.url: []}
+    patient = ("--max-wait-s", "60")
+    return by_turns(Server(model, *patient), Server(model, *patient, source=source), sent, seconds)
+
+
+def by_turns(
+    first: Server, second: Server, sent: list[bytes], seconds: float
+) -> tuple[float, list[float], list[float]]:
+    """The ratio of two servers' median throughputs, and the rates of each; both are stopped."""
+    rates: dict[str, list[float]] = {first.url: [], second.url: []}
     try:
-        for server in (own, other):
-            asyncio.run(closed(server.url, sent, workers=8, seconds=5))
+        for server in (first, second):
+            asyncio.run(closed(server.url, sent, workers=8, seconds=2))
         for _ in range(3):
-            for server in (own, other):
+            for server in (first, second):
                 rates[server.url].append(asyncio.run(closed(server.url, sent, workers=64, seconds=seconds))[1])
     finally:
-        own.stop()
-        other.stop()
-    return statistics.median(rates[own.url]) / statistics.median(rates[other.url]), rates[own.url], rates[other.url]
+        first.stop()
+        second.stop()
+    one, other = rates[first.url], rates[second.url]
+    return statistics.median(one) / statistics.median(other), one, other
 
 
 def overload(model: Path, sent: list[bytes], seconds: float) -> tuple[Told, float]:

@@ -15,13 +15,13 @@ from PIL import Image
 from assay.config import ImageBranch, Student, TextBranch
 from assay.encode import graph
 from assay.encode.encoders import apply_learnt
-from assay.encode.exported import graphs_of
 from assay.encode.extract import Extractor, PostInputs
 from assay.encode.image_encoders import ImageEncoder, load_image_encoder
 from assay.encode.text_encoders import TextEncoder, load_text_encoder
 from assay.errors import ModelError, SettingsError
 from assay.measure.judged import Judged
 from assay.scoring import graphs as deployed
+from assay.scoring.exported import graphs_of
 from assay.scoring.predict import Predictor
 from assay.student.model import StudentModel, Trained
 from tests.checkpoints import save_clip

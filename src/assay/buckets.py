@@ -204,8 +204,10 @@ class Bucket:
     def _told(self, error: Exception, relative: str) -> Exception:
         """What an error means, in one line."""
         where = f"{self}/{relative}" if relative else str(self)
-        if isinstance(error, FileNotFoundError | SettingsError | ImageProblem):
-            return error if not isinstance(error, FileNotFoundError) else FileNotFoundError(where)
+        if isinstance(error, FileNotFoundError):
+            return FileNotFoundError(where)
+        if isinstance(error, SettingsError | ImageProblem):
+            return error
         said = " ".join(str(error).split())[:160] or type(error).__name__
         if isinstance(error, OSError) and error.errno in (errno.ENAMETOOLONG, errno.EISDIR):
             return FileNotFoundError(where)

@@ -43,7 +43,7 @@ class Database(Protocol):
     def executemany(self, statement: str, rows: Iterable[Sequence[Any]]) -> int:
         """Run a statement for many rows, within a transaction; returns how many rows it changed."""
 
-    def transaction(self) -> Any:
+    def transaction(self) -> AbstractContextManager[None]:
         """A write transaction, as a context; rolled back when something in it fails."""
 
     def set_up(self, statements: str) -> None:

@@ -35,7 +35,7 @@ def put_in_place(partial: Path, path: Path) -> None:
 def sign(path: Path) -> None:
     """Write the file's own digest beside it."""
     partial = _seal(path).with_name(f"{_seal(path).name}.{os.getpid()}.tmp")
-    partial.write_text(_digest(path))
+    partial.write_text(file_digest(path))
     put_in_place(partial, _seal(path))
 
 
@@ -52,7 +52,7 @@ def is_whole(path: Path, read: Callable[[Path], object]) -> bool:
     except OSError:
         seal = None
     if seal is not None:
-        whole = seal == _digest(path)
+        whole = seal == file_digest(path)
     else:
         try:
             read(path)
@@ -103,6 +103,7 @@ def _seal(path: Path) -> Path:
     return path.with_name(f"{path.name}.sha256")
 
 
-def _digest(path: Path) -> str:
+def file_digest(path: Path) -> str:
+    """The sha256 of a file, as hex."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

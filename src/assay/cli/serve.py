@@ -23,9 +23,7 @@ def add_serve(commands: Any) -> None:
     serve.add_argument("--max-body-mib", type=float, default=32.0, help="of one request")
     serve.add_argument("--max-pixels", type=int, default=40_000_000, help="of one picture, width times height")
     serve.add_argument("--queue", type=int, default=256, help="the most posts that may wait")
-    serve.add_argument(
-        "--workers", type=int, help="batches in work at once; default: 1 on a GPU, else up to 4"
-    )
+    serve.add_argument("--workers", type=int, help="batches in work at once; default: 1 on a GPU, else up to 4")
     serve.add_argument("--batch", type=int, default=16, help="the most posts that the model works on at once")
     serve.add_argument("--wait-ms", type=float, default=4.0, help="how long the first post of a batch waits for others")
     serve.add_argument("--max-wait-s", type=float, default=4.0, help="refuse posts that would wait longer, with 503")

@@ -15,6 +15,7 @@ import numpy as np
 
 from assay import images
 from assay.config import Student
+from assay.durable import file_digest
 from assay.encode import encoders
 from assay.encode.cache import FeatureCache, vector_bytes
 from assay.encode.encoders import Encoder, apply_learnt, default_device
@@ -265,18 +266,10 @@ class _Branch:
             if self._cache is None and self._how.cached:
                 identity = self.facts["identity"]
                 if self._how.graph:  # whose weights may be small ones: its features are its own
-                    identity = encoders.digest(identity, *map(_file_digest, _files_of(self._how.graph)))
+                    files = self._how.graph, self._how.graph.with_suffix(".bin")
+                    identity = encoders.digest(identity, *map(file_digest, files))
                 self._cache = FeatureCache(identity, self._how.most_cached)
             return self._cache
-
-
-def _files_of(graph: Path) -> list[Path]:
-    return [graph, graph.with_suffix(".bin")]
-
-
-def _file_digest(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sample_inputs(row: dict[str, Any]) -> PostInputs:

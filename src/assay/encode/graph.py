@@ -14,6 +14,7 @@ import os
 import shutil
 import threading
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -83,6 +84,30 @@ class Traced(NamedTuple):
     model: nn.Module
     vectors: Callable[[dict[str, Tensor]], Tensor]
     examples: Sequence[dict[str, Tensor]]
+
+
+class ByGraph(ABC):
+    """An encoder that a graph may take the place of."""
+
+    identity: str
+    device: torch.device
+    _graph: Graph | None = None
+
+    @abstractmethod
+    def traced(self) -> Traced:
+        """What a graph is made from."""
+
+    def speed_up(self, file: Path | None = None) -> None:
+        """Encode by a graph from now on, that of a file or one that this machine makes, where it can be run.
+
+        The weights must not change any more.
+        """
+        self._graph = graph_of(self.traced(), identity=self.identity, device=self.device, file=file)
+
+    @property
+    def has_graph(self) -> bool:
+        """Whether it encodes by a graph."""
+        return self._graph is not None
 
 
 def graph_of(traced: Traced, *, identity: str, device: torch.device, file: Path | None = None) -> Graph | None:

@@ -24,7 +24,7 @@ from assay.encode.encoders import (
     unreachable,
     weights_digest,
 )
-from assay.encode.graph import Graph, Traced, graph_of
+from assay.encode.graph import ByGraph, Traced
 from assay.errors import EncoderError
 from assay.parallel import Clock
 
@@ -38,7 +38,7 @@ VAE_SIDE = 256  # pixels a side that a VAE encodes
 EFFICIENTNET_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
 
-class ImageEncoder:
+class ImageEncoder(ByGraph):
     """A timm model, or the vision tower of a transformers one, with its own preprocessing.
 
     `views`: `crop` is the model's own preprocessing (shorter side, centre crop), `whole` the whole
@@ -67,7 +67,6 @@ class ImageEncoder:
         self.dim, self.size, self.resize, self.views = dim, size, round(size / crop), tuple(views)
         self.mean, self.std = torch.tensor(mean).view(3, 1, 1), torch.tensor(std).view(3, 1, 1)
         self._pool, self._tokens = pool, tokens
-        self._graph: Graph | None = None
         self.clock, self._turns = Clock(), turns(self.device)
         self.identity = digest(identity, size, self.resize, list(mean), list(std), *self.views)
 
@@ -103,18 +102,6 @@ class ImageEncoder:
         """[m, 3, size, size] -> [m, dim], with gradients where they are on."""
         batch = batch.to(self.device, non_blocking=True).contiguous(memory_format=torch.channels_last)
         return self._pool(self.model, batch)
-
-    def speed_up(self, file: Path | None = None) -> None:
-        """Encode by a graph from now on, that of a file or one that this machine makes, where it can be run.
-
-        The weights must not change any more.
-        """
-        self._graph = graph_of(self.traced(), identity=self.identity, device=self.device, file=file)
-
-    @property
-    def has_graph(self) -> bool:
-        """Whether it encodes by a graph."""
-        return self._graph is not None
 
     def traced(self) -> Traced:
         """What a graph is made from: squares of bytes as they come to `of_squares`."""

@@ -22,7 +22,7 @@ from assay.encode.encoders import (
     unreachable,
     weights_digest,
 )
-from assay.encode.graph import Graph, Traced, graph_of
+from assay.encode.graph import ByGraph, Traced
 from assay.errors import EncoderError
 from assay.parallel import Clock
 
@@ -33,7 +33,7 @@ TOKENS_A_STEP = 8  # texts are padded to a multiple of it: runtimes prepare them
 Tokens = dict[str, Tensor]
 
 
-class TextEncoder:
+class TextEncoder(ByGraph):
     """A transformers model with pooling over at most `max_tokens` tokens, of the last or of chosen layers.
 
     `pooling`: mean over tokens, their maximum, the first token (cls), or the model's own pooler.
@@ -72,20 +72,7 @@ class TextEncoder:
         if isinstance(projection, nn.Linear):
             self.dim = projection.out_features
         self.identity = digest(identity, settings.max_tokens, settings.pooling, settings.layers)
-        self._graph: Graph | None = None
         self.clock, self._turns = Clock(), turns(self.device)
-
-    def speed_up(self, file: Path | None = None) -> None:
-        """Encode by a graph from now on, that of a file or one that this machine makes, where it can be run.
-
-        The weights must not change any more.
-        """
-        self._graph = graph_of(self.traced(), identity=self.identity, device=self.device, file=file)
-
-    @property
-    def has_graph(self) -> bool:
-        """Whether it encodes by a graph."""
-        return self._graph is not None
 
     def traced(self) -> Traced:
         """What a graph is made from: the tokenizer's outputs."""

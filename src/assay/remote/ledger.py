@@ -17,7 +17,6 @@ BOOKS = """
 CREATE TABLE IF NOT EXISTS spent(
     scope TEXT, key TEXT, usd DOUBLE PRECISION, outcome TEXT, at DOUBLE PRECISION
 );
-CREATE INDEX IF NOT EXISTS spent_scope ON spent(scope);
 CREATE INDEX IF NOT EXISTS spent_key ON spent(scope, key);
 CREATE TABLE IF NOT EXISTS reserved(
     rowid INTEGER PRIMARY KEY, scope TEXT, key TEXT, usd DOUBLE PRECISION, host TEXT, pid BIGINT, started TEXT

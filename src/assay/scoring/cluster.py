@@ -21,8 +21,8 @@ from assay.buckets import Bucket, root_of
 from assay.clusters import TOLD, check_version, connected, told
 from assay.code import reach_digest
 from assay.config import Infer
-from assay.encode.exported import FOLDER
 from assay.errors import AssayError, DataError, SettingsError
+from assay.scoring.exported import FOLDER
 from assay.scoring.predict import Predictor
 from assay.scoring.shards import Place, Shard, score_shard
 from assay.scoring.share import Part, Share, as_bytes, as_table
@@ -92,16 +92,13 @@ def score_on_ray(
         try:
             for row in work.iter_rows():
                 shard = by_number[int(row["number"])]
-                if share and (kept := share.finished(shard, tasks)) is None:
+                if share is None:
+                    sent = zip(json.loads(row["tasks"]), row["tables"], strict=True)
+                    tables = {task: as_table(table) for task, table in sent}
+                elif kept := share.finished(shard, tasks):
+                    tables = kept
+                else:
                     raise DataError(f"{settings.share}: what a worker kept of a shard is gone; run again")
-                tables = (
-                    kept
-                    if share and kept
-                    else {
-                        task: as_table(table)
-                        for task, table in zip(json.loads(row["tasks"]), row["tables"], strict=True)
-                    }
-                )
                 tick(shard.stop - shard.start)
                 yield shard, tables, json.loads(row["spent"])
         except ray.exceptions.RayError as error:

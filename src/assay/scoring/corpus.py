@@ -23,11 +23,11 @@ from assay.buckets import Root
 from assay.code import reach_digest
 from assay.config import Infer
 from assay.encode import cache
-from assay.encode.exported import FACTS, FOLDER
 from assay.errors import DataError
 from assay.places import home
 from assay.posts import shards, write_table
 from assay.progress import progress, say
+from assay.scoring.exported import FACTS, FOLDER
 from assay.scoring.predict import Predictor
 from assay.scoring.run_log import RunLog
 from assay.scoring.shards import Place, Shard, folds_of_posts, plan, score_shard

@@ -18,9 +18,8 @@ import numpy as np
 
 from assay.corpora.demo import ensure_drawn
 from assay.encode.encoders import Encoder, default_device
-from assay.encode.exported import FOLDER, write_facts
 from assay.encode.extract import PostInputs, sample_inputs
-from assay.encode.graph import Weights, write
+from assay.encode.graph import Weights, wanted, write
 from assay.encode.image_encoders import ImageEncoder
 from assay.encode.text_encoders import TextEncoder
 from assay.errors import ModelError, SettingsError
@@ -30,6 +29,7 @@ from assay.measure.paired import Pair, verdicts
 from assay.places import home
 from assay.posts import stream
 from assay.progress import progress, say
+from assay.scoring.exported import FOLDER, write_facts
 from assay.scoring.predict import Predictor
 from assay.student.model import FOLDS, own
 from assay.targets import NUMBER, Target
@@ -115,7 +115,7 @@ def _must_run(graphed: Predictor, model: Path) -> None:
 def _check_installed() -> None:
     if default_device().type != "cpu":
         raise SettingsError("export: graphs are for CPUs, and are made on one; hide the GPU (CUDA_VISIBLE_DEVICES=)")
-    if os.environ.get("ASSAY_RUNTIME", "").lower() == "torch":
+    if wanted() == "torch":
         raise SettingsError("export: ASSAY_RUNTIME=torch leaves no graph to compare; unset it")
     try:
         import nncf as _  # noqa: F401
@@ -153,10 +153,9 @@ def _posts(known: Known | None, most_images: int) -> list[PostInputs]:
                 return found[:LEAST_POSTS]
     root = home() / "drawn-posts"
     ensure_drawn(root, posts=LEAST_POSTS + 20, seed=1)
-    words = [path.stem.replace("-", " ") for path in sorted(root.rglob("*.jpg"))]
-    for path, text in zip(sorted(root.rglob("*.jpg")), words, strict=True):
-        data = path.read_bytes()
-        found.append(PostInputs(f"a picture with the number {text}", [(content_hash(data), data)][:most_images]))
+    for path in sorted(root.rglob("*.jpg")):
+        data, text = path.read_bytes(), f"a picture with the number {path.stem.replace('-', ' ')}"
+        found.append(PostInputs(text, [(content_hash(data), data)][:most_images]))
     return found[:LEAST_POSTS]
 
 

@@ -11,11 +11,11 @@ import numpy as np
 
 from assay import images, text
 from assay.encode.encoders import Encoder, hub_is_allowed
-from assay.encode.exported import graphs_of
 from assay.encode.extract import Extractor, PostInputs
 from assay.encode.features import Features
 from assay.errors import ModelError
 from assay.parallel import Clock
+from assay.scoring.exported import graphs_of
 from assay.scoring.prediction import Prediction, Status
 from assay.student.model import Trained, load_trained, own
 from assay.targets import Target

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from assay.buckets import Bucket
+from assay.durable import file_digest
 from assay.posts import shards as files_of
 from assay.progress import progress
 from assay.scoring.shards import Place, Shard
@@ -34,11 +35,8 @@ class Share:
     def send(self, posts: Path) -> list[Part]:
         """Put the posts there, file by file, where they are not; returns which holds what."""
         files = files_of(posts)
-        digests = []
-        for path in files:
-            with open(path, "rb") as file:
-                digests.append(hashlib.file_digest(file, "sha256").hexdigest())
-        folder = f"posts/{hashlib.sha256(' '.join(digests).encode()).hexdigest()[:32]}"
+        digests = " ".join(map(file_digest, files))
+        folder = f"posts/{hashlib.sha256(digests.encode()).hexdigest()[:32]}"
         parts: list[Part] = []
         for path in progress(files, what="infer: send", total=len(files), unit="file"):
             name, start = f"{folder}/{path.name}", parts[-1].stop if parts else 0

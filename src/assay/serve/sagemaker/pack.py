@@ -5,10 +5,10 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from assay.encode.exported import FOLDER as GRAPHS
 from assay.errors import ModelError
 from assay.scoring import archive as archives
 from assay.scoring.archive import add, package, sources, written
+from assay.scoring.exported import FOLDER as GRAPHS
 from assay.student.model import FOLDS
 
 INFERENCE = "from assay.serve.sagemaker import input_fn, model_fn, output_fn, predict_fn\n"

@@ -6,16 +6,16 @@ file, and what was found when they were written.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
+from assay.durable import file_digest
 from assay.progress import say
+from assay.student.model import folder_digest
 
 FOLDER = "graph"
 FACTS = "graph.json"
-MODEL_FILES = ("config.json", "model.safetensors", "image.safetensors", "text.safetensors")
 
 
 def graphs_of(folder: Path) -> dict[str, Path] | None:
@@ -25,10 +25,10 @@ def graphs_of(folder: Path) -> dict[str, Path] | None:
         return None
     try:
         told = json.loads((place / FACTS).read_text())
-        if told["model"] != model_digest(folder):
+        if told["model"] != folder_digest(folder):
             say(f"{place}: of another model; `assay export --graph` makes it anew, and it is not used now")
             return None
-        changed = [name for name, known in told["files"].items() if _digest(place / name) != known]
+        changed = [name for name, known in told["files"].items() if file_digest(place / name) != known]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         say(f"{place}: cannot be read ({type(error).__name__}), and is not used; `assay export --graph` makes it anew")
         return None
@@ -41,18 +41,7 @@ def graphs_of(folder: Path) -> dict[str, Path] | None:
 def write_facts(folder: Path, facts: dict[str, Any]) -> dict[str, Any]:
     """Write graph.json beside the graphs of a model folder; returns its content."""
     place = folder / FOLDER
-    files = {path.name: _digest(path) for path in sorted(place.iterdir()) if path.name != FACTS}
-    told = {"model": model_digest(folder), "files": files, **facts}
+    files = {path.name: file_digest(path) for path in sorted(place.iterdir()) if path.name != FACTS}
+    told = {"model": folder_digest(folder), "files": files, **facts}
     (place / FACTS).write_text(json.dumps(told, indent=1) + "\n")
     return told
-
-
-def model_digest(folder: Path) -> str:
-    """A digest of what decides what a model says."""
-    known = {name: _digest(folder / name) for name in MODEL_FILES if (folder / name).exists()}
-    return hashlib.sha256(json.dumps(known).encode()).hexdigest()
-
-
-def _digest(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
