@@ -351,7 +351,10 @@ def test_overall_verdict(said: list[str], wanted: str, count: int) -> None:
     }
     spaces["colour"] = {"kind": "images", "control": True, "comparisons": {"x_vs_y": {"verdict": "toward y"}}}
     spaces["words"] = {"kind": "prompts", "control": False, "comparisons": {"x_vs_y": {"verdict": "toward y"}}}
-    assert overall(spaces, "x_vs_y") == {"verdict": wanted, "spaces_that_say_so": count, "spaces": len(said)}
+    told = {"verdict": wanted, "spaces_that_say_so": count, "spaces": len(said)}
+    assert overall(spaces, "x_vs_y") == told | {"controls": ["colour"]}
+    spaces["colour"]["comparisons"]["x_vs_y"]["verdict"] = "not decided"
+    assert overall(spaces, "x_vs_y") == told | {"controls": []}
 
 
 # ----------------------------------------------------------------------------- perceived bands

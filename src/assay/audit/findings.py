@@ -19,7 +19,7 @@ from assay.measure.many import adjust
 from assay.progress import progress
 
 UNDECIDED = "not decided"
-TESTED = ("lean", "sc_weat", "separation", "centroids", "probe")
+TESTED = ("lean", "lean_all", "sc_weat", "separation", "centroids", "probe")
 DISPERSIONS = ("across", "within", "vendi")
 
 
@@ -74,6 +74,8 @@ def _of_space(audit: Audit, grid: Grid, measures: Measures) -> dict[str, Any]:
         one: dict[str, Any] = {}
         if reference is not None:
             one["lean"] = measures.lean(reference, a, b)
+            if space.vectors is not None:
+                one["lean_all"] = measures.lean_all(reference, a, b)
             one["sc_weat"] = measures.single_category(reference, a, b)
             one["by_category"] = measures.by_category(reference, a, b, grid.categories, statistics.min_activities)
         if measures.has_seeds:
@@ -124,9 +126,10 @@ def _tests(space: dict[str, Any]) -> Iterator[tuple[tuple[str, ...], dict[str, A
 def verdict(comparison: dict[str, Any], first: str, second: str, alpha: float) -> str:
     """In words: toward one of the two groups where test and interval agree, else not decided.
 
-    Without a reference: whether the two groups are told apart.
+    By the lean over all images where there are vectors, else by that of the same seeds. Without a reference: whether
+    the two groups are told apart.
     """
-    figure = comparison.get("lean")
+    figure = comparison.get("lean_all") or comparison.get("lean")
     if figure is None:
         apart = comparison.get("centroids") or comparison.get("separation")
         if not apart or apart.get("p_adjusted") is None:
@@ -138,7 +141,10 @@ def verdict(comparison: dict[str, Any], first: str, second: str, alpha: float) -
 
 
 def overall(spaces: dict[str, Any], name: str) -> dict[str, Any]:
-    """One verdict over all encoders of images that are no controls: decided where some decide and none contradicts."""
+    """One verdict over all encoders of images that are no controls: decided where some decide and none contradicts.
+
+    `controls` are those that are decided too: what they see (colours, layout) may be all that the verdict is about.
+    """
     said = [
         space["comparisons"][name]["verdict"]
         for space in spaces.values()
@@ -148,7 +154,13 @@ def overall(spaces: dict[str, Any], name: str) -> dict[str, Any]:
     text = decided.pop() if len(decided) == 1 else UNDECIDED
     if len(decided) > 1:
         text = f"{UNDECIDED}: encoders contradict each other"
-    return {"verdict": text, "spaces_that_say_so": said.count(text) if text in said else 0, "spaces": len(said)}
+    controls = [
+        space_name
+        for space_name, space in spaces.items()
+        if space["kind"] != "prompts" and space["control"] and space["comparisons"][name]["verdict"] != UNDECIDED
+    ]
+    count = said.count(text) if text in said else 0
+    return {"verdict": text, "spaces_that_say_so": count, "spaces": len(said), "controls": controls}
 
 
 def agreement(audit: Audit, measured: list[Measures]) -> dict[str, dict[str, Any]]:

@@ -71,6 +71,33 @@ class Measures:
         low, high = percentile(0.5 - (weights @ lean) / (2 * np.maximum(weights @ apart, 1e-12)))
         return {"value": float(0.5 - lean.mean() / (2 * apart.mean())), "low": low, "high": high}
 
+    def lean_all(self, reference: int, first: int, second: int) -> dict[str, Any]:
+        """The lean of all images of the reference to all of two groups, those of other activities too, with its test.
+
+        Half of how much nearer, in squared distance, the mean of the reference is to the mean of the first group than
+        to that of the second: (n - (a + b) / 2)(a - b) for means n, a and b over activities, from pairs of different
+        activities i and j, so that chance adds nothing. A reference halfway between the means has 0, however the groups
+        are dispersed. One image of a person is compared with one in `lean`, and tells little; here with all.
+        `position` is where on the way from the first group (0) to the second (1) the mean of the reference stands.
+        """
+        one, other = self._means(first), self._means(second)
+        apart, off = (one - other).astype(float), (self._means(reference) - (one + other) / 2).astype(float)
+        products = off @ apart.T
+        means, errors = studentised(products, np.vstack([np.ones((1, self.n), np.float32), self.draws.signs]))
+        ratios = means / errors
+        value, error = float(means[0]), float(errors[0])
+        reach95 = float(np.quantile(np.abs(ratios[1:]), 0.95)) * error
+        figure: dict[str, Any] = {"value": value, "low": value - reach95, "high": value + reach95}
+        figure |= {"p": p_value(float(ratios[0]), ratios[1:]), "activities": self.n, "floor": reach95}
+        figure |= {"effect": value / (error * self.n**0.5), "sd": error * self.n**0.5}
+        way = apart @ apart.T
+        length = float(_left_out(way).mean())
+        if length <= 1e-9:
+            return figure | {"position": dict(UNKNOWN)}
+        ways = np.maximum(_off_diagonal(way, self.draws.weights), 1e-9)
+        low, high = percentile(0.5 - _off_diagonal((products + products.T) / 2, self.draws.weights) / ways)
+        return figure | {"position": {"value": 0.5 - value / length, "low": low, "high": high}}
+
     # ---------------------------------------------------------------------------- association
 
     def associations(self, reference: int, first: int, second: int) -> tuple[np.ndarray, np.ndarray]:
@@ -273,6 +300,28 @@ def _off_diagonal(gram: np.ndarray, weights: np.ndarray) -> np.ndarray:
     diagonal = np.diag(gram)
     total = ((weights @ gram) * weights).sum(1) - (weights**2) @ diagonal
     return np.asarray(total / np.maximum(weights.sum(1) ** 2 - (weights**2).sum(1), 1e-12))
+
+
+def _left_out(products: np.ndarray) -> np.ndarray:
+    """[A] the mean of each column of products [A, A] without the diagonal."""
+    return np.asarray((products.sum(0) - np.diag(products)) / (len(products) - 1))
+
+
+def studentised(products: np.ndarray, signs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """[P] means of products [A, A] over pairs of different activities, columns by each row of signs [P, A], and their
+    standard errors.
+
+    That of a U-statistic of the second degree (Hoeffding, 1948): four times the variance of its projections, less what
+    noise of the second order adds to these beyond what it adds to the mean; where groups do not differ, half.
+    """
+    n, signs = len(products), signs.astype(float)
+    off = products - np.diag(np.diag(products))
+    part = (signs * off.sum(0) + signs @ off.T) / (2 * (n - 1))  # [P, A] each activity's mean with all others
+    means = part.mean(1)
+    squares = ((off**2).sum() + ((signs @ (off * off.T)) * signs).sum(1)) / 2
+    noise = np.maximum(squares - 2 * n * (part**2).sum(1) + n * (n + 1) * means**2, 0) / (n * (n - 1))
+    spread, second = 4 * part.var(axis=1, ddof=1) / n, 2 * noise / (n * (n - 1))
+    return means, np.sqrt(np.maximum(np.maximum(spread - second, second), 1e-24))
 
 
 def _root(squared: Any) -> Any:

@@ -62,6 +62,7 @@ def write_page(
         categories=categories,
         left_out=left_out,
         drawn=drawn,
+        paired=generator.kind != "folder" and getattr(generator, "seed_field", "") is not None,
         plotly=_plotly() if points else None,
         map_data=_map_data(points, mapped, thumbs, grid, settings.thumbnail_px),
     )

@@ -61,7 +61,8 @@ def heat_picture(rows: Sequence[dict[str, Any]], space: str, groups: Sequence[st
 
 def lean_picture(found: dict[str, Any], name: str, first: str, second: str) -> str:
     """The lean in each space with its interval and the range that permuted groups reach, as SVG."""
-    spaces = [(space, one["comparisons"][name]["lean"], one) for space, one in found["spaces"].items()]
+    compared = [(space, one["comparisons"][name], one) for space, one in found["spaces"].items()]
+    spaces = [(space, figures.get("lean_all") or figures["lean"], one) for space, figures, one in compared]
     spaces = spaces[::-1]
     figure, axis = plt.subplots(figsize=(6.4, 0.9 + 0.42 * len(spaces)))
     for at, (_, lean, one) in enumerate(spaces):

@@ -37,14 +37,15 @@ class Probe:
         """
         settings, picked = self.settings, self._x[:, groups]  # [A, g, R, d]
         activities, count, replicates, width = picked.shape
-        rng = np.random.default_rng([settings.seed, 9])
+        rng = np.random.default_rng([settings.seed, 9])  # folds first: they are the same for any number of permutations
+        places = rng.permuted(np.arange(activities) % FOLDS)
         as_is = np.tile(np.arange(count), (activities, 1))
         dealt = np.stack([as_is, *(rng.permuted(as_is, axis=1) for _ in range(settings.probe_permutations))])
         there = np.broadcast_to(self.there[:, None, :], (activities, count, replicates)).reshape(-1)
         x = picked.reshape(-1, width)[there]
         owner = np.repeat(np.arange(activities), count * replicates)[there]
         said = np.repeat(dealt[..., None], replicates, axis=3).reshape(len(dealt), -1)[:, there]  # [1 + P, rows]
-        fold = rng.permuted(np.arange(activities) % FOLDS)[owner]
+        fold = places[owner]
         right = np.zeros((len(dealt), len(x)), dtype=bool)
         for k in range(min(FOLDS, activities)):
             train, test = fold != k, fold == k
