@@ -111,6 +111,25 @@ def calibration(rows: Sequence[dict[str, str]]) -> str:
     return svg(figure)
 
 
+def ranked(rows: Sequence[dict[str, str]], x: str, y: str, *, title: str) -> str:
+    """One curve a name over the unit square, such as ROC; the diagonal is that of chance where x and y are rates."""
+    figure, axis = plt.subplots(figsize=(3.6, 3.2))
+    names = list(dict.fromkeys(row["name"] for row in rows))
+    shown = plt.get_cmap("tab10" if len(names) <= 10 else "tab20")
+    for at, name in enumerate(names):
+        own = [row for row in rows if row["name"] == name]
+        places = [[float(row[axis_name]) for row in own] for axis_name in (x, y)]
+        axis.plot(*places, color=shown(at % shown.N), linewidth=1.2, label=name[:24])
+    if x.endswith("rate"):
+        axis.plot([0, 1], [0, 1], color="#ccc", linewidth=1, linestyle="--")
+    axis.set_xlabel(x.replace("_", " "))
+    axis.set_ylabel(y.replace("_", " "))
+    if 0 < len(names) <= 10:
+        axis.legend(frameon=False, fontsize=7)
+    axis.set_title(title, loc="left")
+    return svg(figure)
+
+
 def curves(train: Sequence[tuple[int, float]], val: Sequence[tuple[int, float]]) -> str:
     """Loss of train and val by epoch."""
     figure, axis = plt.subplots(figsize=(3.6, 3.2))

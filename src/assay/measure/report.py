@@ -153,6 +153,12 @@ def _pictures(target: Target, values: list[Any], sources: Sources) -> dict[str, 
         ),
         "against": plots.against_teacher(read_csv(sources.plots / "predicted.csv"), scores=target.shape == NUMBER),
         "calibration": plots.calibration(read_csv(sources.plots / "calibration.csv")),
+        "roc": plots.ranked(
+            read_csv(sources.plots / "roc.csv"), "false_positive_rate", "true_positive_rate", title="ROC (test)"
+        ),
+        "precision_recall": plots.ranked(
+            read_csv(sources.plots / "precision_recall.csv"), "recall", "precision", title="Precision and recall (test)"
+        ),
         "curves": plots.curves(_curve(sources.curves / "train_loss.tsv"), _curve(sources.curves / "val_loss.tsv")),
     }
 

@@ -1,0 +1,72 @@
+"""The trained students of a repository, each with what its files say of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from assay.errors import ModelError
+from assay.student.folder import Config, read_config
+from assay.student.model import folder_digest
+
+
+def trained_models(root: Path) -> list[dict[str, Any]]:
+    """A row a task of every model folder below `root`/models, in order of their names.
+
+    `task`, `model` (its folder), `target`, `made_of` (encoders, fusion, head, in words), `metric` and `figure` (value,
+    low, high), `gap_probe` (to the best linear probe), `posts` (judged by), `mib` (of the folder's weights),
+    `posts_per_s` (end to end, on the machine that evaluated it), `digest`, `note` (null, or why figures are not shown).
+    """
+    rows = []
+    for folder in sorted(path.parent for path in (root / "models").glob("*/config.json")):
+        try:
+            config = read_config(folder)
+        except ModelError as error:
+            rows.append(_row(folder, folder.name) | {"note": str(error)})
+            continue
+        digest = folder_digest(folder)[:16]
+        own = root / "metrics" / (folder.name if len(config.targets) == 1 else f"joint/{folder.name}")
+        told = _json(own / "evaluate.json")
+        speed = _json(root / "metrics" / "machine" / folder.name / "evaluate.json") or {}
+        for task, target in config.targets.items():
+            row = _row(folder, task) | {"target": target.kind, "made_of": _made_of(config), "metric": target.headline}
+            row |= {"digest": digest, "posts_per_s": speed.get("posts_per_s")}
+            found = told if len(config.targets) == 1 else (told or {}).get(task)
+            if told is None or found is None:
+                row["note"] = "not evaluated"
+            elif told.get("model") != digest:
+                row["note"] = "trained again since it was evaluated; run `dvc repro`"
+            else:
+                row |= {"figure": found[target.headline], "gap_probe": found["gap_probe"], "posts": found["n"]}
+            rows.append(row)
+    return rows
+
+
+def _row(folder: Path, task: str) -> dict[str, Any]:
+    empty = dict.fromkeys(("figure", "gap_probe", "posts", "posts_per_s", "digest", "note"))
+    size = sum(path.stat().st_size for path in folder.glob("*.safetensors")) / 2**20
+    words = {"target": "-", "made_of": "-", "metric": "-"}
+    return {"task": task, "model": folder.name, **words, "mib": round(size, 1), **empty}
+
+
+def _made_of(config: Config) -> str:
+    student = config.student
+    parts = [
+        f"{branch.encoder.split('/')[-1]}{'' if branch.frozen else ' (learns)'}"
+        for branch in (student.image, student.text)
+        if branch is not None
+    ]
+    parts += ["n-grams"] if student.lexical else []
+    shares = [one["share"] for one in config.training.get("weighed", {}).values()]
+    linear = f", {sum(shares) / len(shares):.0%} linear" if shares else ""
+    folds = f", {len(config.folds)} folds" if config.folds else ""
+    return f"{' + '.join(parts)}; {student.fusion.kind}, {student.head.kind}{linear}{folds}"
+
+
+def _json(path: Path) -> dict[str, Any] | None:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
