@@ -20,11 +20,13 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from assay.errors import DataError, ModelError
+from assay.errors import DataError, ModelError, SettingsError
 from assay.scoring.predict import Predictor
 from assay.serve.sagemaker import input_fn, model_fn, output_fn, predict_fn
+from assay.serve.sagemaker.hyperparameters import parse, student_of, task_of
 from assay.serve.sagemaker.pack import pack, requirements, source_dir
-from assay.serve.sagemaker.train import parse, train
+from assay.serve.sagemaker.train import train
+from tests.checkpoints import save_clip, save_siglip
 from tests.conftest import ROOT, picture
 from tests.serving import BIAS, MOODS, b64, make_model
 
@@ -94,6 +96,10 @@ def test_a_training_job_leaves_a_model(trained: Path) -> None:
     predictor = Predictor.load(trained, cached=False)
     assert list(predictor.targets["hate"].names) == ["racist", "sexist"]  # type: ignore[union-attr]
     assert "very racist" not in (trained / "README.md").read_text()
+    with tarfile.open(pack(trained, trained.parent / "packed.tar.gz")) as archive:
+        names = archive.getnames()
+    assert len(names) == len(set(names))
+    assert {str(path.relative_to(trained)) for path in (trained / "code").rglob("*.py")} <= set(names)
 
 
 @pytest.mark.parametrize(
@@ -113,6 +119,60 @@ def test_bad_channels_get_one_line(tmp_path: Path, change: dict[str, Any], said:
         setattr(args, name, value)
     with pytest.raises(DataError, match=said):
         train(args)
+
+
+@pytest.mark.parametrize(
+    ("words", "save"),
+    [
+        (["--backend", "clip", "--lr_encoder", "1e-3", "--lr-head", "0.005", "--fusion-dim", "16"], save_clip),
+        (["--backend", "auto", "--head", "mtl", "--loss-type", "focal", "--focal-gamma", "1.5"], save_clip),
+        (
+            ["--backend", "siglip", "--weighted-sampling", "true", "--augment", "true", "--aug-scale-min", "0.7"],
+            save_siglip,
+        ),
+        (["--freeze-encoder", "true"], save_clip),
+    ],
+    ids=["clip fusion", "clip mtl", "siglip", "frozen"],
+)
+def test_encoders_that_are_named_train_and_answer(words: list[str], save: Any, tmp_path: Path) -> None:
+    """Of CLIP with 77 positions and SigLIP with its own: lengths and pooling follow the encoder."""
+    save(tmp_path / "encoder")
+    args = [*words, "--encoder-name", str(tmp_path / "encoder"), "--class-names", "racist,sexist", "--epochs", "1"]
+    args += ["--train", str(channel(tmp_path / "train", 24, 1)), "--validation", str(channel(tmp_path / "val", 12, 2))]
+    train(parse([*args, "--batch-size", "8", "--model-dir", str(tmp_path / "model")]))
+    predictor = Predictor.load(tmp_path / "model", cached=False)
+    student = predictor.trained.student
+    assert student.tuned == ([] if words[0] == "--freeze-encoder" else ["image", "text"])
+    assert student.head.kind == ("multitask" if "mtl" in words else "auto")
+    assert predictor.predict(text="a word").status == "text_only"
+
+
+def test_a_file_says_what_words_do_not(tmp_path: Path) -> None:
+    file = tmp_path / "default.yaml"
+    file.write_text(
+        "backend: siglip\nhead: mtl\nfusion_dim: 64\nlr_encoder: 2e-5\nlr_head: 5e-4\nweight_decay: 0.02\n"
+        "warmup_ratio: 0.05\nloss_type: focal\nfocal_gamma: 1.5\naugment: true\naug_scale_min: 0.7\nepochs: 8\n"
+        "class_names: [racist, sexist]\n"
+    )
+    args = parse(["--config", str(file), "--epochs", "3"])
+    task, student = task_of(args, official=False), student_of(args)
+    assert (task.train.epochs, task.train.lr, task.train.lr_text, task.train.lr_image) == (3, 5e-4, 2e-5, 2e-5)
+    assert (task.train.loss, task.train.focal_gamma, task.train.warmup) == ("focal", 1.5, 0.05)
+    assert (task.train.augment, task.train.augment_scale) == ("photo", [0.7, 1.0])
+    assert student.image is not None
+    assert student.text is not None
+    assert student.image.encoder == student.text.encoder == "transformers/google/siglip2-base-patch16-224"
+    assert (student.fusion.kind, student.fusion.dim, student.head.kind) == ("gated", 64, "multitask")
+    for line, said in (
+        ("fusion_size: 3", "fusion_size is unknown; allowed: name, class-names"),
+        ("backend: bert", "backend: 'bert'; allowed: clip, siglip, auto"),
+        ("epochs: many", "epochs: invalid literal"),
+    ):
+        file.write_text(line + "\n")
+        with pytest.raises(SettingsError, match=said):
+            parse(["--config", str(file), "--class-names", "a,b"])
+    with pytest.raises(SettingsError, match="class-names is not given"):
+        parse([])
 
 
 # -------------------------------------------------------------------------------------- handlers
@@ -218,15 +278,11 @@ def toolkit(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def endpoint(toolkit: Path, trained: Path, tmp_path: Path) -> Iterator[str]:
-    """The archive of the trained model, unpacked as SageMaker does it and served by its toolkit on loopback."""
+    """What the training job left, served as it is by SageMaker's toolkit on loopback."""
     if shutil.which("java") is None:
         pytest.skip("SageMaker's model server needs java")
-    archive = pack(trained, tmp_path / "model.tar.gz")
     model = tmp_path / "ml" / "model"
-    model.mkdir(parents=True)
-    with tarfile.open(archive) as found:
-        safely: Any = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}  # since Python 3.11.4
-        found.extractall(model, **safely)
+    shutil.copytree(trained, model)  # SageMaker's archive of a job is the folder that the job left
     port = 18_080 + os.getpid() % 1000
     env = {
         **os.environ,

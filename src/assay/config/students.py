@@ -62,10 +62,10 @@ class ImageBranch(Branch):
 class TextBranch(Branch):
     """The text encoder: `packaged/…`, `transformers/<name>` or a local folder."""
 
-    max_tokens: Annotated[int, Field(ge=4, le=8192)] = 128
-    """Longer texts are cut."""
-    pooling: Literal["mean", "cls", "max", "pooler", "projected"] = "mean"
-    """How the tokens' vectors become one."""
+    max_tokens: Annotated[int, Field(ge=4, le=8192)] | None = None
+    """Longer texts are cut; null: 128, or as many as the encoder takes where these are fewer (CLIP: 77)."""
+    pooling: Literal["auto", "mean", "cls", "max", "pooler", "projected"] = "auto"
+    """How the tokens' vectors become one; auto: pooler of the text towers of CLIP and SigLIP, else mean."""
     layers: list[Annotated[int, Field(ge=0)]] | None = None
     """Layers side by side, such as [3, 4, 5, 6]; null: the last."""
 
@@ -119,8 +119,11 @@ class Fusion(Section):
 class Head(Section):
     """The layers behind the fusion; `linear_skip` adds a linear path around them."""
 
-    kind: Literal["mlp", "multitask"] = "mlp"
-    """mlp: shared layers; multitask: a small head of task_hidden units for each label over them."""
+    kind: Literal["auto", "linear", "mlp", "multitask"] = "auto"
+    """auto: hidden layers and a regularised linear model on features and n-grams together, weighed against each other
+    by posts that neither learnt from; linear: that model alone; mlp: shared hidden layers alone; multitask: a small
+    head of task_hidden units for each label over them.
+    """
     hidden: list[Positive] = [256, 128]
     """Units of the hidden layers."""
     dropout: Rate = 0.3
@@ -158,6 +161,11 @@ class Student(Section):
         if self.lexical and not self.text:
             raise ValueError("lexical reads the text: it needs a text branch beside it")
         return self
+
+    @property
+    def linear(self) -> bool:
+        """Whether a linear model stands beside the hidden layers, or in their place; not where encoders learn."""
+        return self.head.kind in ("auto", "linear") and not self.tuned
 
     @property
     def tuned(self) -> list[str]:

@@ -164,6 +164,8 @@ class Train(Section):
     """Share of posts whose picture or text is hidden in training."""
     augment: Literal["none", "meme", "photo"] = "none"
     """For an image encoder that learns. meme: keeps what is written; photo: also crops and mirrors."""
+    augment_scale: Annotated[list[Share], Field(min_length=2, max_length=2)] = [0.6, 1.0]
+    """Augment photo: the least and the largest share of the area that a crop keeps."""
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Decay of averaged weights, such as 0.99; 0: the weights themselves."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
@@ -194,6 +196,8 @@ class Train(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if not 0 < self.augment_scale[0] <= self.augment_scale[1]:
+            raise ValueError(f"augment_scale {self.augment_scale} must be [least, largest], above 0 and at most 1")
         if self.inner_folds == 1:
             raise ValueError("inner_folds 1 leaves nothing to learn from; allowed: 0 (off) or 2 to 20")
         if self.crossfit == 1:

@@ -29,6 +29,7 @@ from assay.parallel import Clock
 MINILM = "packaged/minilm-l6"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 EXAMPLE = "a good day with friends by the sea, and not one cloud in the sky"
+MAX_TOKENS = 128  # where params do not say, and the encoder takes as many
 TOKENS_A_STEP = 8  # texts are padded to a multiple of it: runtimes prepare themselves for each length anew
 Tokens = dict[str, Tensor]
 
@@ -55,9 +56,6 @@ class TextEncoder(ByGraph):
 
         `spans`: where each token of a text stands in it; (n, n) for a token that is no part of it."""
         config: Any = model.config
-        longest = getattr(config, "max_position_embeddings", None)
-        if isinstance(longest, int) and settings.max_tokens > longest:
-            raise EncoderError(f"text.max_tokens {settings.max_tokens} is over the {longest} of {settings.encoder}")
         depth = int(getattr(config, "num_hidden_layers", 0) or getattr(config, "n_layers", 0))
         if settings.layers and max(settings.layers) > depth:
             raise EncoderError(f"text.layers {settings.layers}: {settings.encoder} has layers 0 to {depth}")
@@ -71,6 +69,7 @@ class TextEncoder(ByGraph):
         self.dim = int(config.hidden_size) * len(settings.layers or [0])
         if isinstance(projection, nn.Linear):
             self.dim = projection.out_features
+        self.max_tokens = settings.max_tokens
         self.identity = digest(identity, settings.max_tokens, settings.pooling, settings.layers)
         self.clock, self._turns = Clock(), turns(self.device)
 
@@ -142,6 +141,7 @@ def load_text_encoder(settings: TextBranch) -> TextEncoder:
     except Exception as error:
         raise unreachable("text.encoder", name, error) from error
     model = getattr(whole, "text_model", whole)
+    settings = _followed(settings, model)
     projection = (
         whole.text_projection if settings.pooling == "projected" and hasattr(whole, "text_projection") else None
     )
@@ -170,9 +170,25 @@ def load_text_encoder(settings: TextBranch) -> TextEncoder:
     return TextEncoder(model, tokenize, spans, identity=identity, settings=settings, projection=projection)
 
 
+def _followed(settings: TextBranch, model: nn.Module) -> TextBranch:
+    """The settings with what they leave to the encoder; EncoderError where they ask for more tokens than it takes."""
+    config: Any = model.config
+    longest = getattr(config, "max_position_embeddings", None)
+    tower = str(getattr(config, "model_type", "")).startswith(("clip", "siglip"))
+    if settings.max_tokens is None:
+        most = min(MAX_TOKENS, longest) if isinstance(longest, int) else MAX_TOKENS
+        settings = settings.model_copy(update={"max_tokens": most})
+    elif isinstance(longest, int) and settings.max_tokens > longest:
+        raise EncoderError(f"text.max_tokens {settings.max_tokens} is over the {longest} of {settings.encoder}")
+    if settings.pooling == "auto":
+        pooling = "pooler" if tower and not settings.layers else "mean"
+        settings = settings.model_copy(update={"pooling": pooling})
+    return settings
+
+
 def _step(settings: TextBranch) -> int | None:
     """What lengths are padded to multiples of; None where that would pass the longest text."""
-    return None if settings.max_tokens % TOKENS_A_STEP else TOKENS_A_STEP
+    return None if (settings.max_tokens or 0) % TOKENS_A_STEP else TOKENS_A_STEP
 
 
 def _minilm(settings: TextBranch) -> TextEncoder:
@@ -188,8 +204,9 @@ def _minilm(settings: TextBranch) -> TextEncoder:
     missing = model.load_state_dict(weights, strict=False).missing_keys
     if missing:
         raise EncoderError(f"{MINILM}: its file lacks {missing[0]}; install the transformers of constraints.txt")
+    settings = _followed(settings, model)
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    tokenizer.enable_truncation(settings.max_tokens)
+    tokenizer.enable_truncation(settings.max_tokens or MAX_TOKENS)
     tokenizer.enable_padding(pad_to_multiple_of=_step(settings))
 
     def tokenize(texts: list[str]) -> Tokens:

@@ -16,11 +16,11 @@ Change = Callable[[Image.Image], Image.Image]
 
 
 @lru_cache(maxsize=4)
-def image_change(kind: str) -> Change:
+def image_change(kind: str, scale: tuple[float, float]) -> Change:
     """A random change of a picture.
 
     `meme` keeps all that is written in it: light, colour, a slight turn or shift, some blur; nothing is
-    cut off or mirrored. `photo` also crops to at least 60 % of the area and mirrors.
+    cut off or mirrored. `photo` also crops to a share of the area within `scale`, and mirrors.
     """
     from torchvision.transforms import v2
 
@@ -31,17 +31,20 @@ def image_change(kind: str) -> Change:
         turn = v2.RandomAffine(3, translate=(0.03, 0.03), scale=(0.94, 1.0), fill=127)
         chosen: Change = v2.Compose([*soft, turn, v2.RandomApply([v2.GaussianBlur(3, (0.1, 1.0))], 0.2)])
         return chosen
-    cut: Change = v2.Compose([*soft, _RandomCut(), v2.RandomHorizontalFlip()])
+    cut: Change = v2.Compose([*soft, _RandomCut(scale), v2.RandomHorizontalFlip()])
     return cut
 
 
 class _RandomCut:
-    """A random cut of 60 to 100 % of the area, of nearly the same shape."""
+    """A random cut of a share of the area within `scale`, of nearly the same shape."""
+
+    def __init__(self, scale: tuple[float, float]) -> None:
+        self.scale = list(scale)
 
     def __call__(self, image: Image.Image) -> Image.Image:
         from torchvision.transforms import v2
 
-        top, left, high, wide = v2.RandomResizedCrop.get_params(image, [0.6, 1.0], [0.8, 1.25])
+        top, left, high, wide = v2.RandomResizedCrop.get_params(image, self.scale, [0.8, 1.25])
         return image.crop((left, top, left + wide, top + high))
 
 

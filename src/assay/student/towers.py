@@ -70,7 +70,8 @@ class Towers(nn.Module):
 
     def _images(self, encoder: ImageEncoder, posts: Sequence[PostInputs]) -> Tensor:
         """The mean vector over each post's images, [n, dim]; zeros where there are none."""
-        change = image_change(self.settings.augment if self.training else "none")
+        low, high = self.settings.augment_scale
+        change = image_change(self.settings.augment if self.training else "none", (low, high))
         files = [(i, data) for i, post in enumerate(posts) for _, data in post.images]
 
         def decode(data: bytes) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from assay.errors import ModelError
@@ -13,6 +14,7 @@ from assay.student.model import FOLDS
 
 INFERENCE = "from assay.serve.sagemaker import input_fn, model_fn, output_fn, predict_fn\n"
 TRAINING = 'from assay.serve.sagemaker.train import main\n\nif __name__ == "__main__":\n    main()\n'
+CODE = "code"
 NOT_THERE = {"dvc", "dvclive", "torch", "torchvision"}  # the pipeline's, and what the containers bring
 
 
@@ -26,14 +28,27 @@ def pack(model: Path, out: Path) -> Path:
     with written(out) as archive:
         for path in sorted(model.rglob("*")):
             inside = path.relative_to(model)
-            if path.is_file() and not inside.parts[0].startswith("seed-") and inside.name != FOLDS:
+            if path.is_file() and not inside.parts[0].startswith(("seed-", CODE)) and inside.name != FOLDS:
                 add(archive, str(path.relative_to(model)), path.read_bytes())
-        add(archive, "code/inference.py", INFERENCE.encode())
-        runtime = "openvino\n" if (model / GRAPHS).is_dir() else ""
-        add(archive, "code/requirements.txt", (requirements() + runtime).encode())
-        for path in sources():
-            add(archive, f"code/assay/{path.relative_to(package())}", path.read_bytes())
+        for name, content in _code(model):
+            add(archive, f"{CODE}/{name}", content)
     return out
+
+
+def add_code(model: Path) -> None:
+    """Write the same `code` into a model folder, so that what a training job leaves deploys as it is."""
+    for name, content in _code(model):
+        to = model / CODE / name
+        to.parent.mkdir(parents=True, exist_ok=True)
+        to.write_bytes(content)
+
+
+def _code(model: Path) -> Iterator[tuple[str, bytes]]:
+    yield "inference.py", INFERENCE.encode()
+    runtime = "openvino\n" if (model / GRAPHS).is_dir() else ""
+    yield "requirements.txt", (requirements() + runtime).encode()
+    for path in sources():
+        yield f"assay/{path.relative_to(package())}", path.read_bytes()
 
 
 def source_dir(folder: Path) -> Path:

@@ -19,7 +19,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from assay.authors import author_key
-from assay.config import Demo, Split, Student, TableCorpus, Task
+from assay.config import Demo, TableCorpus
 from assay.corpora.ingest import ingest
 from assay.corpora.layouts import open_corpus
 from assay.corpora.mapper import Rules
@@ -30,13 +30,14 @@ from assay.posts import read, write_json, write_table
 from assay.progress import say
 from assay.sampling import write_sample
 from assay.scoring.judge import judge
+from assay.serve.sagemaker.hyperparameters import CHANNELS, parse, student_of, task_of
+from assay.serve.sagemaker.pack import add_code
 from assay.splits import split
 from assay.student.card import write_card
 from assay.student.learn import Lesson, learn
 from assay.targets import KINDS, NAMES
 from assay.teacher.annotate import annotate
 
-CHANNELS = ("train", "validation", "test")
 COLUMNS = ("post_id", "text", "author", "text_sig", "image_sig", "split")
 
 
@@ -45,43 +46,12 @@ def main() -> None:
     run_main(lambda: train(parse()))
 
 
-def parse(words: list[str] | None = None) -> argparse.Namespace:
-    """Hyperparameters, which SageMaker gives as words of the command, and the folders of its environment."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--name", default="student", help="of the model and its task")
-    parser.add_argument("--class-names", required=True, help="names separated by commas")
-    parser.add_argument("--kind", choices=["labels", "classes"], default="labels", help="any of the names, or one")
-    parser.add_argument("--encoder-name", help="one model for picture and text, such as openai/clip-vit-base-patch32")
-    parser.add_argument("--image-encoder", default="packaged/efficientnet-lite0")
-    parser.add_argument("--text-encoder", default="packaged/minilm-l6")
-    parser.add_argument("--fusion", default="concat")
-    parser.add_argument("--epochs", type=int, default=40)
-    parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--lr", type=float, default=0.001)
-    parser.add_argument("--weight-decay", type=float, default=0.01)
-    parser.add_argument("--patience", type=int, default=8)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--text-column", default="text")
-    parser.add_argument("--image-column", default="image_path")
-    parser.add_argument("--label-column", default="labels")
-    for channel in CHANNELS:
-        parser.add_argument(f"--{channel}", type=Path, default=_folder(f"SM_CHANNEL_{channel.upper()}"))
-    parser.add_argument("--model-dir", type=Path, default=_folder("SM_MODEL_DIR") or Path("/opt/ml/model"))
-    parser.add_argument("--output-data-dir", type=Path, default=_folder("SM_OUTPUT_DATA_DIR"))
-    return parser.parse_args(words)
-
-
-def _folder(name: str) -> Path | None:
-    found = os.environ.get(name)
-    return Path(found) if found else None
-
-
 def train(args: argparse.Namespace) -> None:
     """Train, evaluate where there is a test split, and write the model folder; DataError where data do not fit."""
     with tempfile.TemporaryDirectory(prefix="assay-sagemaker-") as folder:
         work = Path(folder)
         table, root = _joined(args, work)
-        task, student = _task(args, official=table["split"].nunique() > 1), _student(args)
+        task, student = task_of(args, official=table["split"].nunique() > 1), student_of(args)
         corpus = _corpus(work / "posts.parquet", root)
         rules = Rules(
             corpus=args.name,
@@ -108,8 +78,10 @@ def train(args: argparse.Namespace) -> None:
             features=work / "features",
             labels={args.name: labels},
             split=parts,
+            sample=sample,
         )
         learn(lesson, args.model_dir, lambda trained: write_card(trained, {args.name: task}), _told)
+        add_code(args.model_dir)
         _, test = judge(args.model_dir, sample, work / "features", labels, parts, task=args.name, slices=[])
         figures = evaluate(test, task.target)
         main_figure = "f1_macro"
@@ -181,40 +153,3 @@ def _corpus(table: Path, root: Path) -> TableCorpus:
     columns = {"id": "id", "text": "text", "image": "image", "split": "split", "gold": {"label": "label"}}
     made = {"kind": "table", "path": str(table), "images_root": str(root), "columns": columns, "check_images": "full"}
     return TableCorpus.model_validate(made)
-
-
-def _task(args: argparse.Namespace, *, official: bool) -> Task:
-    names = [name.strip() for name in args.class_names.split(",") if name.strip()]
-    splits = {"train": ["train"], "val": ["validation"], "test": ["test"]} if official else None
-    raw = {
-        "corpus": args.name,
-        "student": args.name,
-        "target": {"kind": args.kind, "names": names},
-        "sample": {"design": "all"},
-        "annotate": {"from": "column", "column": "label"},
-        "split": Split().model_dump() | {"official": splits},
-        "train": {
-            "epochs": args.epochs,
-            "batch_size": args.batch_size,
-            "lr": args.lr,
-            "weight_decay": args.weight_decay,
-            "patience": args.patience,
-            "seed": args.seed,
-            "crossfit": 0,  # the channels say what is learnt from and what decides when to stop
-        },
-        **{name: {} for name in ("evaluate", "infer", "report")},
-    }
-    return Task.model_validate(raw)
-
-
-def _student(args: argparse.Namespace) -> Student:
-    both = args.encoder_name
-    image = f"transformers/{both}" if both and "/" in both and not Path(both).is_dir() else both
-    raw: dict[str, Any] = {
-        "image": {"encoder": image or args.image_encoder},
-        "text": {"encoder": image or args.text_encoder},
-        "lexical": {},
-        "fusion": {"kind": args.fusion},
-        "head": {},
-    }
-    return Student.model_validate(raw)
