@@ -1,5 +1,6 @@
 """Do the intervals of findings hold? Simulations through the real sample, folds and estimator, with a student that is
-trained anew each time (a small linear one), on planted populations and on MVSA-single with its own labels as truth.
+trained anew each time (a small linear one, or that of the train stage), on planted populations and on MVSA-single with
+its own labels as truth.
 
     python benchmarks/coverage.py [--quick] [--runs 500] [--only NAME …] [--mvsa FOLDER]
 
@@ -13,6 +14,8 @@ one JSON object of these, by setting and estimand.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import json
 import os
 import sys
@@ -31,13 +34,16 @@ from populations import World, mvsa, planted, truths_of
 from sklearn.linear_model import LogisticRegression, Ridge
 from threadpoolctl import threadpool_limits
 
-from assay.config import Sample, Split
+from assay.config import Head, ImageBranch, Sample, Split, Student, Train
+from assay.encode.features import Features
 from assay.measure.estimate import Of
 from assay.measure.estimator import DESIGN, Estimator
 from assay.measure.ranking import ranked
 from assay.sampling import draw
 from assay.scoring.designs import active
 from assay.splits import assign_with_chance, grouped_folds
+from assay.student.crossfit import crossfit
+from assay.student.parts import Part
 
 FOLDS = 5
 
@@ -102,6 +108,27 @@ def cross_fitted(world: World, rows: np.ndarray, fold: np.ndarray, kind: str) ->
     return np.stack(found)
 
 
+def pipeline_fitted(world: World, rows: np.ndarray, group: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """The same by the train stage's own cross-fitting, [k, n], and the fold of each labelled post: hidden layers and
+    linear model, weighed and calibrated out of fold.
+    """
+    os.environ["ASSAY_WORKERS"] = "1"  # this is one of several processes already
+    n = len(world.features)
+    yes, nothing = np.ones(n, bool), np.zeros((n, 0), np.float32)
+    seen = Features(world.features.astype(np.float32), nothing, yes, ~yes, [""] * n)
+    y = world.target.encode([world.values[i] for i in rows])
+    student = Student(image=ImageBranch(encoder="planted"), head=Head(hidden=[16]))
+    pool = Part(seen.take(rows), {"t": y}, np.ones(len(rows)), group)
+    settings = Train(lr=0.003, epochs=8, seed=seed)
+    targets = {"t": world.target}
+    with contextlib.redirect_stderr(io.StringIO()):
+        found = crossfit(
+            pool, student=student, targets=targets, settings=settings, folds=FOLDS, checkpoint=None, on_epoch=None
+        )
+    every = found.model.each(seen)["t"].astype(float)
+    return every if every.ndim == 2 else every[:, :, 0], found.fold
+
+
 def estimator_of(world: World, setting: Setting, seed: int) -> tuple[Estimator, np.ndarray]:
     """The real estimator over a sample, its folds and its students; and the mean predictions [n]."""
     rows, p, stratum = labelled(world, setting, seed)
@@ -114,8 +141,11 @@ def estimator_of(world: World, setting: Setting, seed: int) -> tuple[Estimator, 
         own, of = every[0], np.full(world.posts.num_rows, -1)
         extra = {"held_out_p": [held] * len(rows), "learnt": fold == 1}
     else:
-        fold = grouped_folds(world.target.strata(y), group, FOLDS, seed)
-        every = cross_fitted(world, rows, fold, setting.student)
+        if setting.student == "pipeline":
+            every, fold = pipeline_fitted(world, rows, group, seed)
+        else:
+            fold = grouped_folds(world.target.strata(y), group, FOLDS, seed)
+            every = cross_fitted(world, rows, fold, setting.student)
         of = np.full(world.posts.num_rows, -1)
         by_author = dict(zip(group.tolist(), fold.tolist(), strict=True))
         of = np.array([by_author.get(one, -1) for one in world.author.tolist()])
@@ -230,6 +260,8 @@ def settings(folder: Path | None = None) -> dict[str, Setting]:
         "own accounts": Setting(partial(planted, accounts=2)),
         "own accounts, held out": Setting(partial(planted, accounts=2), student="held out"),
         "blind student": Setting(planted, student="blind"),
+        "the pipeline's student": Setting(planted, student="pipeline"),
+        "the pipeline's student, share": Setting(cls, student="pipeline", estimands=("mean", "brand", "difference")),
         "few labels a brand": Setting(
             partial(planted, brands=40), estimands=("mean", "brand", "difference", "band", "small")
         ),

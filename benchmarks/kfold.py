@@ -4,9 +4,10 @@
     python benchmarks/kfold.py --path /data/memes --kind table --official --target labels --column labels \\
         --columns '{id: id, text: text, image: image, split: (file), gold: {labels: labels}}'
 
-In a k-fold every post is predicted once, by models that saw no post of its leakage group. Figures are of these
-out-of-fold predictions, pooled; intervals are 95 % bootstrap intervals by group. For the student they
-are of the first seed, with the mean and the spread over seeds beside them. Prints one JSON object as
+In a k-fold every post is predicted once, by models that saw no post of its leakage group; the student is what the
+pipeline trains on the rest, by default the mean of five students of cross-fitting (`--set train.crossfit=0`: one).
+Figures are of these out-of-fold predictions, pooled; intervals are 95 % bootstrap intervals by group. For the
+student they are of the first seed, with the mean and the spread over seeds beside them. Prints one JSON object as
 its last line. `--random` adds a leaking random split, to show what it would have claimed; `--choose` leaves
 out the first fold's test posts, for comparing settings on the others.
 """
@@ -81,7 +82,7 @@ class Prepared:
 
 def one_fold(data: Prepared, task: Task, seed: int) -> Judged:
     """Split, train and predict the test part of one fold with one seed."""
-    settings = task.train.model_copy(update={"seed": seed, "crossfit": 0})  # the folds are those of this table
+    settings = task.train.model_copy(update={"seed": seed})
     table, path = split(data.sample, data.labels, task.split, task.target), data.work / "split.parquet"
     write_table(table, path)
     labels, targets = {data.name: data.work / "labels.parquet"}, {data.name: task.target}
@@ -89,7 +90,8 @@ def one_fold(data: Prepared, task: Task, seed: int) -> Judged:
     sample = raw if data.student.tuned else None
     parts = parts_by_split(data.ids, data.features, labels, path, targets, sample=sample)
     lesson = Lesson(data.name, targets, data.student, settings, data.work / "features", labels, path, sample)
-    trained = train_one(lesson, settings, parts, data.made, None)
+    learnt = {name: part for name, part in parts.items() if name != "test"}  # students of cross-fitting share the rest
+    trained = train_one(lesson, settings, learnt, data.made, None)
     if data.student.tuned:  # encoders that learnt are read from the folder
         trained.save(Path(tempfile.mkdtemp(dir=data.work)), card="")
 

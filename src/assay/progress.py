@@ -19,6 +19,7 @@ EVERY_S = 30.0  # between two lines of log
 FILE_S = 1.0  # between two states of the file
 _file: Path | None = None
 _stage = ""
+_hushed = False
 
 
 def report_to(path: Path | None, stage: str) -> None:
@@ -32,6 +33,12 @@ def report_to(path: Path | None, stage: str) -> None:
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         atexit.register(_forget, path, os.getpid())
+
+
+def hush() -> None:
+    """No bars in this process: another one tells how far its work is."""
+    global _hushed
+    _hushed = True
 
 
 def _forget(path: Path, pid: int) -> None:
@@ -101,7 +108,7 @@ def progress(
     What is done within 30 s says nothing there.
     """
     if sys.stderr.isatty():
-        return _Bar(items, desc=what, total=total, unit=unit, leave=False, dynamic_ncols=True)
+        return _Bar(items, desc=what, total=total, unit=unit, leave=False, dynamic_ncols=True, disable=_hushed)
     return _Bar(
         items,
         desc=what,
@@ -114,6 +121,7 @@ def progress(
         maxinterval=EVERY_S,
         miniters=1,
         file=_Lines(),
+        disable=_hushed,
     )
 
 

@@ -26,6 +26,7 @@ from assay.encode.text_encoders import TextEncoder
 from assay.errors import DataError, ImageProblem, SettingsError
 from assay.scoring.predict import Predictor
 from assay.scoring.prediction import Prediction
+from assay.student.lexical import Grams
 from assay.student.model import Inputs
 from assay.targets import NUMBER
 
@@ -138,16 +139,21 @@ class _Logit:
         self.image, self.text = predictor.encoders()
         self.features, _ = predictor.features([post])
         self.members = predictor.trained.model.members
-        self.batch = Inputs(self.features, self.members[0]).rows(torch.tensor([0]))
+        self.batch = Inputs(self.features, *self.members).rows(torch.tensor([0]))
 
-    def _raw(self, image: Tensor, text: Tensor) -> Tensor:
+    def _raw(self, image: Tensor, text: Tensor, grams: Grams | None = None) -> Tensor:
+        """[n, dims] -> [n]; `grams` None: those of the post."""
         n = len(image)
+        held = self.batch.grams
+        if grams is None and held is not None:
+            size = len(held.ids)
+            grams = Grams(held.ids.repeat(n), torch.arange(n) * size, held.counts.repeat(n))
         batch = self.batch._replace(
             image=image,
             text=text,
             has_image=self.batch.has_image.expand(n),
             has_text=self.batch.has_text.expand(n),
-            grams=None,
+            grams=grams,
         )
         return torch.stack([member(batch).mean(0)[:, self.column] for member in self.members]).mean(0)
 
@@ -180,20 +186,17 @@ class _Logit:
         return forward
 
     def of_grams(self, text: str) -> list[float]:
-        """What the n-gram table loses without each word in turn; empty where there is no table."""
-        tables = [member.lexical for member in self.members if member.lexical is not None]
-        if not tables:
-            return []
+        """What the answer loses without the n-grams of each word in turn; empty where it rests on none."""
         words = text.split()
         variants = [text, *(" ".join(words[:i] + words[i + 1 :]) for i in range(len(words)))]
         n = len(variants)
         zeros = np.zeros((n, 0), np.float32)
-        rows = Inputs(Features(zeros, zeros, np.ones(n, bool), np.ones(n, bool), variants), self.members[0])
+        rows = Inputs(Features(zeros, zeros, np.ones(n, bool), np.ones(n, bool), variants), *self.members)
         grams = rows.rows(torch.arange(n)).grams
         if grams is None:
             return []
         with torch.inference_mode():
-            raw = torch.stack([table(grams)[:, self.column] for table in tables]).mean(0)
+            raw = self._raw(self.batch.image.expand(n, -1), self.batch.text.expand(n, -1), grams)
         return [float(raw[0] - one) for one in raw[1:]]
 
 

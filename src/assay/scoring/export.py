@@ -24,7 +24,7 @@ from assay.encode.text_encoders import TextEncoder
 from assay.errors import ModelError, SettingsError
 from assay.progress import say
 from assay.scoring.predict import Predictor
-from assay.student.lexical import hash_grams
+from assay.student.lexical import Lexical, hash_grams
 from assay.student.model import Batch, StudentModel
 
 TEXTS = ("a good day with friends by the sea", "never again, what a rude and careless place!", "")
@@ -74,13 +74,14 @@ def export_onnx(model: Path, out: Path) -> dict[str, Any]:
     if isinstance(text, TextEncoder):
         tokens = {name: tensor.long() for name, tensor in text.tokenize([one or "." for one in TEXTS]).items()}
         write("text", _Text(text, list(tokens)).eval(), tokens, ["vectors"])
-        told["text"] = {"inputs": list(tokens), "max_tokens": trained.student.text and trained.student.text.max_tokens}
+        told["text"] = {"inputs": list(tokens), "max_tokens": text.max_tokens}
     for branch, encoder in (("image", image), ("text", text)):
         if encoder is not None and branch not in told:
             raise ModelError(f"{model}: the {branch} encoder has no graph that can be exported")
     head = _Head(trained.model.members).eval()
     write("head", head, _vectors(predictor), list(trained.targets))
-    told["grams"] = trained.student.lexical and trained.student.lexical.model_dump()
+    grams = trained.model.members[0].gram_settings
+    told["grams"] = grams and grams.model_dump()
     at = {name: trained.model.thresholds(name) for name in trained.targets}
     told["thresholds"] = {name: found.tolist() for name, found in at.items() if found is not None}
     (out / "export.json").write_text(json.dumps(told, indent=1) + "\n")
@@ -122,18 +123,28 @@ class _Head(nn.Module):
 
 def _answers(model: StudentModel, batch: Batch, grams: Tensor | None) -> list[Tensor]:
     """A student's prediction for each of its tasks."""
-    raw = model(batch).mean(0)
+    raw = model.of_layers(batch).mean(0)
     if grams is not None and model.lexical is not None:
-        values, half = grams * model.lexical.idf, model.lexical.words_below
-        parts = [values[:, :half], values[:, half:]]
-        scaled = [part / part.pow(2).sum(1, keepdim=True).clamp(min=1e-8).sqrt() for part in parts]
-        raw = raw + torch.cat(scaled, dim=1) @ model.lexical.weight
+        raw = raw + _of_table(model.lexical, grams)
+    if model.linear is not None:
+        straight = model.linear(model.standardised(batch), None)
+        if grams is not None and model.linear.grams is not None:
+            straight = straight + _of_table(model.linear.grams, grams)
+        raw = raw + model.share * (model.bent(straight) - raw)
     found, at = [], 0
     for name in model.outputs:
         output = model.output(name)
         found.append(output(raw[:, at : at + output.outputs]))
         at += output.outputs
     return found
+
+
+def _of_table(lexical: Lexical, grams: Tensor) -> Tensor:
+    """Raw outputs [n, outputs] of n-grams as a dense table [n, buckets]."""
+    values, half = grams * lexical.idf, lexical.words_below
+    parts = [values[:, :half], values[:, half:]]
+    scaled = [part / part.pow(2).sum(1, keepdim=True).clamp(min=1e-8).sqrt() for part in parts]
+    return torch.cat(scaled, dim=1) @ lexical.weight
 
 
 def _vectors(predictor: Predictor) -> dict[str, Tensor]:
@@ -145,9 +156,9 @@ def _vectors(predictor: Predictor) -> dict[str, Tensor]:
         "has_image": torch.tensor([True, False, True]),
         "has_text": torch.from_numpy(features.has_text),
     }
-    lexical = predictor.trained.student.lexical
-    if lexical is not None:
-        found["grams"] = torch.from_numpy(hash_grams(list(TEXTS), lexical).toarray())
+    settings = predictor.trained.model.members[0].gram_settings
+    if settings is not None:
+        found["grams"] = torch.from_numpy(hash_grams(list(TEXTS), settings).toarray())
     return found
 
 

@@ -21,7 +21,7 @@ from assay.measure.ceiling import noise_ceiling
 from assay.measure.judged import Judged, as_columns
 from assay.posts import read, shards, stream, write_table
 from assay.scoring.predict import Predictor
-from assay.student.crossfit import stopping
+from assay.student.at_once import stopping
 from assay.student.model import Trained, load_trained, own
 from assay.student.parts import Part, parts_by_split
 from assay.targets import NAMES, Target

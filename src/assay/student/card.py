@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from assay.config import Task
 from assay.student.model import Trained
 
@@ -34,6 +36,7 @@ Predicts for a post of image and text:
 {encoders}
 - n-grams beside the text encoder: {"yes" if trained.student.lexical else "no"}
 - fusion: {trained.student.fusion.kind}; {head.members} head(s): {head.kind} {head.hidden}, dropout {head.dropout:g}
+- linear model beside the hidden layers: {_weighed(training)}
 - posts: {posts}
 - best epoch {training["best_epoch"]} of {training["epochs"]} (ended by {training["stopped"]})
 - calibration: {calibration}
@@ -47,6 +50,16 @@ figures over many posts; a single prediction may be far off. It is not made to j
 platforms, languages and times are unknown until they are measured. A post without text or without a picture is scored
 from what it has, and says so in its status.
 """
+
+
+def _weighed(training: dict[str, Any]) -> str:
+    """How much of each task's answer is the linear model's, and by what losses that was chosen."""
+    told = [
+        f"`{task}` {one['share']:.0%} (loss on posts that neither learnt from: hidden layers {one['layers']:.4g}, "
+        f"linear {one['linear']:.4g}, both {one['both']:.4g})"
+        for task, one in training.get("weighed", {}).items()
+    ]
+    return "; ".join(told) or "none"
 
 
 def _labels(task: Task) -> str:

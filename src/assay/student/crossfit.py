@@ -1,8 +1,9 @@
 """Cross-fitting: k students, each without one fold of whole leakage groups, so that every labelled post has a
 prediction by a student that never saw it.
 
-A part of what a student learns from decides when it stops. Temperature and thresholds of the student without fold j are
-fitted on the out-of-fold predictions of the other folds: nothing that a post is judged by was fitted on it.
+A part of what a student learns from decides when it stops. The share of its linear model, temperature and thresholds
+of the student without fold j are fitted on the out-of-fold predictions of the other folds: nothing that a post is
+judged by was fitted on it.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ import torch
 from assay.config import Student, Train
 from assay.errors import DataError
 from assay.progress import say
-from assay.splits import grouped_folds
-from assay.student.fit import Fitted, fit
-from assay.student.folds import assign_folds, fit_with_folds, keep_arrays, kept_arrays, mean_curve
+from assay.student.at_once import Job, learn_all, replay
+from assay.student.blend import Weighed, both, mean_weighed, raw_of, weigh
+from assay.student.folds import assign_folds, keep_arrays, kept_arrays, mean_curve
 from assay.student.model import Ensemble, StudentModel
 from assay.student.parts import Part
 from assay.student.resume import Curve
@@ -29,7 +30,6 @@ from assay.student.team import Team
 from assay.targets import Target
 
 DEFAULT = 5
-STOPPING = 8  # one in so many of what a student learns from tells when to stop
 
 
 @dataclass
@@ -42,6 +42,7 @@ class CrossFitted:
     best_epoch: int  # the mean
     calibration: dict[str, dict[str, Any]]  # by task, over all out-of-fold predictions
     of_folds: list[dict[str, dict[str, Any]]]  # by fold and task, over those of the other folds
+    weighed: Weighed  # by task, means over the folds
 
 
 def folds_wanted(student: Student, settings: Train) -> int:
@@ -72,46 +73,53 @@ def crossfit(
     if folds < 2:
         raise DataError("train.crossfit: all labelled posts are one leakage group; label more posts, or set it to 0")
     place = assign_folds(pool, targets, folds, settings.seed)
-    sizes = pool.features.image.shape[1], pool.features.text.shape[1]
-    members: list[StudentModel] = []
-    guesses: dict[str, np.ndarray] = {}
-    curves: list[list[Curve]] = []
-    epochs: list[int] = []
-    kept: list[Path] = []
-    for number in range(folds):
-        rows = np.flatnonzero(place == number)
-        done = checkpoint.with_name(f"{checkpoint.stem}.cross{number}.npz") if checkpoint else None
-        found = kept_arrays(done)
-        if found is None:
-            own = checkpoint.with_name(f"{checkpoint.stem}.cross{number}.pt") if checkpoint else None
-            rest = pool.take(np.flatnonzero(place != number))
-            what = f"student {number + 1} of {folds}"
-            given: dict[str, Any] = {"student": student, "targets": targets, "settings": settings}
-            given |= {"checkpoint": own, "on_epoch": on_epoch if number == 0 else None}
-            fitted = _fit(rest, given, what)
-            found = {name: tensor.numpy() for name, tensor in fitted.model.state_dict().items()}
-            found |= {"curves": json.dumps(fitted.curves), "best_epoch": fitted.best_epoch}
-        elif number == 0 and on_epoch:
-            for curve in json.loads(str(found["curves"])):
-                on_epoch(curve)
+
+    def file(number: int, end: str) -> Path | None:
+        return checkpoint.with_name(f"{checkpoint.stem}.cross{number}.{end}") if checkpoint else None
+
+    jobs = [
+        Job(
+            number,
+            pool.take(np.flatnonzero(place != number)),
+            student,
+            targets,
+            settings,
+            file(number, "pt"),
+            f"student {number + 1} of {folds}",
+        )
+        for number in range(folds)
+    ]
+    found = {number: kept for number in range(folds) if (kept := kept_arrays(file(number, "npz"))) is not None}
+    if 0 in found and on_epoch:
+        replay(found[0], on_epoch)
+    for number, arrays in learn_all([job for job in jobs if job.number not in found], on_epoch):
+        found[number] = arrays
+        done = file(number, "npz")
         if done and Team().is_main:
-            keep_arrays(done, found)
-            kept.append(done)
-        curves.append(json.loads(str(found.pop("curves"))))
-        epochs.append(int(found.pop("best_epoch")) + 1)
-        member = StudentModel(student, targets, *sizes)
-        member.load_state_dict({name: torch.from_numpy(np.asarray(value)) for name, value in found.items()})
-        members.append(member.eval())
-        for name, guess in member.predict(pool.features.take(rows)).items():
+            keep_arrays(done, arrays)
+    curves: list[list[Curve]] = [json.loads(str(found[number].pop("curves"))) for number in range(folds)]
+    epochs = [int(found[number].pop("best_epoch")) + 1 for number in range(folds)]
+    members = [job.model_of(found[job.number]) for job in jobs]
+    raw = [np.zeros((len(pool), len(members[0].share)), np.float32) for _ in range(2)]
+    for number, member in enumerate(members):
+        rows = np.flatnonzero(place == number)
+        raw[0][rows], raw[1][rows] = raw_of(member, pool.features.take(rows))
+    guesses: dict[str, np.ndarray] = {}
+    weighed = [weigh(member, (raw[0], raw[1]), pool, targets, settings, place != j) for j, member in enumerate(members)]
+    for j, member in enumerate(members):
+        rows = np.flatnonzero(place == j)
+        whole_raw = torch.from_numpy(both(member, (raw[0][rows], raw[1][rows])))
+        for name, guess in member.answers(whole_raw[None]).items():
             whole = guesses.setdefault(name, np.zeros((len(pool), *guess.shape[1:]), np.float32))
             whole[rows] = guess
     together = calibrate(members[0], pool, guesses, targets)
     of_folds = [calibrate(member, pool, guesses, targets, place != j) for j, member in enumerate(members)]
-    for path in kept:
-        path.unlink(missing_ok=True)
+    for number in range(folds):
+        if (done := file(number, "npz")) and Team().is_main:
+            done.unlink(missing_ok=True)
     longest = [mean_curve(curves, epoch) | {"epoch": epoch} for epoch in range(max(len(one) for one in curves))]
     best = min(round(float(np.mean(epochs))), len(longest)) - 1
-    return CrossFitted(Ensemble(members), place, longest, best, together, of_folds)
+    return CrossFitted(Ensemble(members), place, longest, best, together, of_folds, mean_weighed(weighed))
 
 
 def calibrate(
@@ -130,21 +138,3 @@ def calibrate(
         y, p = part.values[task][known], predicted[task][known].astype(float)
         found[task] = {"posts": len(y), **model.output(task).calibrate(target, y, p, part.weights[known])}
     return found
-
-
-def stopping(part: Part, targets: dict[str, Target], seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """The rows of a part to learn from, and those that tell when to stop: whole groups, about one post in eight."""
-    task, target = next(iter(targets.items()))
-    groups = len(np.unique(part.group))
-    if groups < 2:
-        raise DataError("train.crossfit leaves one leakage group to learn from; label more posts, or set it to 0")
-    where = grouped_folds(target.strata_with_gaps(part.values[task]), part.group, min(STOPPING, groups), seed)
-    return np.flatnonzero(where > 0), np.flatnonzero(where == 0)
-
-
-def _fit(rest: Part, given: dict[str, Any], what: str) -> Fitted:
-    """One student, stopped by a part of its posts or, where params ask for it, by inner folds of them."""
-    if given["settings"].inner_folds:
-        return fit_with_folds(rest, new_towers=lambda: None, **given)
-    learn, stop = stopping(rest, given["targets"], given["settings"].seed)
-    return fit(rest.take(learn), rest.take(stop), what=what, **given)

@@ -16,7 +16,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from assay.config import Student, Train
 from assay.encode.encoders import GPUS, default_device
 from assay.encode.extract import PostInputs
-from assay.encode.seeding import seed_everything
+from assay.encode.seeding import seed_everything, threads
 from assay.errors import DataError
 from assay.measure.metrics import point
 from assay.progress import progress
@@ -32,6 +32,7 @@ from assay.student.towers import Towers
 from assay.targets import Target
 
 EVAL_ROWS = 256
+MANY_ROWS = 1024  # rows of a batch from which a head alone is worth several threads
 
 
 @dataclass
@@ -45,6 +46,7 @@ class Fitted:
     stopped: str = ""
     towers: Towers | None = None
     inner: dict[str, np.ndarray] = field(default_factory=dict)  # out-of-fold predictions by task, where folds were used
+    weighed: dict[str, dict[str, Any]] = field(default_factory=dict)  # by task, the linear model's share, see blend
 
 
 def fit(
@@ -68,9 +70,10 @@ def fit(
     """
     if not len(train) or (val is not None and not len(val)):
         raise DataError("train or val has no labelled posts; label more posts or change the shares in split")
-    return _Run(train, val, student, targets, settings, checkpoint, towers, epochs or settings.epochs).go(
-        on_epoch, what
-    )
+    run = _Run(train, val, student, targets, settings, checkpoint, towers, epochs or settings.epochs)
+    small = towers is None and settings.batch_size < MANY_ROWS
+    with threads(1 if small else torch.get_num_threads()):
+        return run.go(on_epoch, what)
 
 
 class _Run:

@@ -21,8 +21,9 @@ import torch
 from assay.config import Student, Train
 from assay.errors import DataError
 from assay.splits import grouped_folds
+from assay.student.blend import both, fit_linear, raw_of, weigh
 from assay.student.fit import EVAL_ROWS, Fitted, device_of, fit, raw_outputs
-from assay.student.model import Inputs
+from assay.student.model import Inputs, StudentModel
 from assay.student.parts import Part
 from assay.student.resume import Curve
 from assay.student.team import Team
@@ -46,6 +47,8 @@ def fit_with_folds(
         raise DataError(f"train.inner_folds {settings.inner_folds}: only {groups} leakage groups; label more posts")
     place = assign_folds(pool, targets, settings.inner_folds, settings.seed)
     guesses: dict[str, np.ndarray] = {}
+    scratch = StudentModel(student, targets, pool.features.image.shape[1], pool.features.text.shape[1])
+    raw = np.zeros((len(pool), len(scratch.share)), np.float32), np.zeros((len(pool), len(scratch.share)), np.float32)
     curves: list[list[Curve]] = []
     epochs: list[int] = []
     kept: list[Path] = []
@@ -68,8 +71,14 @@ def fit_with_folds(
         for name in targets:
             whole = guesses.setdefault(name, np.zeros((len(pool), *found[name].shape[1:]), np.float32))
             whole[rows] = found[name]
+        if scratch.linear is not None:
+            raw[0][rows], raw[1][rows] = found["raw layers"], found["raw linear"]
         curves.append(json.loads(str(found["curves"])))
         epochs.append(int(found["best_epoch"]) + 1)
+    weighed = weigh(scratch, raw, pool, targets, settings)
+    if weighed:
+        mixed = scratch.answers(torch.from_numpy(both(scratch, raw))[None])
+        guesses |= {name: mixed[name] for name in weighed}
     if settings.self_distil:
         soft = {name: guess.reshape(len(pool), -1) for name, guess in guesses.items()}
         pool = replace(pool, soft=soft)
@@ -91,7 +100,13 @@ def fit_with_folds(
         epochs=max(1, round(float(np.mean(epochs)))),
     )
     fitted.curves = [curve | mean_curve(curves, int(curve["epoch"]), "val_") for curve in fitted.curves]
-    fitted.inner, fitted.stopped = guesses, f"the mean best epoch of {settings.inner_folds} inner folds"
+    fit_linear(fitted.model, pool, targets, settings.seed)
+    fitted.model.share.copy_(scratch.share)
+    fitted.inner, fitted.weighed, fitted.stopped = (
+        guesses,
+        weighed,
+        f"the mean best epoch of {settings.inner_folds} inner folds",
+    )
     for path in kept:
         path.unlink(missing_ok=True)
     return fitted
@@ -125,6 +140,9 @@ def _one_fold(
         what=f"fold {number + 1} of {settings.inner_folds}",
     )
     found: dict[str, Any] = dict(predict_part(fitted, held, settings))
+    if fitted.model.linear is not None:
+        fit_linear(fitted.model, rest, targets, settings.seed)
+        found["raw layers"], found["raw linear"] = raw_of(fitted.model, held.features)
     return found | {"best_epoch": fitted.best_epoch, "curves": json.dumps(fitted.curves)}
 
 

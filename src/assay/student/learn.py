@@ -24,6 +24,7 @@ from assay.encode.features import EncoderFacts, Recipe
 from assay.errors import DataError
 from assay.places import home
 from assay.progress import say
+from assay.student.blend import fit_linear, raw_of, weigh
 from assay.student.crossfit import CrossFitted, calibrate, crossfit, folds_wanted
 from assay.student.familiar import Familiar
 from assay.student.fit import Fitted, fit
@@ -112,6 +113,7 @@ def train_one(
         guesses = fitted.inner
     else:
         fitted = fit(parts["train"], parts["val"], towers=new_towers(), **given)
+        _weigh(fitted, parts, lesson.targets, settings)
         held, guesses = parts["val"], {}
     if "calibration" in parts or not guesses:
         held = parts.get("calibration", held)
@@ -171,6 +173,14 @@ def _cross_fitted(
     )
 
 
+def _weigh(fitted: Fitted, parts: dict[str, Part], targets: dict[str, Target], settings: Train) -> None:
+    """Fit the linear model by the train split, and weigh it by val and calibration posts."""
+    if fitted.model.linear is not None:
+        fit_linear(fitted.model, parts["train"], targets, settings.seed)
+        held = _pool(parts, ("val", "calibration"))
+        fitted.weighed = weigh(fitted.model, raw_of(fitted.model, held.features), held, targets, settings)
+
+
 def _pool(parts: dict[str, Part], names: Iterable[str]) -> Part:
     return Part.join([parts[name] for name in names if name in parts])
 
@@ -183,6 +193,7 @@ def _training(settings: Train, posts: dict[str, int], found: Fitted | CrossFitte
         "epochs": len(found.curves),
         "stopped": stopped,
         "best": {k: round(v, 6) for k, v in found.curves[found.best_epoch].items()},
+        "weighed": found.weighed,
     }
 
 

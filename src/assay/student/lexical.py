@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from scipy import sparse
 from sklearn.feature_extraction.text import HashingVectorizer
+from sklearn.preprocessing import normalize
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -57,6 +58,13 @@ def hash_grams(texts: Sequence[str], settings: LexicalBranch) -> sparse.csr_matr
     found: sparse.csr_matrix = sparse.hstack(parts).tocsr()
     found.data = 1 + np.log(found.data)
     return found
+
+
+def unit_rows(table: sparse.csr_matrix, idf: np.ndarray, words_below: int) -> sparse.csr_matrix:
+    """Counts weighted as Lexical weights them, words and characters each of unit length, [n, buckets]."""
+    weighted = table.multiply(idf).tocsr()
+    halves = [weighted[:, :words_below], weighted[:, words_below:]]
+    return sparse.hstack([normalize(half) for half in halves]).tocsr()
 
 
 def grams(table: sparse.csr_matrix) -> Grams:

@@ -26,7 +26,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from assay.config import Student
+from assay.config import LexicalBranch, Student
 from assay.encode.features import EncoderFacts, Features
 from assay.errors import ModelError
 from assay.student.familiar import FILE as FAMILIAR
@@ -34,7 +34,8 @@ from assay.student.familiar import Familiar
 from assay.student.folder import FORMAT, check_shapes, read_config
 from assay.student.fusion import Standardise, build_fusion
 from assay.student.heads import Heads
-from assay.student.lexical import Grams, Lexical, grams, hash_grams
+from assay.student.lexical import Grams, Lexical, grams
+from assay.student.linear import GRAMS, Linear, grams_of
 from assay.student.outputs import Output, build_output
 from assay.targets import Target
 
@@ -64,6 +65,8 @@ class Batch(NamedTuple):
 class StudentModel(nn.Module):
     """Features of both modalities -> raw outputs of all tasks; `outputs` turn these into predictions."""
 
+    share: Tensor  # of the linear model in each raw output, [outputs]; the rest is of the hidden layers
+
     def __init__(self, settings: Student, targets: dict[str, Target], image_dim: int, text_dim: int) -> None:
         super().__init__()
         self.settings = settings
@@ -73,6 +76,14 @@ class StudentModel(nn.Module):
         groups = [size for name in targets for size in self.output(name).groups()]
         self.heads = Heads(settings.head, self.fusion.dim, groups)
         self.lexical = Lexical(settings.lexical, sum(groups)) if settings.lexical else None
+        self.linear = Linear(image_dim + text_dim, self.gram_settings, sum(groups)) if settings.linear else None
+        self.register_buffer("share", torch.zeros(sum(groups)))
+
+    @property
+    def gram_settings(self) -> LexicalBranch | None:
+        """How texts become n-grams; None where nothing looks at any."""
+        own = self.settings.lexical
+        return own or (GRAMS if self.settings.linear and self.settings.text else None)
 
     def output(self, task: str) -> Output:
         """The output of a task."""
@@ -80,13 +91,41 @@ class StudentModel(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """Raw outputs of every member of the head, [members, n, outputs]."""
-        fused = self.fusion(
-            self.image(batch.image, batch.has_image), self.text(batch.text, batch.has_text), *batch[2:4]
-        )
-        raw: Tensor = self.heads(fused)
+        raw = self.of_layers(batch)
+        if self.linear is None or self.training or not bool(self.share.any()):
+            return raw
+        return raw + self.share * (self.of_linear(batch) - raw)
+
+    def of_layers(self, batch: Batch) -> Tensor:
+        """Raw outputs of the hidden layers and the learnt n-grams alone, [members, n, outputs]."""
+        seen = self._seen(batch)
+        raw: Tensor = self.heads(self.fusion(*seen, *batch[2:4]))
         if self.lexical is not None and batch.grams is not None:
             raw = raw + self.lexical(batch.grams)
         return raw
+
+    def of_linear(self, batch: Batch) -> Tensor:
+        """Raw outputs of the linear model alone, [n, outputs]; zeros where there is none."""
+        if self.linear is None:
+            return torch.zeros(len(batch.image), len(self.share), device=batch.image.device)
+        return self.bent(self.linear(self.standardised(batch), batch.grams))
+
+    def bent(self, straight: Tensor) -> Tensor:
+        """Raw outputs of what the linear model gives, [n, outputs]."""
+        parts, at = [], 0
+        for name in self.outputs:
+            output = self.output(name)
+            parts.append(output.bend(straight[:, at : at + output.outputs]))
+            at += output.outputs
+        return torch.cat(parts, dim=1)
+
+    def standardised(self, batch: Batch) -> Tensor:
+        """Both modalities' features side by side, standardised; zeros for one that a post lacks, [n, dims]."""
+        image, text = self._seen(batch)
+        return torch.cat([image * batch.has_image[:, None], text * batch.has_text[:, None]], dim=1)
+
+    def _seen(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        return self.image(batch.image, batch.has_image), self.text(batch.text, batch.has_text)
 
     def answers(self, raw: Tensor, *, calibrated: bool = True) -> dict[str, np.ndarray]:
         """Predictions by task from raw outputs [members, n, outputs]: scores [n] or probabilities [n, K]."""
@@ -131,11 +170,12 @@ class StudentModel(nn.Module):
 class Inputs:
     """Features as tensors, n-grams hashed once, from which batches are taken."""
 
-    def __init__(self, features: Features, model: StudentModel) -> None:
+    def __init__(self, features: Features, *models: StudentModel, all_grams: bool = False) -> None:
+        """`models`: those that will see them, of one kind; `all_grams`: n-grams also where no answer is of them."""
         self.image, self.text = torch.from_numpy(features.image), torch.from_numpy(features.text)
         self.has_image, self.has_text = torch.from_numpy(features.has_image), torch.from_numpy(features.has_text)
-        lexical = model.settings.lexical
-        self.table = hash_grams(features.words, lexical) if lexical else None
+        used = all_grams or any(model.settings.lexical or bool(model.share.any()) for model in models)
+        self.table = grams_of(features.words, models[0].gram_settings) if used else None
 
     def rows(self, rows: Tensor) -> Batch:
         """Some posts as a batch."""
@@ -166,7 +206,7 @@ class Ensemble(nn.ModuleList):
     def each(self, features: Features, *, calibrated: bool = True) -> dict[str, np.ndarray]:
         """Every student's predictions by task, [k, n] or [k, n, names]."""
         self.eval()
-        inputs = Inputs(features, self.members[0])
+        inputs = Inputs(features, *self.members)
         found = [member.predict_inputs(inputs, calibrated=calibrated) for member in self.members]
         return {task: np.stack([one[task] for one in found]) for task in found[0]}
 

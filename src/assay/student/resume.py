@@ -1,4 +1,4 @@
-"""Resume files of a training run: written whole after every epoch, in places.home()."""
+"""Resume files of a training run: written whole after an epoch, in places.home()."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from torch import Tensor
 from assay import durable
 
 Curve = dict[str, float]
+OVERHEAD = 20  # so many times as long as writing took passes before the next; an epoch may take no longer than that
 
 
 @dataclass
@@ -35,17 +37,21 @@ class Checkpoint:
 
     def __init__(self, path: Path | None, parts: dict[str, Any], *, writes: bool = True) -> None:
         self.path, self.parts, self.writes = path, parts, writes
+        self._written, self._took = 0.0, 0.0
 
     def keep(self, state: State, best: dict[str, Tensor]) -> None:
-        """Write all states; there is never half a file."""
-        if self.path is None or not self.writes:
+        """Write all states, unless they were written a moment ago (OVERHEAD); there is never half a file."""
+        if self.path is None or not self.writes or monotonic() - self._written < OVERHEAD * self._took:
             return
+        began = monotonic()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         partial = self.path.with_name(f"{self.path.name}.{os.getpid()}.tmp")
         states = {name: _plain(part.state_dict()) for name, part in self.parts.items()}
         torch.save({**states, "best": best, "state": vars(state)}, partial)
         durable.put_in_place(partial, self.path)
         durable.sign(self.path)
+        self._written = monotonic()
+        self._took = self._written - began
 
     def load(self) -> tuple[State, dict[str, Tensor]] | None:
         """Put all states back; None where there is nothing to go on from."""

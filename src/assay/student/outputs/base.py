@@ -29,6 +29,7 @@ class Output(nn.Module):
 
     outputs: int
     losses: ClassVar[Mapping[str, Loss]]  # by name; the first is `auto`
+    is_linear: ClassVar[bool] = False  # whether a linear model of the target has these raw outputs, see `bend`
 
     def groups(self) -> list[int]:
         """How many raw outputs stand under each small head of a multitask student."""
@@ -45,6 +46,10 @@ class Output(nn.Module):
 
     def forward(self, raw: Tensor) -> Tensor:
         raise NotImplementedError
+
+    def bend(self, linear: Tensor) -> Tensor:
+        """Raw outputs of a linear model's [n, outputs]."""
+        return linear
 
     def uncalibrated(self, raw: Tensor) -> Tensor:
         """Predictions without what calibration fitted."""

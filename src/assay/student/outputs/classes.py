@@ -40,6 +40,7 @@ class ClassesOutput(Output):
 
     losses: ClassVar[Mapping[str, Loss]] = {"cross_entropy": cross_entropy, "focal": focal}
     temperature: Tensor
+    is_linear = True
 
     def __init__(self, target: Target) -> None:
         super().__init__()

@@ -40,6 +40,7 @@ class LabelsOutput(Output):
     """Labels: a probability each, and the thresholds that calibration fitted (0.5 before)."""
 
     losses: ClassVar[Mapping[str, Loss]] = {"bce": bce, "focal": focal, "asymmetric": asymmetric}
+    is_linear = True
     temperature: Tensor
     thresholds: Tensor
 

@@ -32,6 +32,7 @@ def likelihood(raw: Tensor, wanted: Tensor, context: LossContext) -> Tensor:
 class RanksOutput(ClassesOutput):
     """One raw output, how strong a post is, and learnt cuts between ranks that cannot cross."""
 
+    is_linear = False
     losses: ClassVar[Mapping[str, Loss]] = {"cumulative": cumulative, "likelihood": likelihood}
 
     def __init__(self, target: Target) -> None:

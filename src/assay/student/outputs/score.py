@@ -44,6 +44,7 @@ class ScoreOutput(Output):
     """Bounded regression: a sigmoid stretched over [min, max], so that no score lies outside."""
 
     outputs = 1
+    is_linear = True
     losses: ClassVar[Mapping[str, Loss]] = {"mse": mse, "huber": huber, "ordinal": ordinal}
 
     def __init__(self, target: Target) -> None:
@@ -58,6 +59,10 @@ class ScoreOutput(Output):
     def forward(self, raw: Tensor) -> Tensor:
         """[n, 1] -> scores [n]."""
         return self.low + (self.high - self.low) * torch.sigmoid(raw.squeeze(1))
+
+    def bend(self, linear: Tensor) -> Tensor:
+        """The logit of a share of the range."""
+        return torch.logit(linear.clamp(0.01, 0.99))
 
     def soft_loss(self, raw: Tensor, soft: Tensor, hard: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
         return hard(raw, soft.squeeze(1))
