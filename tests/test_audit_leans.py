@@ -66,11 +66,14 @@ def test_the_lean_over_all_images_sees_more_and_is_no_lean_halfway() -> None:
     assert decided["halfway"] <= 6
 
 
-def test_a_verdict_is_of_all_images_where_there_are_vectors() -> None:
+def test_a_verdict_follows_either_lean_and_none_where_they_contradict() -> None:
     no = {"value": 0.2, "low": -0.1, "high": 0.3, "p_adjusted": 0.2}
     yes = {"value": 0.2, "low": 0.1, "high": 0.3, "p_adjusted": 0.01}
     assert verdict({"lean": no, "lean_all": yes}, "x", "y", 0.05) == "toward x"
-    assert verdict({"lean": yes, "lean_all": no}, "x", "y", 0.05) == "not decided"
+    assert verdict({"lean": yes, "lean_all": no}, "x", "y", 0.05) == "toward x"
+    against = yes | {"value": -0.2, "low": -0.3, "high": -0.1}
+    assert verdict({"lean": yes, "lean_all": against}, "x", "y", 0.05) == "not decided"
+    assert verdict({"lean": no, "lean_all": no}, "x", "y", 0.05) == "not decided"
 
 
 def test_the_probe_is_the_same_for_any_number_of_permutations() -> None:

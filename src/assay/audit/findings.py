@@ -20,6 +20,7 @@ from assay.progress import progress
 
 UNDECIDED = "not decided"
 TESTED = ("lean", "lean_all", "sc_weat", "separation", "centroids", "probe")
+LEANS = ("lean", "lean_all")  # one family: a verdict follows either
 DISPERSIONS = ("across", "within", "vendi")
 
 
@@ -91,8 +92,8 @@ def _of_space(audit: Audit, grid: Grid, measures: Measures) -> dict[str, Any]:
 def _correct(spaces: dict[str, Any], statistics: Statistics) -> None:
     """Put `p_adjusted` beside every p, and what can be found beside every mean.
 
-    One family is one measure over all encoders and comparisons (by category: over all encoders and categories of a
-    comparison); prompts, and encoders that are controls, are families of their own.
+    One family is one measure (both leans are one) over all encoders and comparisons (by category: over all encoders and
+    categories of a comparison); prompts, and encoders that are controls, are families of their own.
     """
     families: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
     for space in spaces.values():
@@ -114,7 +115,7 @@ def _tests(space: dict[str, Any]) -> Iterator[tuple[tuple[str, ...], dict[str, A
     for name, comparison in space["comparisons"].items():
         for measure in TESTED:
             if measure in comparison:
-                yield (measure,), comparison[measure]
+                yield ("lean" if measure in LEANS else measure,), comparison[measure]
         for measure, figure in comparison["dispersion"].items():
             yield ("dispersion", measure), figure
         for figure in comparison.get("by_category", {}).values():
@@ -124,20 +125,23 @@ def _tests(space: dict[str, Any]) -> Iterator[tuple[tuple[str, ...], dict[str, A
 
 
 def verdict(comparison: dict[str, Any], first: str, second: str, alpha: float) -> str:
-    """In words: toward one of the two groups where test and interval agree, else not decided.
+    """In words: toward one of the two groups where test and interval of a lean agree, else not decided.
 
-    By the lean over all images where there are vectors, else by that of the same seeds. Without a reference: whether
-    the two groups are told apart.
+    Either lean may say so: that of the same seeds sees what one noise makes of each prompt, that over all images what
+    groups have in common. Without a reference: whether the two groups are told apart.
     """
-    figure = comparison.get("lean_all") or comparison.get("lean")
-    if figure is None:
+    leans = [comparison[name] for name in LEANS if name in comparison]
+    if not leans:
         apart = comparison.get("centroids") or comparison.get("separation")
         if not apart or apart.get("p_adjusted") is None:
             return UNDECIDED
         return "told apart" if apart["p_adjusted"] < alpha and apart["low"] > 0 else UNDECIDED
-    if figure["p_adjusted"] >= alpha or figure["low"] <= 0 <= figure["high"]:
-        return UNDECIDED
-    return f"toward {first if figure['value'] > 0 else second}"
+    said = {
+        first if figure["value"] > 0 else second
+        for figure in leans
+        if figure["p_adjusted"] < alpha and not figure["low"] <= 0 <= figure["high"]
+    }
+    return f"toward {said.pop()}" if len(said) == 1 else UNDECIDED
 
 
 def overall(spaces: dict[str, Any], name: str) -> dict[str, Any]:
