@@ -7,7 +7,8 @@ from setuptools import setup
 from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).parent
-PIPELINE = ("dvc.yaml", ".gitignore", ".dvcignore", ".dvc/config", "human/README.md", "stages")
+DVC = (".dvc/config", ".dvc/plots/by_name.json")
+PIPELINE = ("dvc.yaml", ".gitignore", ".dvcignore", *DVC, "human/README.md", "stages")
 
 
 class BuildWithPipeline(build_py):

@@ -13,6 +13,8 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from assay import config
 from assay.config import Head, Student, Train
 from assay.encode.features import Features
+from assay.errors import DataError
+from assay.student import at_once
 from assay.student.blend import both, fit_linear, raw_of, weigh
 from assay.student.card import write_card
 from assay.student.crossfit import crossfit
@@ -154,7 +156,7 @@ def test_cross_fitted_students_are_weighed_by_posts_they_never_saw(target: Targe
         found.model, "t", student, {"t": target}, facts, sizes, found.calibration, {}, training, folds=folds
     )
     card = write_card(trained, {"t": config.load("params.yaml").tasks["sentiment"]})
-    assert f"`t` {told['share']:.0%} (loss on posts that neither learnt from: hidden layers" in card
+    assert f"`t` {told['share']:.0%} (loss on held-out posts: hidden layers" in card
     trained.save(tmp_path / "m", card)
     test = line(200, 5).features
     again = load_trained(tmp_path / "m").model
@@ -188,13 +190,20 @@ def test_hidden_layers_answer_alone_where_nobody_asked_for_more() -> None:
 
 
 def test_students_that_learn_at_once_are_those_that_learn_in_turn(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """To the bit, on any number of cores; the figures of the first one's epochs come either way."""
     pool = part(240, CLASSES)
     given: Any = {"student": SMALL, "targets": {"t": CLASSES}, "settings": Train(lr=0.01, epochs=6), "folds": 3}
     epochs: dict[int, list[float]] = {1: [], 2: []}
-    found = {}
+    found, pools = {}, []
+
+    class Counted(at_once.ProcessPoolExecutor):
+        def __init__(self, workers: int, *args: Any) -> None:
+            pools.append(workers)
+            super().__init__(workers, *args)
+
+    monkeypatch.setattr(at_once, "ProcessPoolExecutor", Counted)
     for workers in (1, 2):
         monkeypatch.setattr("assay.student.at_once.WORTH", 0)
         monkeypatch.setenv("ASSAY_WORKERS", str(workers))
@@ -204,7 +213,58 @@ def test_students_that_learn_at_once_are_those_that_learn_in_turn(
             pool, checkpoint=path, on_epoch=lambda c, to=workers: epochs[to].append(c["train_loss"]), **given
         )
         assert list(path.parent.iterdir()) == []
+    assert pools == [2]
     assert epochs[1] == epochs[2] != []
     one, other = (found[workers].model.state_dict() for workers in (1, 2))
     assert all(torch.equal(one[name], other[name]) for name in one)
     assert found[1].weighed == found[2].weighed
+
+
+def test_a_student_that_cannot_learn_ends_the_others_and_what_is_done_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second student diverges; the first is kept, and a run with other labels goes on from it."""
+    pool = part(240, CLASSES)
+    monkeypatch.setattr(at_once, "WORTH", 10**9)  # in turn
+    learn = at_once.Job.learn
+
+    def second_fails(job: at_once.Job, on_epoch: Any = None) -> Any:
+        if job.number == 1:
+            raise DataError("training diverged")
+        return learn(job, on_epoch)
+
+    monkeypatch.setattr(at_once.Job, "learn", second_fails)
+    given: Any = {"student": SMALL, "targets": {"t": CLASSES}, "settings": Train(lr=0.01, epochs=3), "folds": 3}
+    with pytest.raises(DataError, match="diverged"):
+        crossfit(pool, checkpoint=tmp_path / "run.pt", on_epoch=None, **given)
+    assert [path.name for path in tmp_path.iterdir()] == ["run.cross0.npz"]
+    seen: list[int] = []
+
+    def counted(job: at_once.Job, on_epoch: Any = None) -> Any:
+        seen.append(job.number)
+        return learn(job, on_epoch)
+
+    monkeypatch.setattr(at_once.Job, "learn", counted)
+    curves: list[float] = []
+    crossfit(pool, checkpoint=tmp_path / "run.pt", on_epoch=lambda curve: curves.append(curve["epoch"]), **given)
+    assert seen == [1, 2]
+    assert curves == [0, 1, 2]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_posts_that_are_all_alike_and_training_with_another_aim() -> None:
+    alike = part(60, CLASSES)
+    alike.features.image[:], alike.features.text[:] = 1, 1
+    alike.features.words[:] = [""] * 60
+    model = standing(BLIND, CLASSES, alike)
+    assert np.isfinite(raw_of(model, alike.features)[1]).all()
+    held = part(100, CLASSES, 1)
+    for settings in (Train(class_weights="balanced"), Train(sampler="weighted"), Train(loss="focal")):
+        other = standing(BLIND, CLASSES, part(200, CLASSES))
+        assert weigh(other, raw_of(other, held.features), held, {"t": CLASSES}, settings) == {}
+        assert not other.share.any()
+    image = PACKAGED.image
+    assert image is not None
+    learning = image.model_copy(update={"frozen": False})
+    with pytest.raises(ValueError, match=r"head\.kind linear: image learn"):
+        Student(image=learning, head=Head(kind="linear"))

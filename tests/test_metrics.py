@@ -149,7 +149,7 @@ def test_gap_is_paired_and_positive_where_the_student_is_better() -> None:
         found["baselines"]["tfidf"]["mae"]["value"] - found["mae"]["value"], abs=2e-4
     )
     tables = plot_tables(test, SCORE)
-    assert set(tables) == {"predicted", "errors", "calibration", "confusion"}
+    assert set(tables) == {"predicted", "errors", "calibration", "confusion", "roc", "precision_recall"}
     assert sum(row["share"] for row in tables["errors"]) == pytest.approx(1, abs=1e-3)
     assert {row["actual"] for row in tables["confusion"]} == {"low", "moderate", "high"}
 

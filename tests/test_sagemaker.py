@@ -124,26 +124,29 @@ def test_bad_channels_get_one_line(tmp_path: Path, change: dict[str, Any], said:
 @pytest.mark.parametrize(
     ("words", "save"),
     [
-        (["--backend", "clip", "--lr_encoder", "1e-3", "--lr-head", "0.005", "--fusion-dim", "16"], save_clip),
-        (["--backend", "auto", "--head", "mtl", "--loss-type", "focal", "--focal-gamma", "1.5"], save_clip),
+        (["--backend", "clip", "--head", "fusion", "--lr_encoder", "1e-3", "--lr-head", "0.005"], save_clip),
+        (["--backend", "clip", "--head", "fusion", "--batch-size", "128", "--fusion-dim", "16"], save_clip),
+        (["--backend", "auto", "--head", "fusion", "--weighted-sampling", "true"], save_clip),
+        (["--backend", "clip", "--head", "mtl", "--uncertainty-weights", "true", "--loss-type", "focal"], save_clip),
         (
-            ["--backend", "siglip", "--weighted-sampling", "true", "--augment", "true", "--aug-scale-min", "0.7"],
+            ["--backend", "siglip", "--head", "fusion", "--augment", "true", "--aug-scale-min", "0.7"],
             save_siglip,
         ),
         (["--freeze-encoder", "true"], save_clip),
     ],
-    ids=["clip fusion", "clip mtl", "siglip", "frozen"],
+    ids=["clip fusion", "larger batch", "weighted", "clip mtl", "siglip", "frozen"],
 )
 def test_encoders_that_are_named_train_and_answer(words: list[str], save: Any, tmp_path: Path) -> None:
     """Of CLIP with 77 positions and SigLIP with its own: lengths and pooling follow the encoder."""
     save(tmp_path / "encoder")
     args = [*words, "--encoder-name", str(tmp_path / "encoder"), "--class-names", "racist,sexist", "--epochs", "1"]
     args += ["--train", str(channel(tmp_path / "train", 24, 1)), "--validation", str(channel(tmp_path / "val", 12, 2))]
-    train(parse([*args, "--batch-size", "8", "--model-dir", str(tmp_path / "model")]))
+    args += [] if "--batch-size" in words else ["--batch-size", "8"]
+    train(parse([*args, "--model-dir", str(tmp_path / "model")]))
     predictor = Predictor.load(tmp_path / "model", cached=False)
     student = predictor.trained.student
     assert student.tuned == ([] if words[0] == "--freeze-encoder" else ["image", "text"])
-    assert student.head.kind == ("multitask" if "mtl" in words else "auto")
+    assert student.head.kind == ("multitask" if "mtl" in words else "mlp" if "fusion" in words else "auto")
     assert predictor.predict(text="a word").status == "text_only"
 
 
@@ -171,6 +174,13 @@ def test_a_file_says_what_words_do_not(tmp_path: Path) -> None:
         file.write_text(line + "\n")
         with pytest.raises(SettingsError, match=said):
             parse(["--config", str(file), "--class-names", "a,b"])
+    for words, said in (
+        (["--kind", "classes", "--loss-type", "asymmetric"], "hyperparameters: .*asymmetric"),
+        (["--backend", "clip", "--aug-scale-min", "0.9", "--aug-scale-max", "0.8"], "augment_scale"),
+        (["--augment", "true"], "augment: pictures change for an encoder that learns"),
+    ):
+        with pytest.raises(SettingsError, match=said):
+            task_of(parse(["--class-names", "a,b", *words]), official=False)
     with pytest.raises(SettingsError, match="class-names is not given"):
         parse([])
 

@@ -147,7 +147,7 @@ def verdict(comparison: dict[str, Any], first: str, second: str, alpha: float) -
 def overall(spaces: dict[str, Any], name: str) -> dict[str, Any]:
     """One verdict over all encoders of images that are no controls: decided where some decide and none contradicts.
 
-    `controls` are those that are decided too: what they see (colours, layout) may be all that the verdict is about.
+    `controls` are those that say the same: what they see (colours, layout) may be all that the verdict is about.
     """
     said = [
         space["comparisons"][name]["verdict"]
@@ -158,11 +158,8 @@ def overall(spaces: dict[str, Any], name: str) -> dict[str, Any]:
     text = decided.pop() if len(decided) == 1 else UNDECIDED
     if len(decided) > 1:
         text = f"{UNDECIDED}: encoders contradict each other"
-    controls = [
-        space_name
-        for space_name, space in spaces.items()
-        if space["kind"] != "prompts" and space["control"] and space["comparisons"][name]["verdict"] != UNDECIDED
-    ]
+    beside = {n: one for n, one in spaces.items() if one["kind"] != "prompts" and one["control"] and text != UNDECIDED}
+    controls = [n for n, one in beside.items() if one["comparisons"][name]["verdict"] == text]
     count = said.count(text) if text in said else 0
     return {"verdict": text, "spaces_that_say_so": count, "spaces": len(said), "controls": controls}
 

@@ -86,9 +86,10 @@ class Measures:
         means, errors = studentised(products, np.vstack([np.ones((1, self.n), np.float32), self.draws.signs]))
         ratios = means / errors
         value, error = float(means[0]), float(errors[0])
-        reach95 = float(np.quantile(np.abs(ratios[1:]), 0.95)) * error
-        figure: dict[str, Any] = {"value": value, "low": value - reach95, "high": value + reach95}
-        figure |= {"p": p_value(float(ratios[0]), ratios[1:]), "activities": self.n, "floor": reach95}
+        half = float(student_t.ppf(0.975, self.n - 1)) * error
+        figure: dict[str, Any] = {"value": value, "low": value - half, "high": value + half}
+        figure |= {"p": p_value(float(ratios[0]), ratios[1:]), "activities": self.n}
+        figure["floor"] = float(np.quantile(np.abs(means[1:]), 0.95))
         figure |= {"effect": value / (error * self.n**0.5), "sd": error * self.n**0.5}
         way = apart @ apart.T
         length = float(_left_out(way).mean())

@@ -86,10 +86,12 @@ def _put_under_dvc(folder: Path) -> None:
             _run(folder, git, "init", "--quiet")
         kind = ["--subdir"] if _run(folder, git, "rev-parse", "--show-prefix") else []
     _run(folder, sys.executable, "-m", "dvc", "init", "--quiet", *kind)
-    settings = (OWN if (OWN / ".dvc").exists() else CHECKOUT) / ".dvc" / "config"
-    text = settings.read_text(encoding="utf-8")
+    ours = (OWN if (OWN / ".dvc").exists() else CHECKOUT) / ".dvc"
+    text = (ours / "config").read_text(encoding="utf-8")
     without_git = text.replace("autostage = true", "no_scm = true")
     (folder / ".dvc" / "config").write_text(text if git else without_git, encoding="utf-8")
+    (folder / ".dvc" / "plots").mkdir(exist_ok=True)
+    shutil.copyfile(ours / "plots" / "by_name.json", folder / ".dvc" / "plots" / "by_name.json")
     if git and fresh:  # DVC's experiments and curves start from a commit
         known = _run(folder, git, "config", "user.email", check=False)
         nobody = [] if known else ["-c", "user.name=assay init", "-c", "user.email=assay@localhost"]

@@ -121,8 +121,9 @@ class Head(Section):
 
     kind: Literal["auto", "linear", "mlp", "multitask"] = "auto"
     """auto: hidden layers and a regularised linear model on features and n-grams together, weighed against each other
-    by posts that neither learnt from; linear: that model alone; mlp: shared hidden layers alone; multitask: a small
-    head of task_hidden units for each label over them.
+    by log loss on held-out posts (hidden layers alone for ranks, for encoders that learn, and where `train` asks for
+    class weights, weighted sampling, logit adjustment, focal or asymmetric loss); linear: that model alone, but for
+    ranks; mlp: shared hidden layers alone; multitask: a small head of task_hidden units for each label over them.
     """
     hidden: list[Positive] = [256, 128]
     """Units of the hidden layers."""
@@ -160,6 +161,8 @@ class Student(Section):
             raise ValueError("a student needs an image branch, a text branch or both")
         if self.lexical and not self.text:
             raise ValueError("lexical reads the text: it needs a text branch beside it")
+        if self.head.kind == "linear" and self.tuned:
+            raise ValueError(f"head.kind linear: {' and '.join(self.tuned)} learn; freeze them, or choose mlp")
         return self
 
     @property

@@ -125,7 +125,9 @@ def load_text_encoder(settings: TextBranch) -> TextEncoder:
     """The text encoder that params name; EncoderError with what to do when it cannot be had."""
     name = settings.encoder
     if load := plugged("text", name):
-        return cast(TextEncoder, load(settings))
+        given: dict[str, Any] = {"max_tokens": settings.max_tokens or MAX_TOKENS}
+        given |= {"pooling": "mean" if settings.pooling == "auto" else settings.pooling}
+        return cast(TextEncoder, load(settings.model_copy(update=given)))
     if name == MINILM:
         return _minilm(settings)
     if name.startswith("packaged/"):

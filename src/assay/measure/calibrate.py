@@ -40,7 +40,10 @@ def label_temperature(y: np.ndarray, probabilities: np.ndarray) -> float:
 
 
 def _kept(losses: Losses, posts: int) -> float:
-    """The best temperature, or 1 where it does not lower the loss of posts left out by more than a standard error."""
+    """The best temperature, or 1 where it does not lower the loss of posts left out by more than a standard error.
+
+    Posts are taken as independent.
+    """
     if posts < 2 * FOLDS:
         return 1.0
     place = np.random.default_rng(0).permutation(posts) % FOLDS

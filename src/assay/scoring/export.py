@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from assay.config import LexicalBranch
 from assay.encode.extract import PostInputs
 from assay.encode.image_encoders import ImageEncoder
 from assay.encode.text_encoders import TextEncoder
@@ -80,7 +81,7 @@ def export_onnx(model: Path, out: Path) -> dict[str, Any]:
             raise ModelError(f"{model}: the {branch} encoder has no graph that can be exported")
     head = _Head(trained.model.members).eval()
     write("head", head, _vectors(predictor), list(trained.targets))
-    grams = trained.model.members[0].gram_settings
+    grams = _grams(trained.model.members)
     told["grams"] = grams and grams.model_dump()
     at = {name: trained.model.thresholds(name) for name in trained.targets}
     told["thresholds"] = {name: found.tolist() for name, found in at.items() if found is not None}
@@ -147,6 +148,12 @@ def _of_table(lexical: Lexical, grams: Tensor) -> Tensor:
     return torch.cat(scaled, dim=1) @ lexical.weight
 
 
+def _grams(members: list[StudentModel]) -> LexicalBranch | None:
+    """How texts become n-grams; None where no answer rests on any."""
+    used = any(member.settings.lexical or bool(member.share.any()) for member in members)
+    return members[0].gram_settings if used else None
+
+
 def _vectors(predictor: Predictor) -> dict[str, Tensor]:
     """What the head sees of a few posts, one without a picture and one without a text."""
     features, _ = predictor.features([PostInputs(text, []) for text in TEXTS])
@@ -156,7 +163,7 @@ def _vectors(predictor: Predictor) -> dict[str, Tensor]:
         "has_image": torch.tensor([True, False, True]),
         "has_text": torch.from_numpy(features.has_text),
     }
-    settings = predictor.trained.model.members[0].gram_settings
+    settings = _grams(predictor.trained.model.members)
     if settings is not None:
         found["grams"] = torch.from_numpy(hash_grams(list(TEXTS), settings).toarray())
     return found

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from assay.errors import ModelError
+from assay.errors import AssayError, ModelError
 from assay.student.folder import Config, read_config
 from assay.student.model import folder_digest
 
@@ -35,6 +35,8 @@ def trained_models(root: Path) -> list[dict[str, Any]]:
             found = told if len(config.targets) == 1 else (told or {}).get(task)
             if told is None or found is None:
                 row["note"] = "not evaluated"
+            elif not {target.headline, "gap_probe", "n"} <= set(found):
+                row["note"] = "evaluated by another version; run `dvc repro`"
             elif told.get("model") != digest:
                 row["note"] = "trained again since it was evaluated; run `dvc repro`"
             else:
@@ -58,10 +60,12 @@ def _made_of(config: Config) -> str:
         if branch is not None
     ]
     parts += ["n-grams"] if student.lexical else []
-    shares = [one["share"] for one in config.training.get("weighed", {}).values()]
+    weighed = config.training.get("weighed")
+    told = [one.get("share") for one in weighed.values() if isinstance(one, dict)] if isinstance(weighed, dict) else []
+    shares = [float(share) for share in told if isinstance(share, int | float)]
     linear = f", {sum(shares) / len(shares):.0%} linear" if shares else ""
     folds = f", {len(config.folds)} folds" if config.folds else ""
-    return f"{' + '.join(parts)}; {student.fusion.kind}, {student.head.kind}{linear}{folds}"
+    return str(AssayError(f"{' + '.join(parts)}; {student.fusion.kind}, {student.head.kind}{linear}{folds}"))
 
 
 def _json(path: Path) -> dict[str, Any] | None:

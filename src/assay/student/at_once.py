@@ -8,6 +8,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from assay.progress import cores, hush, progress
 from assay.splits import grouped_folds
 from assay.student.blend import fit_linear
 from assay.student.fit import Fitted, device_of, fit
-from assay.student.folds import fit_with_folds
+from assay.student.folds import fit_with_folds, keep_arrays
 from assay.student.model import StudentModel
 from assay.student.parts import Part
 from assay.student.resume import Curve
@@ -37,7 +38,7 @@ Arrays = dict[str, Any]
 
 @dataclass(frozen=True)
 class Job:
-    """The student without one fold, and what it learns from."""
+    """The student without one fold, what it learns from, and the file `done` that keeps it once it has learnt."""
 
     number: int
     rest: Part
@@ -45,13 +46,17 @@ class Job:
     targets: dict[str, Target]
     settings: Train
     checkpoint: Path | None
+    done: Path | None
     what: str
 
     def learn(self, on_epoch: Callable[[Curve], None] | None = None) -> Arrays:
         """The student, its hidden layers stopped by a part of its posts or by inner folds of them."""
         fitted = self._fit(on_epoch)
         found: Arrays = {name: tensor.numpy() for name, tensor in fitted.model.state_dict().items()}
-        return found | {"curves": json.dumps(fitted.curves), "best_epoch": fitted.best_epoch}
+        found |= {"curves": json.dumps(fitted.curves), "best_epoch": fitted.best_epoch}
+        if self.done and Team().is_main:
+            keep_arrays(self.done, found)
+        return found
 
     def _fit(self, on_epoch: Callable[[Curve], None] | None) -> Fitted:
         given: dict[str, Any] = {"student": self.student, "targets": self.targets, "settings": self.settings}
@@ -95,12 +100,20 @@ def learn_all(jobs: list[Job], on_epoch: Callable[[Curve], None] | None) -> Iter
         progress(what=f"train: students, {workers} at once", total=len(jobs), unit="student") as bar,
     ):
         todo = {pool.submit(job.learn): job.number for job in jobs}
-        for future in as_completed(todo):
-            arrays = future.result()
-            if todo[future] == 0 and on_epoch:
-                replay(arrays, on_epoch)
-            bar.update()
-            yield todo[future], arrays
+        try:
+            for future in as_completed(todo):
+                arrays = future.result()
+                if todo[future] == 0 and on_epoch:
+                    replay(arrays, on_epoch)
+                bar.update()
+                yield todo[future], arrays
+        except BrokenProcessPool as error:
+            raise DataError(
+                "a process in which a student learnt has ended, perhaps for want of memory; those that were done are "
+                f"kept; run again, with ASSAY_WORKERS below {workers}"
+            ) from error
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def replay(arrays: Arrays, on_epoch: Callable[[Curve], None]) -> None:
@@ -122,6 +135,7 @@ def _workers(jobs: list[Job]) -> int:
 def _start_worker() -> None:
     """A worker is quiet, uses one core, and ends with the process that started it, however that ends."""
     hush()
+    os.environ["ASSAY_WORKERS"] = "1"  # of whatever asks how many cores there are
     torch.set_num_threads(1)
     threadpool_limits(1)
     parent = multiprocessing.parent_process()

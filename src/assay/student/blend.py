@@ -1,4 +1,7 @@
-"""A student's linear model beside its hidden layers, weighed against them by posts that neither learnt from."""
+"""A student's linear model beside its hidden layers, weighed against them by posts whose labels neither was fitted to.
+
+Of inner folds and of val the hidden layers have seen when to stop; of the folds of cross-fitting nothing.
+"""
 
 from __future__ import annotations
 
@@ -60,6 +63,7 @@ def weigh(
     """Set a student's shares by raw outputs of posts that neither part learnt from.
 
     `rows`, bool [n]: the posts that count; None: all. The share with the least loss is taken, the smaller of equals.
+    Where training aims at something else than that loss, kind auto leaves the answer to the hidden layers.
     """
     told: Weighed = {}
     if model.linear is None:
@@ -69,7 +73,7 @@ def weigh(
         output = model.output(name)
         columns = slice(at, at + output.outputs)
         at += output.outputs
-        if not output.is_linear:
+        if not output.is_linear or (model.settings.head.kind == "auto" and bent_on_purpose(settings)):
             continue
         known = part.known(name) & (True if rows is None else rows)
         layers, linear = (torch.from_numpy(one[known, columns]) for one in raw)
@@ -82,6 +86,16 @@ def weigh(
         model.share[columns] = best
         told[name] = {"share": best, "layers": losses[0.0], "linear": losses[1.0], "both": losses[best]}
     return told
+
+
+def bent_on_purpose(settings: Train) -> bool:
+    """Whether training aims at something else than likely answers, which a share chosen by log loss would undo."""
+    return (
+        settings.class_weights != "none"
+        or settings.sampler != "random"
+        or settings.logit_adjustment > 0
+        or settings.loss in ("focal", "asymmetric")
+    )
 
 
 def _loss(raw: Tensor, y: Tensor, target: Target, settings: Train) -> float:

@@ -34,7 +34,7 @@ Predicts for a post of image and text:
 
 ## Made from
 {encoders}
-- n-grams beside the text encoder: {"yes" if trained.student.lexical else "no"}
+- n-grams beside the text encoder: {_grams(trained)}
 - fusion: {trained.student.fusion.kind}; {head.members} head(s): {head.kind} {head.hidden}, dropout {head.dropout:g}
 - linear model beside the hidden layers: {_weighed(training)}
 - posts: {posts}
@@ -52,10 +52,16 @@ from what it has, and says so in its status.
 """
 
 
+def _grams(trained: Trained) -> str:
+    if trained.student.lexical:
+        return "yes"
+    return "in the linear model" if trained.student.linear and trained.student.text else "no"
+
+
 def _weighed(training: dict[str, Any]) -> str:
     """How much of each task's answer is the linear model's, and by what losses that was chosen."""
     told = [
-        f"`{task}` {one['share']:.0%} (loss on posts that neither learnt from: hidden layers {one['layers']:.4g}, "
+        f"`{task}` {one['share']:.0%} (loss on held-out posts: hidden layers {one['layers']:.4g}, "
         f"linear {one['linear']:.4g}, both {one['both']:.4g})"
         for task, one in training.get("weighed", {}).items()
     ]

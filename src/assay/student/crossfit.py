@@ -3,7 +3,7 @@ prediction by a student that never saw it.
 
 A part of what a student learns from decides when it stops. The share of its linear model, temperature and thresholds
 of the student without fold j are fitted on the out-of-fold predictions of the other folds: nothing that a post is
-judged by was fitted on it.
+judged by was fitted on that post itself.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from assay.errors import DataError
 from assay.progress import say
 from assay.student.at_once import Job, learn_all, replay
 from assay.student.blend import Weighed, both, mean_weighed, raw_of, weigh
-from assay.student.folds import assign_folds, keep_arrays, kept_arrays, mean_curve
+from assay.student.folds import assign_folds, kept_arrays, mean_curve
 from assay.student.model import Ensemble, StudentModel
 from assay.student.parts import Part
 from assay.student.resume import Curve
@@ -64,7 +64,8 @@ def crossfit(
 ) -> CrossFitted:
     """Fit a student without each fold of the pool; DataError where there are too few leakage groups.
 
-    `on_epoch` gets the figures of every epoch of the first student, while it learns.
+    `on_epoch` gets the figures of every epoch of the first student: while it learns, or once it has learnt where
+    several learn at once.
     """
     groups = len(np.unique(pool.group))
     if groups < folds:
@@ -85,6 +86,7 @@ def crossfit(
             targets,
             settings,
             file(number, "pt"),
+            file(number, "npz"),
             f"student {number + 1} of {folds}",
         )
         for number in range(folds)
@@ -92,11 +94,7 @@ def crossfit(
     found = {number: kept for number in range(folds) if (kept := kept_arrays(file(number, "npz"))) is not None}
     if 0 in found and on_epoch:
         replay(found[0], on_epoch)
-    for number, arrays in learn_all([job for job in jobs if job.number not in found], on_epoch):
-        found[number] = arrays
-        done = file(number, "npz")
-        if done and Team().is_main:
-            keep_arrays(done, arrays)
+    found |= dict(learn_all([job for job in jobs if job.number not in found], on_epoch))
     curves: list[list[Curve]] = [json.loads(str(found[number].pop("curves"))) for number in range(folds)]
     epochs = [int(found[number].pop("best_epoch")) + 1 for number in range(folds)]
     members = [job.model_of(found[job.number]) for job in jobs]

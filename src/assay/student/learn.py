@@ -174,10 +174,10 @@ def _cross_fitted(
 
 
 def _weigh(fitted: Fitted, parts: dict[str, Part], targets: dict[str, Target], settings: Train) -> None:
-    """Fit the linear model by the train split, and weigh it by val and calibration posts."""
+    """Fit the linear model by the train split, and weigh it by val; calibration posts stay unseen."""
     if fitted.model.linear is not None:
         fit_linear(fitted.model, parts["train"], targets, settings.seed)
-        held = _pool(parts, ("val", "calibration"))
+        held = parts["val"]
         fitted.weighed = weigh(fitted.model, raw_of(fitted.model, held.features), held, targets, settings)
 
 

@@ -29,7 +29,7 @@ GRAMS = LexicalBranch()  # of students that have none beside their hidden layers
 FOLDS = 3
 CHOOSING = 900  # posts by which strengths are chosen, at most
 LANDMARKS = 3000  # posts that the model is a sum over, at most
-LEARNT = 20_000  # posts that it is fitted to, at most
+LEARNT = 10_000  # posts that it is fitted to, at most
 BALANCES = (0.3, 1.0, 3.0)  # of the n-grams, to the dense features
 STRENGTHS = {NAME: (3.0, 30.0, 300.0), NAMES: (3.0, 30.0, 300.0), NUMBER: (0.1, 0.3, 1.0, 3.0, 10.0)}
 
@@ -62,13 +62,16 @@ class Linear(nn.Module):
         seed: int,
     ) -> None:
         """Fit the tasks of `widths` (raw outputs; negative: not linear) by standardised features and n-grams."""
-        posts = _Posts(dense.numpy().astype(np.float64) / max(1, dense.shape[1]) ** 0.5, self._weighted(table))
+        seen, grams = dense.numpy(), self._weighted(table)
         at = 0
         for name, target in targets.items():
             known, width = np.flatnonzero(part.known(name)), abs(widths[name])
             if len(known) and widths[name] > 0:
+                known = _some(known, LEARNT, seed)
+                some = seen[known].astype(np.float64) / max(1, seen.shape[1]) ** 0.5
+                posts = _Posts(some, None if grams is None else grams[known])
                 task = _Task(target, part.values[name][known], part.group[known])
-                self._keep(slice(at, at + width), posts.take(known), task, seed)
+                self._keep(slice(at, at + width), posts, task, seed)
             at += width
 
     def _weighted(self, table: sparse.csr_matrix | None) -> sparse.csr_matrix | None:
@@ -79,10 +82,10 @@ class Linear(nn.Module):
 
     def _keep(self, columns: slice, posts: _Posts, task: _Task, seed: int) -> None:
         balance, strength = _chosen(posts, task, seed)
-        learnt = _some(np.arange(len(task.y)), LEARNT, seed)
+        learnt = np.arange(len(task.y))
         marks = posts.take(_some(learnt, LANDMARKS, seed))
         back = _basis(_products(marks, marks, balance))
-        weights, bias = task.fitted(_products(posts.take(learnt), marks, balance) @ back, strength, learnt)
+        weights, bias = task.fitted(_products(posts, marks, balance) @ back, strength, learnt)
         spread = back @ weights  # of each landmark
         self.weight[:, columns] = torch.from_numpy(marks.dense.T @ spread / max(1, posts.dense.shape[1]) ** 0.5).float()
         self.bias[columns] = torch.from_numpy(bias).float()
@@ -113,6 +116,8 @@ def _basis(products: np.ndarray) -> np.ndarray:
     """From inner products of n landmarks [n, n], what takes inner products with them to coordinates [n, r]."""
     values, vectors = linalg.eigh(products)
     large = values > 1e-6 * max(values.max(), 1e-12)
+    if not large.any():  # posts that are all alike
+        return np.zeros((len(values), 1))
     return np.asarray(vectors[:, large] / np.sqrt(values[large]))
 
 

@@ -1,6 +1,6 @@
 """A student's trained part, and its folder: safetensors and JSON, no pickle.
 
-`model.safetensors`  weights of standardisation, fusion, heads and n-grams
+`model.safetensors`  weights of standardisation, fusion, heads, n-grams and the linear model
 `familiar.safetensors`  what tells posts that are unlike those learnt from
 `image.safetensors`, `text.safetensors`  what an encoder learnt, where it was not frozen
 `config.json`        settings, targets, encoders (name and identity), preprocessing, calibration, versions

@@ -9,12 +9,14 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
+from pydantic import ValidationError
 
 from assay.config import Split, Student, Task
 from assay.errors import SettingsError
+from assay.section import Section
 
 CHANNELS = ("train", "validation", "test")
 BACKENDS = {"clip": "openai/clip-vit-base-patch32", "siglip": "google/siglip2-base-patch16-224"}
@@ -36,7 +38,7 @@ WORDS: dict[str, dict[str, Any]] = {
     "class-names": {"help": "names separated by commas"},
     "kind": {"choices": ["labels", "classes"], "default": "labels", "help": "any of the names, or one"},
     "backend": {"choices": ["clip", "siglip", "auto"], "help": "one model for picture and text, which learns"},
-    "encoder-name": {"help": "that model, such as openai/clip-vit-base-patch32; frozen where no backend is named"},
+    "encoder-name": {"help": "that model, such as openai/clip-vit-base-patch32; frozen without backend and lr-encoder"},
     "image-encoder": {"default": PACKAGED["image"]["encoder"]},
     "text-encoder": {"default": PACKAGED["text"]["encoder"]},
     "freeze-encoder": {"type": truth, "help": "true: the encoders stay as they are, whatever else is said"},
@@ -121,7 +123,9 @@ def task_of(args: argparse.Namespace, *, official: bool) -> Task:
         },
         **{name: {} for name in ("evaluate", "infer", "report")},
     }
-    return Task.model_validate(raw)
+    if args.augment and not learns(args):
+        raise SettingsError("augment: pictures change for an encoder that learns; name a backend or lr-encoder")
+    return cast(Task, _checked(Task, raw))
 
 
 def student_of(args: argparse.Namespace) -> Student:
@@ -144,7 +148,16 @@ def student_of(args: argparse.Namespace) -> Student:
     head |= kinds.get(args.head, {})
     fusion = args.fusion or ("gated" if tuned else "concat")
     raw["fusion"] = {"kind": fusion, **({"dim": args.fusion_dim} if fusion != "concat" else {})}
-    return Student.model_validate(raw | {"lexical": None if tuned else {}, "head": head})
+    return cast(Student, _checked(Student, raw | {"lexical": None if tuned else {}, "head": head}))
+
+
+def _checked(kind: type[Section], raw: dict[str, Any]) -> Any:
+    try:
+        return kind.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise SettingsError(f"hyperparameters: {where}: {first['msg']}") from error
 
 
 def learns(args: argparse.Namespace) -> bool:
@@ -160,7 +173,7 @@ def _told_by(file: Path) -> dict[str, Any]:
         raise SettingsError(f"{file}: {' '.join(str(error).split())[:160]}") from error
     if not isinstance(raw, dict):
         raise SettingsError(f"{file}: no keys with values; allowed: {', '.join(WORDS)}")
-    found = {str(name).replace("-", "_"): value for name, value in raw.items()}
+    found = {str(name).replace("-", "_"): value for name, value in raw.items() if value is not None}
     for name, value in found.items():
         how = WORDS.get(name.replace("_", "-"))
         if how is None:
@@ -168,10 +181,10 @@ def _told_by(file: Path) -> dict[str, Any]:
         if name == "class_names" and isinstance(value, list):
             value = found[name] = ",".join(map(str, value))
         try:
-            found[name] = how.get("type", str)(str(value)) if value is not None else None
+            found[name] = how.get("type", str)(str(value))
         except (ValueError, argparse.ArgumentTypeError) as error:
             raise SettingsError(f"{file}: {name}: {error}") from error
-        if how.get("choices") and found[name] not in [*how["choices"], None]:
+        if how.get("choices") and found[name] not in how["choices"]:
             raise SettingsError(f"{file}: {name}: {value!r}; allowed: {', '.join(how['choices'])}")
     return found
 
