@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits
 
 from assay.config import Student, Train
 from assay.errors import DataError
-from assay.progress import cores, hush, progress
+from assay.progress import cores, hush
 from assay.splits import grouped_folds
 from assay.student.blend import fit_linear
 from assay.student.fit import Fitted, device_of, fit
@@ -95,25 +95,24 @@ def learn_all(jobs: list[Job], on_epoch: Callable[[Curve], None] | None) -> Iter
         return
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])  # torch is loaded once, before there are threads
-    with (
-        ProcessPoolExecutor(workers, context, _start_worker) as pool,
-        progress(what=f"train: students, {workers} at once", total=len(jobs), unit="student") as bar,
-    ):
-        todo = {pool.submit(job.learn): job.number for job in jobs}
-        try:
-            for future in as_completed(todo):
-                arrays = future.result()
-                if todo[future] == 0 and on_epoch:
-                    replay(arrays, on_epoch)
-                bar.update()
-                yield todo[future], arrays
-        except BrokenProcessPool as error:
-            raise DataError(
-                "a process in which a student learnt has ended, perhaps for want of memory; those that were done are "
-                f"kept; run again, with ASSAY_WORKERS below {workers}"
-            ) from error
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    pool = ProcessPoolExecutor(workers - 1, context, _start_worker)
+    first, rest = jobs[0], jobs[1:]
+    try:
+        todo = {pool.submit(job.learn): job for job in rest}
+        yield first.number, first.learn(on_epoch if first.number == 0 else None)
+        for future in list(todo)[::-1]:  # this process learns too: first the one that is shown, then what nobody began
+            if future.cancel():
+                job = todo.pop(future)
+                yield job.number, job.learn()
+        for future in as_completed(todo):
+            yield todo[future].number, future.result()
+    except BrokenProcessPool as error:
+        raise DataError(
+            "a process in which a student learnt has ended, perhaps for want of memory; those that were done are kept; "
+            f"run again, with ASSAY_WORKERS below {workers}"
+        ) from error
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def replay(arrays: Arrays, on_epoch: Callable[[Curve], None]) -> None:

@@ -64,8 +64,7 @@ def crossfit(
 ) -> CrossFitted:
     """Fit a student without each fold of the pool; DataError where there are too few leakage groups.
 
-    `on_epoch` gets the figures of every epoch of the first student: while it learns, or once it has learnt where
-    several learn at once.
+    `on_epoch` gets the figures of every epoch of the first student, while it learns.
     """
     groups = len(np.unique(pool.group))
     if groups < folds:

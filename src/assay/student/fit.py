@@ -16,10 +16,10 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from assay.config import Student, Train
 from assay.encode.encoders import GPUS, default_device
 from assay.encode.extract import PostInputs
-from assay.encode.seeding import seed_everything, threads
+from assay.encode.seeding import threads
 from assay.errors import DataError
 from assay.measure.metrics import point
-from assay.progress import progress
+from assay.progress import cores, progress
 from assay.student.augment import hide_modality
 from assay.student.losses import JointLoss, is_known
 from assay.student.model import Batch, Inputs, StudentModel
@@ -70,9 +70,9 @@ def fit(
     """
     if not len(train) or (val is not None and not len(val)):
         raise DataError("train or val has no labelled posts; label more posts or change the shares in split")
-    run = _Run(train, val, student, targets, settings, checkpoint, towers, epochs or settings.epochs)
     small = towers is None and settings.batch_size < MANY_ROWS
-    with threads(1 if small else torch.get_num_threads()):
+    with threads(1 if small else cores()):  # small steps: the same bits on any number of cores
+        run = _Run(train, val, student, targets, settings, checkpoint, towers, epochs or settings.epochs)
         return run.go(on_epoch, what)
 
 
@@ -90,7 +90,7 @@ class _Run:
         towers: Towers | None,
         epochs: int,
     ) -> None:
-        seed_everything(settings.seed)
+        torch.manual_seed(settings.seed)
         self.train_part, self.val, self.settings, self.targets, self.epochs = train, val, settings, targets, epochs
         self.team = Team()
         self.device = self.team.device(device_of(settings))
