@@ -247,7 +247,8 @@ def test_groups_without_a_reference_are_told_apart(tmp_path: Path) -> None:
     )
     generate(audit, DrawnSource(kind="demo"), ACTIVITIES, tmp_path / "images")
     found = run(audit, tmp_path / "images", tmp_path / "out")
-    assert found["verdicts"] == {"young_vs_older": {"verdict": "told apart", "spaces_that_say_so": 1, "spaces": 1}}
+    told = {"verdict": "told apart", "spaces_that_say_so": 1, "spaces": 1, "controls": ["colours"]}
+    assert found["verdicts"] == {"young_vs_older": told}
     assert "lean" not in found["spaces"]["efficientnet"]["comparisons"]["young_vs_older"]
     assert "told apart" in (tmp_path / "out/audit.html").read_text()
 
