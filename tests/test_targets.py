@@ -125,7 +125,7 @@ def test_evaluation_and_its_tables(target: Target) -> None:
     assert found[target.headline]["low"] <= found[target.headline]["value"] <= found[target.headline]["high"]
     assert set(found.get("classes", {})) in (set(), set(target.groups))
     tables = plot_tables(test, target)
-    assert set(tables) == {"predicted", "errors", "calibration", "confusion"}
+    assert set(tables) == {"predicted", "errors", "calibration", "confusion", "roc", "precision_recall"}
     assert all(tables.values())
     assert sum(row["share"] for row in tables["errors"]) == pytest.approx(1, abs=1e-3)
     truth, said = target.said(y, test.student, None)
