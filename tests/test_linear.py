@@ -19,13 +19,12 @@ from assay.student.blend import both, fit_linear, raw_of, weigh
 from assay.student.card import write_card
 from assay.student.crossfit import crossfit
 from assay.student.fit import fit
-from assay.student.folds import fit_with_folds
 from assay.student.model import Inputs, StudentModel, Trained, load_trained
 from assay.student.parts import Part
 from assay.targets import Target
 from assay.targets.ranks import RanksTarget
 from tests.test_encoders import PACKAGED
-from tests.test_student import CLASSES, LABELS, SCORE, SMALL, made, part
+from tests.test_student import CLASSES, LABELS, SCORE, SMALL, made, part, with_folds
 
 RANKS = RanksTarget(kind="ranks", names=["a", "b", "c"])
 BLIND = SMALL.model_copy(update={"head": Head(hidden=[8])})
@@ -167,15 +166,7 @@ def test_cross_fitted_students_are_weighed_by_posts_they_never_saw(target: Targe
 def test_inner_folds_weigh_before_they_calibrate() -> None:
     pool, test = part(240, CLASSES), part(200, CLASSES, 3)
     settings = Train(lr=1e-6, epochs=2, inner_folds=4)  # hidden layers that have not learnt
-    fitted = fit_with_folds(
-        pool,
-        student=SMALL,
-        targets={"t": CLASSES},
-        settings=settings,
-        checkpoint=None,
-        on_epoch=None,
-        new_towers=lambda: None,
-    )
+    fitted = with_folds(pool, settings)
     assert fitted.weighed["t"]["share"] == 1
     assert (fitted.inner["t"].argmax(1) == pool.values["t"]).mean() > 0.8
     assert (fitted.model.predict(test.features)["t"].argmax(1) == test.values["t"]).mean() > 0.8

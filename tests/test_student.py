@@ -13,7 +13,7 @@ import torch
 from assay.config import ClassesTarget, Fusion, Head, LabelsTarget, LexicalBranch, ScoreTarget, Student, Train
 from assay.encode.features import Features
 from assay.errors import DataError, ModelError
-from assay.student.fit import fit
+from assay.student.fit import Fitted, fit
 from assay.student.folds import fit_with_folds
 from assay.student.model import StudentModel, Trained, load_trained
 from assay.student.parts import Part
@@ -253,11 +253,9 @@ def test_n_grams_are_learnt_and_survive_saving(tmp_path: Path) -> None:
     assert np.array_equal(again, fitted.model.predict(test.features)["t"])
 
 
-def test_inner_folds_use_val_too_and_never_show_a_post_to_its_judge() -> None:
-    pool = part(240, CLASSES)
-    pool.group = np.arange(240) // 2
-    settings = Train(lr=0.01, epochs=30, inner_folds=4, self_distil=0.5)
-    fitted = fit_with_folds(
+def with_folds(pool: Part, settings: Train) -> Fitted:
+    """A student of classes with inner folds, nothing kept."""
+    return fit_with_folds(
         pool,
         student=SMALL,
         targets={"t": CLASSES},
@@ -266,6 +264,13 @@ def test_inner_folds_use_val_too_and_never_show_a_post_to_its_judge() -> None:
         on_epoch=None,
         new_towers=lambda: None,
     )
+
+
+def test_inner_folds_use_val_too_and_never_show_a_post_to_its_judge() -> None:
+    pool = part(240, CLASSES)
+    pool.group = np.arange(240) // 2
+    settings = Train(lr=0.01, epochs=30, inner_folds=4, self_distil=0.5)
+    fitted = with_folds(pool, settings)
     assert fitted.inner["t"].shape == (240, 3)
     assert np.allclose(fitted.inner["t"].sum(1), 1, atol=1e-4)
     assert (fitted.inner["t"].argmax(1) == pool.values["t"]).mean() > 0.8

@@ -92,7 +92,7 @@ class Measures:
         figure["floor"] = float(np.quantile(np.abs(means[1:]), 0.95))
         figure |= {"effect": value / (error * self.n**0.5), "sd": error * self.n**0.5}
         way = apart @ apart.T
-        length = float(_left_out(way).mean())
+        length = float(_off_diagonal(way, np.ones((1, self.n), np.float32))[0])
         if length <= 1e-9:
             return figure | {"position": dict(UNKNOWN)}
         ways = np.maximum(_off_diagonal(way, self.draws.weights), 1e-9)
@@ -301,11 +301,6 @@ def _off_diagonal(gram: np.ndarray, weights: np.ndarray) -> np.ndarray:
     diagonal = np.diag(gram)
     total = ((weights @ gram) * weights).sum(1) - (weights**2) @ diagonal
     return np.asarray(total / np.maximum(weights.sum(1) ** 2 - (weights**2).sum(1), 1e-12))
-
-
-def _left_out(products: np.ndarray) -> np.ndarray:
-    """[A] the mean of each column of products [A, A] without the diagonal."""
-    return np.asarray((products.sum(0) - np.diag(products)) / (len(products) - 1))
 
 
 def studentised(products: np.ndarray, signs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

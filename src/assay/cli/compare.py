@@ -52,10 +52,9 @@ def _compare(args: argparse.Namespace) -> None:
 
 
 def _print(found: dict[str, Any]) -> None:
-    from rich.console import Console
     from rich.markup import escape
 
-    console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else WIDE)
+    console = wide_console()
     console.print(f"[bold]{found['task']}[/bold]: {escape(found['b'])} against {escape(found['a'])}")
     for line in _changes(found):
         console.print(f"  {escape(line)}")
@@ -86,7 +85,7 @@ def _changes(found: dict[str, Any]) -> list[str]:
     lines.append(f"labels: {labels['a']:,} and {labels['b']:,}, {labels['both']:,} posts in both")
     agree = labels.get("agreement", {})
     return lines + [
-        f"  {name} of the two labels of a post: {_figure(one)}" for name, one in agree.items() if isinstance(one, dict)
+        f"  {name} of the two labels of a post: {figured(one)}" for name, one in agree.items() if isinstance(one, dict)
     ]
 
 
@@ -95,8 +94,8 @@ def _students(found: dict[str, Any]) -> Any:
     for row in found["metrics"]:
         verdict = row["verdict"] or "-"
         p = "-" if row["p"] is None else "< 0.001" if row["p"] < 0.001 else f"{row['p']:.3f}"
-        cells = _figure(row["a"]), _figure(row["b"]), _figure(row["difference"], sign="+"), p
-        table.add_row(row["metric"], *map(_cell, cells), _cell(verdict, SIGNS.get(verdict, "default")))
+        cells = figured(row["a"]), figured(row["b"]), figured(row["difference"], sign="+"), p
+        table.add_row(row["metric"], *map(cell, cells), cell(verdict, SIGNS.get(verdict, "default")))
     return table
 
 
@@ -105,8 +104,8 @@ def _moved(found: dict[str, Any], what: str) -> Any:
     for row in found[what]:
         name = row["estimand"] if what == "findings" else f"{row['estimand']}, {row['name']}"
         word = "too few labels" if row["p"] is None else "moved" if row["decided"] else "not decided"
-        cells = name, _figure(row["a"]), _figure(row["b"]), _figure(row["difference"], sign="+"), word
-        table.add_row(*map(_cell, cells))
+        cells = name, figured(row["a"]), figured(row["b"]), figured(row["difference"], sign="+"), word
+        table.add_row(*map(cell, cells))
     return table
 
 
@@ -115,17 +114,26 @@ def _table(first: str, found: dict[str, Any], *more: str) -> Any:
 
     table = Table(box=None, pad_edge=False)
     for name in (first, found["a"], found["b"], *more):
-        table.add_column(_cell(name))
+        table.add_column(cell(name))
     return table
 
 
-def _cell(text: str, colour: str = "default") -> Any:
+def wide_console() -> Any:
+    """Where tables are printed: as wide as the terminal, or as WIDE."""
+    from rich.console import Console
+
+    return Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else WIDE)
+
+
+def cell(text: str, colour: str = "default") -> Any:
+    """Text of a table, never markup."""
     from rich.text import Text
 
     return Text(text, style=colour)
 
 
-def _figure(figure: dict[str, Any], sign: str = "") -> str:
+def figured(figure: dict[str, Any], sign: str = "") -> str:
+    """A figure with its interval; - where there is none."""
     if figure["value"] is None:
         return "-"
     value, low, high = (None if one is None else round(one, 3) + 0.0 for one in (figure[k] for k in FIGURE))

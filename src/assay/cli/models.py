@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
+from assay.cli.compare import cell, figured, wide_console
 from assay.errors import DataError
-
-WIDE = 220  # columns of a file or a pipe
 
 
 def add_models(commands: Any) -> None:
@@ -39,7 +37,6 @@ def _models(args: argparse.Namespace) -> None:
 
 
 def _print(rows: list[dict[str, Any]]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
@@ -47,24 +44,11 @@ def _print(rows: list[dict[str, Any]]) -> None:
         table.add_column(name, overflow="fold")
     for row in rows:
         speed = "-" if row["posts_per_s"] is None else f"{row['posts_per_s']:.1f}"
-        size = "-" if row["mib"] is None else f"{row['mib']:.0f}"
         posts = "-" if row["posts"] is None else f"{row['posts']:,}"
-        cells = (
-            row["task"],
-            row["target"],
-            row["made_of"],
-            _figure(row["figure"], row["metric"]),
-            _gap(row["gap_probe"]),
-        )
-        table.add_row(*cells, posts, size, speed, row["note"] or "")
-    Console(highlight=False, markup=False, soft_wrap=True, width=None if sys.stdout.isatty() else WIDE).print(table)
-
-
-def _figure(figure: dict[str, Any] | None, metric: str) -> str:
-    if figure is None or figure["value"] is None:
-        return "-"
-    edges = "" if figure["low"] is None else f" [{figure['low']:.3f}, {figure['high']:.3f}]"
-    return f"{metric} {figure['value']:.3f}{edges}"
+        figure = "-" if row["figure"] is None else f"{row['metric']} {figured(row['figure'])}"
+        cells = row["task"], row["target"], row["made_of"], figure, _gap(row["gap_probe"])
+        table.add_row(*map(cell, (*cells, posts, f"{row['mib']:.0f}", speed, row["note"] or "")))
+    wide_console().print(table)
 
 
 def _gap(gap: dict[str, Any] | None) -> str:

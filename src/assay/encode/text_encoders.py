@@ -125,9 +125,7 @@ def load_text_encoder(settings: TextBranch) -> TextEncoder:
     """The text encoder that params name; EncoderError with what to do when it cannot be had."""
     name = settings.encoder
     if load := plugged("text", name):
-        given: dict[str, Any] = {"max_tokens": settings.max_tokens or MAX_TOKENS}
-        given |= {"pooling": "mean" if settings.pooling == "auto" else settings.pooling}
-        return cast(TextEncoder, load(settings.model_copy(update=given)))
+        return cast(TextEncoder, load(_followed(settings)))
     if name == MINILM:
         return _minilm(settings)
     if name.startswith("packaged/"):
@@ -172,9 +170,11 @@ def load_text_encoder(settings: TextBranch) -> TextEncoder:
     return TextEncoder(model, tokenize, spans, identity=identity, settings=settings, projection=projection)
 
 
-def _followed(settings: TextBranch, model: nn.Module) -> TextBranch:
-    """The settings with what they leave to the encoder; EncoderError where they ask for more tokens than it takes."""
-    config: Any = model.config
+def _followed(settings: TextBranch, model: nn.Module | None = None) -> TextBranch:
+    """The settings with what they leave to the encoder (None: one of which nothing is known); EncoderError where they
+    ask for more tokens than it takes.
+    """
+    config: Any = getattr(model, "config", None)
     longest = getattr(config, "max_position_embeddings", None)
     tower = str(getattr(config, "model_type", "")).startswith(("clip", "siglip"))
     if settings.max_tokens is None:

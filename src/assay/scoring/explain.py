@@ -114,11 +114,7 @@ def explain(
 
 def _column(predictor: Predictor, task: str, prediction: Prediction, answer: str | None) -> tuple[int, str]:
     """Which raw output is explained, and its name."""
-    start = 0
-    for name in predictor.targets:
-        if name == task:
-            break
-        start += predictor.trained.model.output(name).outputs
+    start = predictor.trained.model.members[0].columns[task].start
     target = predictor.targets[task]
     if predictor.trained.model.output(task).outputs != len(target.groups) or target.shape == NUMBER:
         return start, target.answer_key  # one raw output says how strong a post is

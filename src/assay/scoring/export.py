@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from assay.config import LexicalBranch
 from assay.encode.extract import PostInputs
 from assay.encode.image_encoders import ImageEncoder
 from assay.encode.text_encoders import TextEncoder
@@ -26,7 +25,7 @@ from assay.errors import ModelError, SettingsError
 from assay.progress import say
 from assay.scoring.predict import Predictor
 from assay.student.lexical import Lexical, hash_grams
-from assay.student.model import Batch, StudentModel
+from assay.student.model import Batch, StudentModel, grams_used
 
 TEXTS = ("a good day with friends by the sea", "never again, what a rude and careless place!", "")
 TOLERANCE = 1e-3  # of a vector's largest entry, and of a probability
@@ -81,7 +80,7 @@ def export_onnx(model: Path, out: Path) -> dict[str, Any]:
             raise ModelError(f"{model}: the {branch} encoder has no graph that can be exported")
     head = _Head(trained.model.members).eval()
     write("head", head, _vectors(predictor), list(trained.targets))
-    grams = _grams(trained.model.members)
+    grams = grams_used(trained.model.members)
     told["grams"] = grams and grams.model_dump()
     at = {name: trained.model.thresholds(name) for name in trained.targets}
     told["thresholds"] = {name: found.tolist() for name, found in at.items() if found is not None}
@@ -132,12 +131,7 @@ def _answers(model: StudentModel, batch: Batch, grams: Tensor | None) -> list[Te
         if grams is not None and model.linear.grams is not None:
             straight = straight + _of_table(model.linear.grams, grams)
         raw = raw + model.share * (model.bent(straight) - raw)
-    found, at = [], 0
-    for name in model.outputs:
-        output = model.output(name)
-        found.append(output(raw[:, at : at + output.outputs]))
-        at += output.outputs
-    return found
+    return [model.output(name)(raw[:, at]) for name, at in model.columns.items()]
 
 
 def _of_table(lexical: Lexical, grams: Tensor) -> Tensor:
@@ -146,12 +140,6 @@ def _of_table(lexical: Lexical, grams: Tensor) -> Tensor:
     parts = [values[:, :half], values[:, half:]]
     scaled = [part / part.pow(2).sum(1, keepdim=True).clamp(min=1e-8).sqrt() for part in parts]
     return torch.cat(scaled, dim=1) @ lexical.weight
-
-
-def _grams(members: list[StudentModel]) -> LexicalBranch | None:
-    """How texts become n-grams; None where no answer rests on any."""
-    used = any(member.settings.lexical or bool(member.share.any()) for member in members)
-    return members[0].gram_settings if used else None
 
 
 def _vectors(predictor: Predictor) -> dict[str, Tensor]:
@@ -163,7 +151,7 @@ def _vectors(predictor: Predictor) -> dict[str, Tensor]:
         "has_image": torch.tensor([True, False, True]),
         "has_text": torch.from_numpy(features.has_text),
     }
-    settings = _grams(predictor.trained.model.members)
+    settings = grams_used(predictor.trained.model.members)
     if settings is not None:
         found["grams"] = torch.from_numpy(hash_grams(list(TEXTS), settings).toarray())
     return found

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from assay.errors import AssayError, ModelError
+from assay.machine import read_figures
+from assay.scoring.publish import evaluated, figure_files
 from assay.student.folder import Config, read_config
 from assay.student.model import folder_digest
 
@@ -26,19 +27,17 @@ def trained_models(root: Path) -> list[dict[str, Any]]:
             rows.append(_row(folder, folder.name) | {"note": str(error)})
             continue
         digest = folder_digest(folder)[:16]
-        own = root / "metrics" / (folder.name if len(config.targets) == 1 else f"joint/{folder.name}")
-        told = _json(own / "evaluate.json")
-        speed = _json(root / "metrics" / "machine" / folder.name / "evaluate.json") or {}
+        told = evaluated(folder, digest)
+        speed = read_figures(root / "metrics" / "machine" / folder.name, "evaluate")
         for task, target in config.targets.items():
             row = _row(folder, task) | {"target": target.kind, "made_of": _made_of(config), "metric": target.headline}
             row |= {"digest": digest, "posts_per_s": speed.get("posts_per_s")}
-            found = told if len(config.targets) == 1 else (told or {}).get(task)
-            if told is None or found is None:
-                row["note"] = "not evaluated"
+            found = told if told is None or len(config.targets) == 1 else told.get(task, {})
+            if found is None:
+                there = any(path.exists() for path in figure_files(folder))
+                row["note"] = "trained again since it was evaluated; run `dvc repro`" if there else "not evaluated"
             elif not {target.headline, "gap_probe", "n"} <= set(found):
                 row["note"] = "evaluated by another version; run `dvc repro`"
-            elif told.get("model") != digest:
-                row["note"] = "trained again since it was evaluated; run `dvc repro`"
             else:
                 row |= {"figure": found[target.headline], "gap_probe": found["gap_probe"], "posts": found["n"]}
             rows.append(row)
@@ -66,11 +65,3 @@ def _made_of(config: Config) -> str:
     linear = f", {sum(shares) / len(shares):.0%} linear" if shares else ""
     folds = f", {len(config.folds)} folds" if config.folds else ""
     return str(AssayError(f"{' + '.join(parts)}; {student.fusion.kind}, {student.head.kind}{linear}{folds}"))
-
-
-def _json(path: Path) -> dict[str, Any] | None:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None

@@ -79,15 +79,20 @@ def publish(model: Path, out: Path, repository: str | None, *, private: bool, on
         say(f"push: {push(folder, repository, private=private)}")
 
 
+def figure_files(model: Path) -> list[Path]:
+    """Where the figures of a model may stand: of a task, of a joint student."""
+    here = model.resolve()
+    root = here.parent.parent / "metrics"
+    return [root / here.name / "evaluate.json", root / "joint" / here.name / "evaluate.json"]
+
+
 def evaluated(model: Path, version: str | None = None) -> dict[str, Any] | None:
     """The evaluate.json of a model, in the metrics folder beside its models folder.
 
     None where there is none, or where it judged another version than `version` (default: that of the folder).
     """
-    here = model.resolve()
-    version = version or folder_digest(here)[:16]
-    root = here.parent.parent / "metrics"
-    for path in (root / here.name / "evaluate.json", root / "joint" / here.name / "evaluate.json"):
+    version = version or folder_digest(model)[:16]
+    for path in figure_files(model):
         with contextlib.suppress(OSError, ValueError):
             found = json.loads(path.read_text())
             return found if isinstance(found, dict) and found.get("model") == version else None

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from threadpoolctl import threadpool_limits
 
 from assay.config import Student, Train
 from assay.errors import DataError
@@ -136,7 +135,6 @@ def _start_worker() -> None:
     hush()
     os.environ["ASSAY_WORKERS"] = "1"  # of whatever asks how many cores there are
     torch.set_num_threads(1)
-    threadpool_limits(1)
     parent = multiprocessing.parent_process()
 
     def leave() -> None:

@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor
-from torch.nn import functional as F
 
 from assay.config import Train
 from assay.encode.features import Features
+from assay.student.linear import log_loss
 from assay.student.model import Inputs, StudentModel
 from assay.student.parts import Part
-from assay.targets import NAMES, NUMBER, Target
+from assay.targets import NUMBER, Target
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 ROWS = 4096
@@ -34,9 +34,8 @@ def fit_linear(model: StudentModel, part: Part, targets: dict[str, Target], seed
     inputs = Inputs(part.features, model, all_grams=True)
     with threadpool_limits(1), torch.inference_mode():  # the same figures on any number of cores
         dense = model.eval().standardised(inputs.rows(torch.arange(len(part))))
-        outputs = {name: model.output(name) for name in targets}
-        widths = {name: one.outputs if one.is_linear else -one.outputs for name, one in outputs.items()}
-        model.linear.fit(dense, inputs.table, part, targets, widths, seed)
+        columns = {name: at for name, at in model.columns.items() if model.output(name).is_linear}
+        model.linear.fit(dense, inputs.table, part, targets, columns, seed)
 
 
 def raw_of(model: StudentModel, features: Features) -> Raw:
@@ -68,12 +67,11 @@ def weigh(
     told: Weighed = {}
     if model.linear is None:
         return told
-    at = 0
-    for name, target in targets.items():
-        output = model.output(name)
-        columns = slice(at, at + output.outputs)
-        at += output.outputs
-        if not output.is_linear or (model.settings.head.kind == "auto" and bent_on_purpose(settings)):
+    if model.settings.head.kind == "auto" and bent_on_purpose(settings):
+        return told
+    for name, columns in model.columns.items():
+        target = targets[name]
+        if not model.output(name).is_linear:
             continue
         known = part.known(name) & (True if rows is None else rows)
         layers, linear = (torch.from_numpy(one[known, columns]) for one in raw)
@@ -106,10 +104,8 @@ def _loss(raw: Tensor, y: Tensor, target: Target, settings: Train) -> float:
         low, high = target.bounds
         apart = torch.sigmoid(raw.squeeze(1)) - (y - low) / (high - low)
         found = apart.abs().mean() if settings.metric == "mae" else apart.square().mean()
-    elif target.shape == NAMES:
-        found = F.binary_cross_entropy_with_logits(raw, y.float())
     else:
-        found = F.cross_entropy(raw, y.long())
+        found = log_loss(raw, y, target)
     return float(f"{float(found):.6g}")
 
 

@@ -90,19 +90,22 @@ def crossfit(
         )
         for number in range(folds)
     ]
-    found = {number: kept for number in range(folds) if (kept := kept_arrays(file(number, "npz"))) is not None}
+    found = {job.number: kept for job in jobs if (kept := kept_arrays(job.done)) is not None}
     if 0 in found and on_epoch:
         replay(found[0], on_epoch)
     found |= dict(learn_all([job for job in jobs if job.number not in found], on_epoch))
     curves: list[list[Curve]] = [json.loads(str(found[number].pop("curves"))) for number in range(folds)]
     epochs = [int(found[number].pop("best_epoch")) + 1 for number in range(folds)]
     members = [job.model_of(found[job.number]) for job in jobs]
-    raw = [np.zeros((len(pool), len(members[0].share)), np.float32) for _ in range(2)]
+    raw = (
+        np.zeros((len(pool), len(members[0].share)), np.float32),
+        np.zeros((len(pool), len(members[0].share)), np.float32),
+    )
     for number, member in enumerate(members):
         rows = np.flatnonzero(place == number)
         raw[0][rows], raw[1][rows] = raw_of(member, pool.features.take(rows))
     guesses: dict[str, np.ndarray] = {}
-    weighed = [weigh(member, (raw[0], raw[1]), pool, targets, settings, place != j) for j, member in enumerate(members)]
+    weighed = [weigh(member, raw, pool, targets, settings, place != j) for j, member in enumerate(members)]
     for j, member in enumerate(members):
         rows = np.flatnonzero(place == j)
         whole_raw = torch.from_numpy(both(member, (raw[0][rows], raw[1][rows])))
@@ -111,9 +114,9 @@ def crossfit(
             whole[rows] = guess
     together = calibrate(members[0], pool, guesses, targets)
     of_folds = [calibrate(member, pool, guesses, targets, place != j) for j, member in enumerate(members)]
-    for number in range(folds):
-        if (done := file(number, "npz")) and Team().is_main:
-            done.unlink(missing_ok=True)
+    for job in jobs:
+        if job.done and Team().is_main:
+            job.done.unlink(missing_ok=True)
     longest = [mean_curve(curves, epoch) | {"epoch": epoch} for epoch in range(max(len(one) for one in curves))]
     best = min(round(float(np.mean(epochs))), len(longest)) - 1
     return CrossFitted(Ensemble(members), place, longest, best, together, of_folds, mean_weighed(weighed))

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from assay.config import LexicalBranch
 from assay.splits import grouped_folds
-from assay.student.lexical import Grams, Lexical, hash_grams, unit_rows
+from assay.student.lexical import Grams, Lexical, unit_rows
 from assay.student.parts import Part
 from assay.targets import NAME, NAMES, NUMBER, Target
 
@@ -58,21 +58,17 @@ class Linear(nn.Module):
         table: sparse.csr_matrix | None,
         part: Part,
         targets: dict[str, Target],
-        widths: dict[str, int],
+        columns: dict[str, slice],
         seed: int,
     ) -> None:
-        """Fit the tasks of `widths` (raw outputs; negative: not linear) by standardised features and n-grams."""
+        """Fit the tasks of `columns`, their raw outputs, by standardised features [n, dim] and n-grams [n, buckets]."""
         seen, grams = dense.numpy(), self._weighted(table)
-        at = 0
-        for name, target in targets.items():
-            known, width = np.flatnonzero(part.known(name)), abs(widths[name])
-            if len(known) and widths[name] > 0:
-                known = _some(known, LEARNT, seed)
+        for name, at in columns.items():
+            known = _some(np.flatnonzero(part.known(name)), LEARNT, seed)
+            if len(known):
                 some = seen[known].astype(np.float64) / max(1, seen.shape[1]) ** 0.5
                 posts = _Posts(some, None if grams is None else grams[known])
-                task = _Task(target, part.values[name][known], part.group[known])
-                self._keep(slice(at, at + width), posts, task, seed)
-            at += width
+                self._keep(at, posts, _Task(targets[name], part.values[name][known], part.group[known]), seed)
 
     def _weighted(self, table: sparse.csr_matrix | None) -> sparse.csr_matrix | None:
         if self.grams is None or table is None:
@@ -149,13 +145,18 @@ class _Task(NamedTuple):
 
     def loss(self, raw: np.ndarray, rows: np.ndarray) -> float:
         """The mean loss of raw outputs [n, outputs] of some posts."""
-        y, found = self.y[rows], torch.from_numpy(raw)
+        y = self.y[rows]
         if self.target.shape == NUMBER:
             low, high = self.target.bounds
             return float(np.mean((np.clip(raw[:, 0], 0, 1) - (y - low) / (high - low)) ** 2))
-        if self.target.shape == NAMES:
-            return float(F.binary_cross_entropy_with_logits(found, torch.from_numpy(y.astype(float))))
-        return float(F.cross_entropy(found, torch.from_numpy(y.astype(np.int64))))
+        return float(log_loss(torch.from_numpy(raw), torch.from_numpy(y), self.target))
+
+
+def log_loss(raw: Tensor, y: Tensor, target: Target) -> Tensor:
+    """The mean log loss of raw outputs [n, outputs] of classes y [n] or labels y [n, names]."""
+    if target.shape == NAMES:
+        return F.binary_cross_entropy_with_logits(raw, y.to(raw.dtype))
+    return F.cross_entropy(raw, y.long())
 
 
 def _logistic(x: np.ndarray, y: np.ndarray, classes: int, strength: float) -> tuple[np.ndarray, np.ndarray]:
@@ -201,8 +202,3 @@ def _chosen(posts: _Posts, task: _Task, seed: int) -> tuple[float, float]:
         if best is None or losses[at] < best[0]:
             best = float(losses[at]), balance, strengths[at]
     return cast(tuple[float, float, float], best)[1:]
-
-
-def grams_of(words: list[str], settings: LexicalBranch | None) -> sparse.csr_matrix | None:
-    """Counts of n-grams of texts; None where a student has none."""
-    return hash_grams(words, settings) if settings else None

@@ -34,8 +34,8 @@ from assay.student.familiar import Familiar
 from assay.student.folder import FORMAT, check_shapes, read_config
 from assay.student.fusion import Standardise, build_fusion
 from assay.student.heads import Heads
-from assay.student.lexical import Grams, Lexical, grams
-from assay.student.linear import GRAMS, Linear, grams_of
+from assay.student.lexical import Grams, Lexical, grams, hash_grams
+from assay.student.linear import GRAMS, Linear
 from assay.student.outputs import Output, build_output
 from assay.targets import Target
 
@@ -78,6 +78,8 @@ class StudentModel(nn.Module):
         self.lexical = Lexical(settings.lexical, sum(groups)) if settings.lexical else None
         self.linear = Linear(image_dim + text_dim, self.gram_settings, sum(groups)) if settings.linear else None
         self.register_buffer("share", torch.zeros(sum(groups)))
+        ends = np.cumsum([self.output(name).outputs for name in targets]).tolist()
+        self.columns = {name: slice(a, b) for name, a, b in zip(targets, [0, *ends], ends, strict=False)}  # by task
 
     @property
     def gram_settings(self) -> LexicalBranch | None:
@@ -112,12 +114,7 @@ class StudentModel(nn.Module):
 
     def bent(self, straight: Tensor) -> Tensor:
         """Raw outputs of what the linear model gives, [n, outputs]."""
-        parts, at = [], 0
-        for name in self.outputs:
-            output = self.output(name)
-            parts.append(output.bend(straight[:, at : at + output.outputs]))
-            at += output.outputs
-        return torch.cat(parts, dim=1)
+        return torch.cat([self.output(name).bend(straight[:, at]) for name, at in self.columns.items()], dim=1)
 
     def standardised(self, batch: Batch) -> Tensor:
         """Both modalities' features side by side, standardised; zeros for one that a post lacks, [n, dims]."""
@@ -129,13 +126,11 @@ class StudentModel(nn.Module):
 
     def answers(self, raw: Tensor, *, calibrated: bool = True) -> dict[str, np.ndarray]:
         """Predictions by task from raw outputs [members, n, outputs]: scores [n] or probabilities [n, K]."""
-        mean, at = raw.float().mean(0), 0
-        found = {}
-        for name in self.outputs:
+        mean, found = raw.float().mean(0), {}
+        for name, at in self.columns.items():
             output = self.output(name)
-            part = mean[:, at : at + output.outputs]
-            at += output.outputs
-            found[name] = (output(part) if calibrated else output.uncalibrated(part)).detach().cpu().numpy()
+            given = output(mean[:, at]) if calibrated else output.uncalibrated(mean[:, at])
+            found[name] = given.detach().cpu().numpy()
         return found
 
     def predict(self, features: Features, *, calibrated: bool = True) -> dict[str, np.ndarray]:
@@ -174,13 +169,19 @@ class Inputs:
         """`models`: those that will see them, of one kind; `all_grams`: n-grams also where no answer is of them."""
         self.image, self.text = torch.from_numpy(features.image), torch.from_numpy(features.text)
         self.has_image, self.has_text = torch.from_numpy(features.has_image), torch.from_numpy(features.has_text)
-        used = all_grams or any(model.settings.lexical or bool(model.share.any()) for model in models)
-        self.table = grams_of(features.words, models[0].gram_settings) if used else None
+        settings = models[0].gram_settings if all_grams else grams_used(models)
+        self.table = hash_grams(features.words, settings) if settings else None
 
     def rows(self, rows: Tensor) -> Batch:
         """Some posts as a batch."""
         found = grams(self.table[rows.numpy()]) if self.table is not None else None
         return Batch(self.image[rows], self.text[rows], self.has_image[rows], self.has_text[rows], found)
+
+
+def grams_used(models: Sequence[StudentModel]) -> LexicalBranch | None:
+    """How texts become n-grams for students of one kind; None where no answer rests on any."""
+    used = any(model.settings.lexical or bool(model.share.any()) for model in models)
+    return models[0].gram_settings if used else None
 
 
 class Ensemble(nn.ModuleList):

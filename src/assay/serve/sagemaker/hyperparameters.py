@@ -15,6 +15,7 @@ import yaml
 from pydantic import ValidationError
 
 from assay.config import Split, Student, Task
+from assay.config.messages import one_line
 from assay.errors import SettingsError
 from assay.section import Section
 
@@ -155,9 +156,7 @@ def _checked(kind: type[Section], raw: dict[str, Any]) -> Any:
     try:
         return kind.model_validate(raw)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise SettingsError(f"hyperparameters: {where}: {first['msg']}") from error
+        raise SettingsError(f"hyperparameters: {one_line(error, raw, kind)}") from error
 
 
 def learns(args: argparse.Namespace) -> bool:
