@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from assay.audit.audit import run_audit
-from assay.audit.findings import findings
+from assay.audit.findings import findings, text_image
 from assay.audit.generate import generate
 from assay.audit.measures import Measures
 from assay.audit.spaces import build, read_grid
@@ -143,7 +143,8 @@ def test_all_kinds_of_encoders_become_spaces(drawn_images: Path, tmp_path: Path)
         }
     )
     grid = read_grid(drawn_images, audit.groups)
-    spaces, lacking = build(audit, drawn_images, grid)
+    built = build(audit, drawn_images, grid)
+    spaces, lacking = built.spaces, built.lacking
     kinds = {space.name: space.kind for space in spaces}
     assert kinds == {
         "clip_prompts": "prompts",
@@ -163,15 +164,34 @@ def test_all_kinds_of_encoders_become_spaces(drawn_images: Path, tmp_path: Path)
         assert np.nanmax(space.likeness) < 1.001
     found = findings(audit, grid, [Measures(space, audit.statistics) for space in spaces], lacking)
     assert found["encoders_lacking"] == 1
+    assert list(built.across) == ["clip"]  # dino has no texts, siglip no shared space
+    seen, said = spaces[0], spaces[1]
+    if seen.kind == "prompts":
+        seen, said = said, seen
+    assert seen.vectors is not None
+    assert said.vectors is not None
+    by_hand = np.einsum("agrd,ahd->agh", seen.vectors, said.vectors[:, :, 0]) / seen.vectors.shape[2]
+    assert np.allclose(built.across["clip"], by_hand, atol=1e-5)  # nothing is centred here
+    cell = text_image(audit, built.across["clip"])["neutral"]["older"]
+    assert cell["value"] == pytest.approx(by_hand[:, 0, 3].mean(), abs=1e-5)
+    assert cell["low"] <= cell["value"] <= cell["high"]
     assert set(found["spaces"]["dino_split"]["comparisons"]["young_vs_older"]) >= {"lean", "separation", "verdict"}
     assert found["verdicts"]["young_vs_older"]["spaces"] == 6  # without prompts and the control
+
+
+def test_the_six_spaces_are_one_word_in_params() -> None:
+    six = Audit.model_validate(audit_of().model_dump(by_alias=True) | {"encoders": "six"})
+    assert [*six.encoders] == ["efficientnet", "minilm", "colours", "clip", "vae", "resnet50", "dino"]
+    assert six.encoders["clip"].is_shared
+    with pytest.raises(ValueError, match="'seven' is not there; allowed: six"):
+        Audit.model_validate(audit_of().model_dump(by_alias=True) | {"encoders": "seven"})
 
 
 def test_split_product_by_hand(drawn_images: Path, tmp_path: Path) -> None:
     save_vit(tmp_path)
     audit = audit_of(encoders={"dino": {"image": {"encoder": str(tmp_path)}, "split_product": True}})
     grid = read_grid(drawn_images, audit.groups)
-    spaces, _ = build(audit, drawn_images, grid)
+    spaces = build(audit, drawn_images, grid).spaces
     split = spaces[1]
     encoder = load_image_encoder(ImageBranch(encoder=str(tmp_path)))
     import io
@@ -223,6 +243,8 @@ def test_the_planted_lean_is_found_and_drawn(drawn_images: Path, tmp_path: Path)
         "sheet_strongest.jpg",
         "tsne_efficientnet_by_group.png",
         "tsne_efficientnet_by_category.png",
+        "tsne_minilm_prompts_by_group.png",
+        "tsne_minilm_prompts_by_category.png",
     }
     page = (tmp_path / "audit.html").read_text()
     assert "toward young" in page
@@ -232,7 +254,10 @@ def test_the_planted_lean_is_found_and_drawn(drawn_images: Path, tmp_path: Path)
     mean = np.mean([float(row["efficientnet: young_vs_older"]) for row in leans])
     lean = found["spaces"]["efficientnet"]["comparisons"]["young_vs_older"]["lean"]
     assert mean == pytest.approx(lean["value"], abs=1e-4)
-    assert len(list(csv.DictReader((tmp_path / "maps.csv").open()))) == 56  # whole activities, at most 60
+    points = list(csv.DictReader((tmp_path / "maps.csv").open()))
+    assert sum(row["space"] == "efficientnet" for row in points) == 56  # whole activities, at most 60
+    prompts = [row for row in points if row["space"] == "minilm_prompts"]
+    assert len({row["prompt"] for row in prompts}) == len(prompts) == 28  # one a prompt, of two seeds
 
 
 def test_groups_without_a_reference_are_told_apart(tmp_path: Path) -> None:
@@ -344,7 +369,7 @@ def test_real_faces_are_told_apart_by_age_and_not_by_chance(shuffled: bool, real
     generate(audit, FolderSource(kind="folder", path=str(mapping)), ACTIVITIES, tmp_path / "images")
     grid = read_grid(tmp_path / "images", audit.groups)
     assert len(grid.activities) == 40
-    spaces, _ = build(audit, tmp_path / "images", grid)
+    spaces = build(audit, tmp_path / "images", grid).spaces
     told = findings(audit, grid, [Measures(one, audit.statistics) for one in spaces], {})
     found = told["spaces"]["efficientnet"]["comparisons"]["young_vs_older"]
     if shuffled:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from assay.audit.findings import categories_table, findings, leans_table, rounded
+from assay.audit.findings import categories_table, findings, leans_table, rounded, text_image
 from assay.audit.measures import Measures
 from assay.audit.page import write_page
 from assay.audit.perceived import perceived
@@ -39,9 +39,12 @@ def run_audit(
     """
     seed_everything(audit.statistics.seed)
     grid = read_grid(images, audit.groups)
-    spaces, lacking = build(audit, images, grid)
+    built = build(audit, images, grid)
+    spaces = built.spaces
     measured = [Measures(space, audit.statistics) for space in spaces]
-    found = findings(audit, grid, measured, lacking)
+    found = findings(audit, grid, measured, built.lacking)
+    if built.across:
+        found["text_image"] = {name: text_image(audit, values) for name, values in built.across.items()}
     left_out = _why_not_perceived(audit, generator)
     if audit.perceived is not None and left_out is None:
         found["perceived"] = perceived(audit, images, grid, spaces, rubrics, name=name)
@@ -57,7 +60,7 @@ def run_audit(
         name,
         audit,
         generator,
-        found | {"lacking": lacking},
+        found | {"lacking": built.lacking},
         grid=grid,
         leans=leans,
         categories=categories,

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from assay.audit.inference import rank_correlation, reach
+from assay.audit.inference import Draws, mean_interval, rank_correlation, reach
 from assay.audit.measures import Measures
 from assay.audit.probe import Probe
 from assay.audit.spaces import Grid
@@ -176,6 +176,18 @@ def agreement(audit: Audit, measured: list[Measures]) -> dict[str, dict[str, Any
         found[name_of(first, second)] = {
             f"{a} ~ {b}": rank_correlation(values[a], values[b]) for a, b in itertools.combinations(values, 2)
         }
+    return found
+
+
+def text_image(audit: Audit, values: np.ndarray) -> dict[str, dict[str, Any]]:
+    """The mean cosine over activities by group of the images, then of the prompts, from [A, G, G] (see spaces.Built)."""
+    weights = Draws.of(len(values), audit.statistics).weights
+    found: dict[str, dict[str, Any]] = {}
+    for g, seen in enumerate(audit.groups):
+        for h, said in enumerate(audit.groups):
+            own = values[:, g, h].astype(float)
+            low, high = mean_interval(own, weights)
+            found.setdefault(seen, {})[said] = {"value": float(own.mean()), "low": low, "high": high}
     return found
 
 

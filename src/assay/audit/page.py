@@ -133,9 +133,9 @@ def _map_data(
     about = {point["image_id"]: point for point in points}
     names = ("group", "words", "category", "prompt", "seed")
     at = {image_id: i for i, image_id in enumerate(mapped)}
-    maps: dict[str, list[list[float]]] = {}
+    maps: dict[str, list[list[float] | None]] = {}  # None: not on this map
     for point in points:
-        places = maps.setdefault(f"{point['map']} of {point['space']}", [[0.0, 0.0]] * len(mapped))
+        places = maps.setdefault(f"{point['map']} of {point['space']}", [None] * len(mapped))
         places[at[point["image_id"]]] = [point["x"], point["y"]]
     return {
         "side": side,

@@ -1,4 +1,4 @@
-"""Maps of a space in two dimensions: t-SNE and UMAP of the same images."""
+"""Maps of a space in two dimensions: t-SNE and UMAP of the same images, or of their prompts."""
 
 from __future__ import annotations
 
@@ -14,22 +14,26 @@ from assay.config import Pictures
 from assay.progress import cores, progress, say
 
 COMPONENTS = 50
+_Placed = tuple[str, tuple[int, int, int]]
+"""An image and its place: activity, group, replicate."""
 
 
 def maps(grid: Grid, spaces: list[Space], settings: Pictures, seed: int) -> list[dict[str, Any]]:
     """A row an image and map: space, map, x, y and what the image is of. Whole activities, at most `map_images` images.
 
-    Controls have no maps.
-
-    A map that needs a package which is not there is left out, and a line says so.
+    A map of prompts has a point for each prompt, with the first image that was made of it. Controls have no maps. A map
+    that needs a package which is not there is left out, and a line says so.
     """
-    chosen = _chosen(grid, settings.map_images, seed)
+    every = _chosen(grid, settings.map_images, seed)
     rows: list[dict[str, Any]] = []
-    shown = [space for space in spaces if space.kind == "images" and not space.control]
+    shown = [space for space in spaces if space.vectors is not None and not space.control]
     wanted = [(space, kind) for space in shown for kind in settings.maps]
     for space, kind in progress(wanted, what="maps", unit="map"):
-        assert space.vectors is not None
-        vectors = np.stack([space.vectors[place] for _, place in chosen])
+        chosen = _one_a_prompt(every, grid) if space.kind == "prompts" else every
+        vectors = _vectors(space, chosen, grid)
+        if float(np.ptp(vectors, axis=0).max()) < 1e-6:  # which t-SNE's tree of places does not survive
+            say(f"audit: no {kind} map of {space.name}: all that it sees is alike")
+            continue
         points = _project(vectors, kind, settings, seed)
         if points is None:
             continue
@@ -52,11 +56,27 @@ def maps(grid: Grid, spaces: list[Space], settings: Pictures, seed: int) -> list
     return rows
 
 
-def _chosen(grid: Grid, most: int, seed: int) -> list[tuple[str, tuple[int, int, int]]]:
-    by_activity: dict[int, list[tuple[str, tuple[int, int, int]]]] = {}
+def _one_a_prompt(chosen: list[_Placed], grid: Grid) -> list[_Placed]:
+    """Of each prompt its first image."""
+    first: dict[tuple[int, int, str], _Placed] = {}
+    for one in sorted(chosen, key=lambda one: one[1]):
+        a, g, r = one[1]
+        first.setdefault((a, g, grid.templates[r]), one)
+    return list(first.values())
+
+
+def _vectors(space: Space, chosen: list[_Placed], grid: Grid) -> np.ndarray:
+    assert space.vectors is not None
+    if space.kind != "prompts":
+        return np.stack([space.vectors[place] for _, place in chosen])
+    return np.stack([space.vectors[a, g, space.templates.index(grid.templates[r])] for _, (a, g, r) in chosen])
+
+
+def _chosen(grid: Grid, most: int, seed: int) -> list[_Placed]:
+    by_activity: dict[int, list[_Placed]] = {}
     for image_id, place in grid.rows.items():
         by_activity.setdefault(place[0], []).append((image_id, place))
-    found: list[tuple[str, tuple[int, int, int]]] = []
+    found: list[_Placed] = []
     for at in np.random.default_rng([seed, 21]).permutation(len(grid.activities)):
         if found and len(found) + len(by_activity[int(at)]) > most:
             break

@@ -120,35 +120,47 @@ def read_grid(folder: Path, groups: list[str]) -> Grid:
     )
 
 
-def build(audit: Audit, folder: Path, grid: Grid) -> tuple[list[Space], dict[str, str]]:
-    """The spaces of all encoders, and why those are missing that cannot be had; EncoderError when none can."""
-    found: list[Space] = []
-    lacking: dict[str, str] = {}
+@dataclass
+class Built:
+    """The spaces of all encoders, and why those are missing that cannot be had."""
+
+    spaces: list[Space] = field(default_factory=list)
+    lacking: dict[str, str] = field(default_factory=dict)
+    across: dict[str, np.ndarray] = field(default_factory=dict)
+    """By encoder that puts images and prompts into one space, their mean cosine in each activity: float [A, G of the
+    images, G of the prompts], of the same template, nothing centred."""
+
+
+def build(audit: Audit, folder: Path, grid: Grid) -> Built:
+    """What all encoders see; EncoderError when none can be had."""
+    built = Built()
     for name, settings in audit.encoders.items():
         try:
-            found.extend(_spaces(name, settings, audit, folder, grid))  # one by one: what came before a fault stays
+            _build_one(built, name, settings, audit, folder, grid)  # what came before a fault stays
         except EncoderError as error:
             say(f"audit: encoder {name} is left out: {error}")
-            lacking[name] = str(error)
-    if not found:
-        raise EncoderError(f"no encoder could be had; the first: {next(iter(lacking.values()))}")
-    return found, lacking
+            built.lacking[name] = str(error)
+    if not built.spaces:
+        raise EncoderError(f"no encoder could be had; the first: {next(iter(built.lacking.values()))}")
+    return built
 
 
-def _spaces(name: str, settings: AuditEncoder, audit: Audit, folder: Path, grid: Grid) -> Iterator[Space]:
+def _build_one(built: Built, name: str, settings: AuditEncoder, audit: Audit, folder: Path, grid: Grid) -> None:
     extract = Extractor(
         Student(image=settings.image, text=settings.text), image_px=audit.image_px, max_pixels=audit.images.max_pixels
     )
     if settings.image:
-        vectors = _of_images(extract, folder, grid, name)
-        yield _space(name, "images", settings, grid.templates, vectors, grid.there)
+        seen = _of_images(extract, folder, grid, name)
+        built.spaces.append(_space(name, "images", settings, grid.templates, seen, grid.there))
         if settings.split_product:
-            yield _patches(name, settings, audit, folder, grid)
+            built.spaces.append(_patches(name, settings, audit, folder, grid))
     if settings.text:
         vectors, templates, there = _of_prompts(extract, grid)
         if not there.any(axis=1).all():
             raise EncoderError(f"{name}: not every activity has a prompt for every group, so that prompts say nothing")
-        yield _space(f"{name}_prompts", "prompts", settings, templates, vectors, there)
+        built.spaces.append(_space(f"{name}_prompts", "prompts", settings, templates, vectors, there))
+        if settings.is_shared:
+            built.across[name] = _across(seen, vectors, templates, there, grid)
 
 
 def _space(
@@ -167,6 +179,15 @@ def _space(
     likeness = np.einsum("agrd,ahsd->agrhs", vectors, vectors, optimize=True)
     both = there[:, None, :, None, None] & there[:, None, None, None, :]
     return Space(name, kind, settings.control, templates, there, np.where(both, likeness, np.nan), vectors)
+
+
+def _across(images: np.ndarray, prompts: np.ndarray, templates: list[str], said: np.ndarray, grid: Grid) -> np.ndarray:
+    """[A, G, G] the mean cosine of images [A, G, R, d] of a group with the prompts [A, G, T, d] of each group."""
+    at = [templates.index(template) for template in grid.templates]
+    one, other = (v / np.maximum(np.linalg.norm(v, axis=-1, keepdims=True), 1e-12) for v in (images, prompts))
+    counts = grid.there & said[:, at]  # [A, R]
+    total = np.einsum("agrd,ahrd,ar->agh", one, other[:, :, at], counts.astype(np.float32), optimize=True)
+    return np.asarray(total / counts.sum(1)[:, None, None])
 
 
 def _of_prompts(extract: Extractor, grid: Grid) -> tuple[np.ndarray, list[str], np.ndarray]:

@@ -7,7 +7,7 @@ import re
 import string
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from assay.config.annotate import Annotate, check_headers
 from assay.config.students import ImageBranch, TextBranch
@@ -15,6 +15,19 @@ from assay.plugins import one_of
 from assay.section import Positive, Section, Share, check_known
 
 PLACES = {"who", "activity"}
+CLIP = {"encoder": "transformers/openai/clip-vit-base-patch32", "pooling": "projected"}
+SETS: dict[str, dict[str, Any]] = {
+    "six": {
+        "efficientnet": {"image": {"encoder": "packaged/efficientnet-lite0"}},
+        "minilm": {"text": {"encoder": "packaged/minilm-l6"}},
+        "colours": {"image": {"encoder": "packaged/colour-grid"}, "control": True},
+        "clip": {"image": CLIP, "text": CLIP},
+        "vae": {"image": {"encoder": "vae/stabilityai/sdxl-vae"}, "control": True},
+        "resnet50": {"image": {"encoder": "timm/resnet50.a1_in1k"}},
+        "dino": {"image": {"encoder": "timm/vit_small_patch16_224.dino"}, "split_product": True},
+    }
+}
+"""Sets of encoders that `encoders` may name."""
 
 
 class Template(Section):
@@ -219,6 +232,14 @@ class AuditEncoder(Section):
                 raise ValueError("an audit's encoders do not learn; leave frozen out")
         return self
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether images and prompts lie in one space, that of a model such as CLIP."""
+        image, text = self.image, self.text
+        if image is None or text is None or image.encoder != text.encoder:
+            return False
+        return image.pooling == text.pooling == "projected"
+
 
 class Statistics(Section):
     """How findings are tested."""
@@ -316,7 +337,9 @@ class Audit(Section):
     images: Images = Images()
     """Of how many activities, how many images."""
     encoders: Annotated[dict[str, AuditEncoder], Field(min_length=1)]
-    """Spaces in which images, prompts or both are compared."""
+    """Spaces in which images, prompts or both are compared; or `six`: CLIP's images and prompts, latents of SDXL,
+    ResNet-50, DINO and its patches, beside the packaged ones. One that cannot be had is left out, and said.
+    """
     image_px: Annotated[int, Field(ge=32, le=4096)] = 512
     """Longer side of images as encoders get them, in pixels."""
     statistics: Statistics = Statistics()
@@ -325,6 +348,14 @@ class Audit(Section):
     """Maps, sheets and the page."""
     perceived: Perceived | None = None
     """Apparent band of the person in each image, by a teacher and a student of it; null: not asked."""
+
+    @field_validator("encoders", mode="before")
+    @classmethod
+    def _take_set(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        check_known("encoders", value, SETS)
+        return SETS[value]
 
     @model_validator(mode="after")
     def _check(self) -> Self:
