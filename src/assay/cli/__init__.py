@@ -18,6 +18,7 @@ from assay.cli.plan import add_plan
 from assay.cli.predict import add_predict
 from assay.cli.publish import add_publish
 from assay.cli.serve import add_serve
+from assay.cli.tune import add_tune
 from assay.errors import AssayError, CorpusError, SettingsError, run_main
 from assay.progress import say
 
@@ -64,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     add_plan(commands)
     add_compare(commands)
     add_models(commands)
+    add_tune(commands)
     return parser
 
 
@@ -74,7 +76,14 @@ def _doctor(_: argparse.Namespace) -> None:
 
     folder = home()
     print(f"assay {__version__}, python {sys.version.split()[0]}")
-    extras = {"peft": "tune", "accelerate": "tune", "tensorboard": "tune", "captum": "explain", "datasets": "hub"}
+    extras = {
+        "peft": "tune",
+        "accelerate": "tune",
+        "tensorboard": "tune",
+        "optuna": "tune",
+        "captum": "explain",
+        "datasets": "hub",
+    }
     extras |= {"fastapi": "serve", "uvicorn": "serve", "prometheus-client": "serve"}
     extras |= {"psycopg": "team", "s3fs": "s3"}
     extras |= {"openvino": "fast", "ray": "cluster", "plotly": "audit", "umap-learn": "audit", "diffusers": "generate"}

@@ -23,7 +23,7 @@ ASKED_ALIKE = (
     ("", "sample"),
     *(("annotate", name) for name in ("teacher", "distribution", "votes", "image_px", "mask", "phone_regions")),
 )
-FOLDERS = ("corpora", "joint", "machine", "curves")  # of metrics/
+FOLDERS = ("corpora", "joint", "machine", "curves", "tune")  # of metrics/
 UNSEEN = ("size", "nfiles")
 RENAMED = {r"tasks\.[^.]+\.sample\.size": "posts", r"generators\.[^.]+\.size": "image_size"}
 
