@@ -183,6 +183,9 @@ def test_the_corpus_is_browsed(server: Server, browser: Browser, width: int) -> 
     page = opened(browser, f"{server.url}/ui/", width)
     page.get_by_role("tab", name="Corpus").click()
     page.wait_for_selector("#findings .a-brands", timeout=30_000)
+    page.wait_for_selector("#posts article", timeout=30_000)  # as it opens, before anything is touched
+    assert page.locator("#posts article").count() == 15
+    assert page.get_by_text("Error", exact=True).count() == 0
     assert "Zed & <b>Sons</b>" in page.locator("#findings").inner_text()
     assert page.locator("#findings .a-brands small").count() == 2  # two brands, each with its interval
     choose(page, "Question", "gender_bias")

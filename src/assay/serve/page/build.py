@@ -195,7 +195,7 @@ def _posts(blocks: gr.Blocks, corpora: dict[str, ScoredCorpus], names: list[str]
     """Search among scored posts."""
     first = corpora[names[0]]
     with gr.Row(equal_height=True):
-        words = gr.Textbox(label="Search in posts", placeholder="words that all occur", scale=3, elem_id="words")
+        words = gr.Textbox("", label="Search in posts", placeholder="words that all occur", scale=3, elem_id="words")
         brand = gr.Dropdown(_brands(first), value=ALL, label="Brand", scale=2, min_width=140)
         name = gr.Dropdown(**_of_names(first), scale=2, min_width=140)
         order = gr.Dropdown(**_of_order(first), label="Order", scale=2, min_width=140)
@@ -209,10 +209,10 @@ def _posts(blocks: gr.Blocks, corpora: dict[str, ScoredCorpus], names: list[str]
 
     def search(
         chosen: str,
-        words: str,
-        brand: str,
-        name: str,
-        order: str,
+        words: str | None,  # None until somebody has typed
+        brand: str | None,
+        name: str | None,
+        order: str | None,
         low: float,
         high: float,
         page: int,
@@ -221,12 +221,12 @@ def _posts(blocks: gr.Blocks, corpora: dict[str, ScoredCorpus], names: list[str]
         corpus = corpora[chosen]
         known = cards.choices(corpus.target)
         query = Query(
-            words=words[:200],
-            brand=None if brand == ALL else brand,
+            words=(words or "")[:200],
+            brand=None if brand in (None, ALL) else brand,
             name=name if name in known else None,
             low=low,
             high=high,
-            order=order,
+            order=order or "",
             page=page,
             size=PAGE_SIZE,
         )
