@@ -21,15 +21,13 @@ from assay.student.crossfit import crossfit
 from assay.student.fit import fit
 from assay.student.model import Inputs, StudentModel, Trained, load_trained
 from assay.student.parts import Part
-from assay.student.waves import Waves, frequencies
 from assay.targets import Target
 from assay.targets.ranks import RanksTarget
 from tests.test_encoders import PACKAGED
 from tests.test_student import CLASSES, LABELS, SCORE, SMALL, made, part, with_folds
 
-FIRST = [-0.48158485, -0.60953909]  # what any machine draws
 RANKS = RanksTarget(kind="ranks", names=["a", "b", "c"])
-BLIND = SMALL.model_copy(update={"head": Head(hidden=[8], waves=0)})
+BLIND = SMALL.model_copy(update={"head": Head(hidden=[8])})
 
 
 def standing(student: Student, target: Target, learnt: Part) -> StudentModel:
@@ -67,37 +65,6 @@ def test_it_is_the_regularised_model_that_scikit_learn_fits(target: Target) -> N
             found = np.stack([one.predict_proba(other)[:, 1] for one in models], 1)
             nearest.append(np.abs(torch.sigmoid(torch.from_numpy(raw)).numpy() - found).max())
     assert min(nearest) < 0.03  # either is an iteration that stops; other strengths are ten times as far
-
-
-def test_waves_are_a_gaussian_kernel_and_the_same_everywhere() -> None:
-    waves = Waves(6, 4, 4096)
-    x = torch.from_numpy(np.random.default_rng(0).standard_normal((20, 10)).astype(np.float32))
-    x[3, :6] = 0  # a post without a picture
-    near = [torch.cdist(part, part) ** 2 / (2 * part.shape[1]) for part in (x[:, :6], x[:, 6:])]
-    wanted = torch.exp(-near[0]) + torch.exp(-near[1])
-    assert torch.allclose(waves(x) @ waves(x).T, wanted, atol=0.1)
-    assert not waves.state_dict()  # drawn again wherever the model is loaded
-    assert frequencies(6, 8)[0, :2].tolist() == pytest.approx(FIRST, abs=1e-7)
-    assert Waves(0, 4, 8)(x[:, :4]).shape == (20, 16)
-
-
-def test_what_is_not_linear_is_learnt_by_waves() -> None:
-    """Labels by the sign of a product of two features: no straight model can tell, and folds choose the curved one."""
-    rng = np.random.default_rng(0)
-    told = {}
-    for waves in (0, 256):
-        student = BLIND.model_copy(update={"head": Head(kind="linear", hidden=[8], waves=waves)})
-        both = [part(n, CLASSES, seed) for seed, n in ((0, 600), (1, 300))]
-        for one in both:
-            one.features.words[:] = [""] * len(one)
-            one.features.image[:], one.features.text[:] = 0, 0
-            one.features.image[:, :2] = rng.standard_normal((len(one), 2))
-            one.values["t"] = (one.features.image[:, 0] * one.features.image[:, 1] > 0).astype(float)
-        model = standing(student, CLASSES, both[0])
-        model.share.fill_(1.0)
-        told[waves] = (model.predict(both[1].features)["t"].argmax(1) == both[1].values["t"]).mean()
-    assert told[0] < 0.65
-    assert told[256] > 0.8
 
 
 def test_words_count_beside_dense_features() -> None:

@@ -139,10 +139,6 @@ class Head(Section):
     """So many heads, learning apart and answering by their mean."""
     task_hidden: Positive = 64
     """Kind multitask: units of each label's own layer."""
-    waves: Annotated[int, Field(ge=0, le=16_384)] = 512
-    """Kinds auto and linear: pairs of random Fourier features of each modality, by which the linear model is a kernel
-    machine where its folds prefer that; 0: none.
-    """
 
 
 class Student(Section):

@@ -18,7 +18,7 @@ from assay.config import Student
 from assay.errors import ModelError
 from assay.targets import AnyTarget
 
-FORMAT = 4
+FORMAT = 3
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 

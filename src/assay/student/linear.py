@@ -1,10 +1,9 @@
-"""A regularised linear model of a student's features, their waves and n-grams, beside its hidden layers.
+"""A regularised linear model of a student's features and n-grams, beside its hidden layers.
 
 On few labels it is hard to beat, and where hidden layers do not pay, it answers in their place (see blend). Strength
-and the weights of dense features, waves (by which it is a kernel machine, see waves) and n-grams are chosen by folds of
-whole leakage groups within the posts that are learnt from. It is fitted through inner products of posts, of which there
-are fewer than features: logistic or ridge regression on the eigenvectors of their matrix is that on the features
-themselves (Saunders et al., 1998).
+and the weight of the n-grams against the dense features are chosen by folds of whole leakage groups within the posts
+that are learnt from. It is fitted through inner products of posts, of which there are fewer than features: logistic or
+ridge regression on the eigenvectors of their matrix is that on the features themselves (Saunders et al., 1998).
 """
 
 from __future__ import annotations
@@ -24,7 +23,6 @@ from assay.config import LexicalBranch
 from assay.splits import grouped_folds
 from assay.student.lexical import Grams, Lexical, unit_rows
 from assay.student.parts import Part
-from assay.student.waves import Waves
 from assay.targets import NAME, NAMES, NUMBER, Target
 
 GRAMS = LexicalBranch()  # of students that have none beside their hidden layers
@@ -32,33 +30,19 @@ FOLDS = 3
 CHOOSING = 900  # posts by which strengths are chosen, at most
 LANDMARKS = 3000  # posts that the model is a sum over, at most
 LEARNT = 10_000  # posts that it is fitted to, at most
+BALANCES = (0.3, 1.0, 3.0)  # of the n-grams, to the dense features
 STRENGTHS = {NAME: (3.0, 30.0, 300.0), NAMES: (3.0, 30.0, 300.0), NUMBER: (0.1, 0.3, 1.0, 3.0, 10.0)}
-
-
-class Mix(NamedTuple):
-    """How much each kind of feature counts in the inner products of posts."""
-
-    dense: float
-    waves: float
-    grams: float
-
-
-STRAIGHT = (Mix(1, 0, 0.3), Mix(1, 0, 1), Mix(1, 0, 3))
-CURVED = (Mix(0.3, 1, 0.1), Mix(0.3, 1, 0.3), Mix(0.3, 1, 1))
 
 
 class Linear(nn.Module):
     """Raw outputs [n, outputs] of standardised features [n, dim] and n-grams; nothing before it is fitted."""
 
     weight: Tensor
-    of_waves: Tensor
     bias: Tensor
 
-    def __init__(self, image_dim: int, text_dim: int, grams: LexicalBranch | None, outputs: int, pairs: int) -> None:
+    def __init__(self, dim: int, grams: LexicalBranch | None, outputs: int) -> None:
         super().__init__()
-        self.waves = Waves(image_dim, text_dim, pairs) if pairs else None
-        self.register_buffer("weight", torch.zeros(image_dim + text_dim, outputs))
-        self.register_buffer("of_waves", torch.zeros(self.waves.dim if self.waves else 0, outputs))
+        self.register_buffer("weight", torch.zeros(dim, outputs))
         self.register_buffer("bias", torch.zeros(outputs))
         self.grams = Lexical(grams.model_copy(update={"dropout": 0.0}), outputs) if grams else None
         if self.grams is not None:
@@ -66,8 +50,6 @@ class Linear(nn.Module):
 
     def forward(self, dense: Tensor, grams: Grams | None) -> Tensor:
         found = F.linear(dense, self.weight.T, self.bias)
-        if self.waves is not None:
-            found = found + self.waves(dense) @ self.of_waves
         return found if self.grams is None or grams is None else found + self.grams(grams)
 
     def fit(
@@ -81,13 +63,11 @@ class Linear(nn.Module):
     ) -> None:
         """Fit the tasks of `columns`, their raw outputs, by standardised features [n, dim] and n-grams [n, buckets]."""
         seen, grams = dense.numpy(), self._weighted(table)
-        waves = self.waves(dense).numpy() if self.waves is not None else None
         for name, at in columns.items():
             known = _some(np.flatnonzero(part.known(name)), LEARNT, seed)
             if len(known):
                 some = seen[known].astype(np.float64) / max(1, seen.shape[1]) ** 0.5
-                curved = None if waves is None else waves[known].astype(np.float64)
-                posts = _Posts(some, curved, None if grams is None else grams[known])
+                posts = _Posts(some, None if grams is None else grams[known])
                 self._keep(at, posts, _Task(targets[name], part.values[name][known], part.group[known]), seed)
 
     def _weighted(self, table: sparse.csr_matrix | None) -> sparse.csr_matrix | None:
@@ -97,58 +77,34 @@ class Linear(nn.Module):
         return unit_rows(table, self.grams.idf.numpy(), self.grams.words_below)
 
     def _keep(self, columns: slice, posts: _Posts, task: _Task, seed: int) -> None:
-        mix, strength = _chosen(posts, task, seed)
+        balance, strength = _chosen(posts, task, seed)
         learnt = np.arange(len(task.y))
         marks = posts.take(_some(learnt, LANDMARKS, seed))
-        back = _basis(_mixed(_products(marks, marks), mix))
-        weights, bias = task.fitted(_mixed(_products(posts, marks), mix) @ back, strength, learnt)
+        back = _basis(_products(marks, marks, balance))
+        weights, bias = task.fitted(_products(posts, marks, balance) @ back, strength, learnt)
         spread = back @ weights  # of each landmark
-        of_dense = mix.dense * (marks.dense.T @ spread) / max(1, posts.dense.shape[1]) ** 0.5
-        self.weight[:, columns] = torch.from_numpy(of_dense).float()
-        if marks.waves is not None:
-            self.of_waves[:, columns] = torch.from_numpy(mix.waves * (marks.waves.T @ spread)).float()
+        self.weight[:, columns] = torch.from_numpy(marks.dense.T @ spread / max(1, posts.dense.shape[1]) ** 0.5).float()
         self.bias[columns] = torch.from_numpy(bias).float()
         if self.grams is not None and marks.grams is not None:
             with torch.no_grad():
-                self.grams.weight[:, columns] = torch.from_numpy(
-                    np.asarray(mix.grams * (marks.grams.T @ spread))
-                ).float()
+                self.grams.weight[:, columns] = torch.from_numpy(np.asarray(balance * (marks.grams.T @ spread))).float()
 
 
 class _Posts(NamedTuple):
-    """Dense features [n, d], scaled so that a post's are about 1 long; waves [n, w] and n-grams of unit length."""
+    """Dense features [n, d], scaled so that a post's are about 1 long, and n-grams of unit length."""
 
     dense: np.ndarray
-    waves: np.ndarray | None
     grams: sparse.csr_matrix | None
 
     def take(self, rows: np.ndarray) -> _Posts:
-        waves, grams = (None if part is None else part[rows] for part in self[1:])
-        return _Posts(self.dense[rows], waves, grams)
-
-    @property
-    def mixes(self) -> tuple[Mix, ...]:
-        """What may be chosen: one of each kind where there are no n-grams to weigh."""
-        kinds = (STRAIGHT, CURVED) if self.waves is not None else (STRAIGHT,)
-        return tuple(mix for kind in kinds for mix in (kind if self.grams is not None else kind[:1]))
+        return _Posts(self.dense[rows], None if self.grams is None else self.grams[rows])
 
 
-_Products = tuple[np.ndarray, np.ndarray | None, np.ndarray | None]
-"""Inner products of posts and others [n, m] by kind of feature."""
-
-
-def _products(posts: _Posts, other: _Posts) -> _Products:
-    grams = None if posts.grams is None or other.grams is None else (posts.grams @ other.grams.T).toarray()
-    waves = None if posts.waves is None or other.waves is None else posts.waves @ other.waves.T
-    return posts.dense @ other.dense.T, waves, grams
-
-
-def _mixed(products: _Products, mix: Mix) -> np.ndarray:
-    """Inner products [n, m] of all kinds together."""
-    found = np.zeros_like(products[0])
-    for part, weight in zip(products, mix, strict=True):
-        if part is not None and weight:
-            found += weight * part
+def _products(posts: _Posts, other: _Posts, balance: float) -> np.ndarray:
+    """Inner products of posts and others, [n, m]; n-grams weighted by `balance`."""
+    found: np.ndarray = posts.dense @ other.dense.T
+    if posts.grams is not None and other.grams is not None:
+        found = found + balance * (posts.grams @ other.grams.T).toarray()
     return found
 
 
@@ -220,19 +176,20 @@ def _logistic(x: np.ndarray, y: np.ndarray, classes: int, strength: float) -> tu
     return weight, bias
 
 
-def _chosen(posts: _Posts, task: _Task, seed: int) -> tuple[Mix, float]:
-    """Mix and strength with the least loss over folds of whole groups."""
-    strengths, mixes = STRENGTHS[task.target.shape], posts.mixes
+def _chosen(posts: _Posts, task: _Task, seed: int) -> tuple[float, float]:
+    """Balance and strength with the least loss over folds of whole groups."""
+    strengths = STRENGTHS[task.target.shape]
     rows = _some(np.arange(len(task.y)), CHOOSING, seed)
     groups = len(np.unique(task.group[rows]))
     if groups < 2:
-        return mixes[0], strengths[0]
+        return BALANCES[0], strengths[0]
     fold = grouped_folds(task.target.strata_with_gaps(task.y[rows]), task.group[rows], min(FOLDS, groups), seed)
     some = posts.take(rows)
-    parts = _products(some, some)
-    best: tuple[float, Mix, float] | None = None
-    for mix in mixes:
-        products = _mixed(parts, mix)
+    dense = _products(some._replace(grams=None), some, 0)
+    grams = None if some.grams is None else (some.grams @ some.grams.T).toarray()
+    best: tuple[float, float, float] | None = None
+    for balance in BALANCES if grams is not None else BALANCES[:1]:
+        products = dense if grams is None else dense + balance * grams
         losses = np.zeros(len(strengths))
         for number in np.unique(fold):
             learn, held = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
@@ -243,5 +200,5 @@ def _chosen(posts: _Posts, task: _Task, seed: int) -> tuple[Mix, float]:
                 losses[i] += task.loss(other @ weights + bias, rows[held]) * len(held)
         at = int(losses.argmin())
         if best is None or losses[at] < best[0]:
-            best = float(losses[at]), mix, strengths[at]
-    return cast(tuple[float, Mix, float], best)[1:]
+            best = float(losses[at]), balance, strengths[at]
+    return cast(tuple[float, float, float], best)[1:]

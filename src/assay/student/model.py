@@ -76,8 +76,7 @@ class StudentModel(nn.Module):
         groups = [size for name in targets for size in self.output(name).groups()]
         self.heads = Heads(settings.head, self.fusion.dim, groups)
         self.lexical = Lexical(settings.lexical, sum(groups)) if settings.lexical else None
-        told = image_dim, text_dim, self.gram_settings, sum(groups), settings.head.waves
-        self.linear = Linear(*told) if settings.linear else None
+        self.linear = Linear(image_dim + text_dim, self.gram_settings, sum(groups)) if settings.linear else None
         self.register_buffer("share", torch.zeros(sum(groups)))
         ends = np.cumsum([self.output(name).outputs for name in targets]).tolist()
         self.columns = {name: slice(a, b) for name, a, b in zip(targets, [0, *ends], ends, strict=False)}  # by task
