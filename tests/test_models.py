@@ -34,7 +34,7 @@ def test_students_stand_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixtu
     machine.mkdir(parents=True)
     (machine / "evaluate.json").write_text(json.dumps({"posts_per_s": 24.8}))
     broken = make_model(tmp_path / "models/old", MOODS) / "config.json"
-    broken.write_text(broken.read_text().replace('"format": 4', '"format": 1'))
+    broken.write_text(broken.read_text().replace('"format": 3', '"format": 1'))
     rows = {row["task"]: row for row in trained_models(tmp_path)}
     assert rows["moods"]["figure"] == {"value": 0.81, "low": 0.7, "high": 0.9}
     assert rows["moods"]["posts_per_s"] == 24.8

@@ -120,9 +120,9 @@ class Head(Section):
     """The layers behind the fusion; `linear_skip` adds a linear path around them."""
 
     kind: Literal["auto", "linear", "mlp", "multitask"] = "auto"
-    """auto: hidden layers and a regularised linear model on features, waves and n-grams together, weighed against each
-    other by log loss on held-out posts (hidden layers alone for ranks, for encoders that learn, and where `train` asks
-    for class weights, weighted sampling, logit adjustment, focal or asymmetric loss); linear: that model alone, but for
+    """auto: hidden layers and a regularised linear model on features and n-grams together, weighed against each other
+    by log loss on held-out posts (hidden layers alone for ranks, for encoders that learn, and where `train` asks for
+    class weights, weighted sampling, logit adjustment, focal or asymmetric loss); linear: that model alone, but for
     ranks; mlp: shared hidden layers alone; multitask: a small head of task_hidden units for each label over them.
     """
     hidden: list[Positive] = [256, 128]
