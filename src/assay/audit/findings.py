@@ -180,7 +180,7 @@ def agreement(audit: Audit, measured: list[Measures]) -> dict[str, dict[str, Any
 
 
 def text_image(audit: Audit, values: np.ndarray) -> dict[str, dict[str, Any]]:
-    """The mean cosine over activities by group of the images, then of the prompts, from [A, G, G] (see spaces.Built)."""
+    """Mean cosines over activities by group of images, then of prompts, from [A, G, G] (see spaces.Built)."""
     weights = Draws.of(len(values), audit.statistics).weights
     found: dict[str, dict[str, Any]] = {}
     for g, seen in enumerate(audit.groups):
