@@ -150,7 +150,7 @@ def main() -> None:
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="train.*, head.*, text.* … to change")
     parser.add_argument("--quick", action="store_true", help="2 folds, 1 seed, 400 posts")
     args = parser.parse_args()
-    params = _params(args)
+    params = load_params(args)
     started = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="assay-kfold-") as work:
         data = Prepared(params, args.task, Path(work), baselines=not args.no_baselines)
@@ -186,7 +186,7 @@ def summary(tests: list[Judged], task: Task) -> dict[str, Any]:
     return found
 
 
-def _params(args: argparse.Namespace) -> Params:
+def load_params(args: argparse.Namespace) -> Params:
     raw = yaml.safe_load(Path("params.yaml").read_text())
     corpus = {"kind": args.kind, "path": str(Path(args.path).resolve()), "check_images": "header"}
     if args.columns:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from kfold import Prepared, _params, fold_of  # beside this file
+from kfold import Prepared, fold_of, load_params  # beside this file
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, f1_score, log_loss
 
@@ -46,7 +46,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.quick:
         args.sizes, args.seeds = [50, 100], 2
-    params = _params(argparse.Namespace(**vars(args), target=None, names=None, set=[]))
+    params = load_params(argparse.Namespace(**vars(args), target=None, names=None, set=[]))
     with tempfile.TemporaryDirectory(prefix="assay-designs-") as work:
         data = Prepared(params, args.task, Path(work))
         task = fold_of(data.task, 5, 0)
