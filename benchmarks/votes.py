@@ -74,7 +74,9 @@ def one_draw(data: Prepared, whole: Part, answers: int, seed: int) -> dict[str, 
     test = grouped_folds(target.strata_with_gaps(whole.values[name]), whole.group, 5, seed) == 0
     shares = np.bincount(truth, minlength=len(target.groups)) / len(truth)
     wrong = rng.choice(WRONG, len(truth))
-    chances = wrong[:, None] * shares + (1 - wrong)[:, None] * np.eye(len(shares))[truth]
+    right = np.eye(len(shares))[truth]
+    others = (1 - right) * shares
+    chances = (1 - wrong)[:, None] * right + wrong[:, None] * others / others.sum(1, keepdims=True)
     said = np.stack([(chances.cumsum(1) > rng.random((len(truth), 1))).argmax(1) for _ in range(VOTES)], 1)
     votes = np.stack([(said == k).mean(1) for k in range(len(shares))], 1)
     order = rng.permutation(np.flatnonzero(~test))
@@ -85,7 +87,8 @@ def one_draw(data: Prepared, whole: Part, answers: int, seed: int) -> dict[str, 
         rows = few if arm in ("majority", "shares") else many
         pool = whole.take(rows)
         first = said[rows, 0]
-        pool.values = {name: first if arm in ("once", "distribution") else votes[rows].argmax(1)}
+        common = (votes[rows] + 0.01 * np.eye(len(shares))[first]).argmax(1)  # of equals the first answer
+        pool.values = {name: first if arm in ("once", "distribution") else common}
         soft = {"shares": votes, "distribution": chances}.get(arm)
         pool.soft = {name: soft[rows].astype(np.float32)} if soft is not None else {}
         settings = data.task.train.model_copy(update={"seed": seed, "soft_targets": float(soft is not None)})

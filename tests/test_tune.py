@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from dvc.repo import Repo
@@ -15,8 +18,10 @@ from sklearn.metrics import log_loss, mean_squared_error
 
 from assay import config
 from assay.config import Student, Train
+from assay.encode import features as feature_files
 from assay.errors import DataError, SettingsError
-from assay.scoring.trials import register, with_values
+from assay.scoring.trials import is_registered, register, with_values
+from assay.scoring.tuning import search_of
 from assay.student import tune as tuning
 from assay.student.tune import Search, loss, tune
 from tests.conftest import ROOT
@@ -29,6 +34,27 @@ BAD = Train(lr=1e-6, epochs=4, batch_size=128)  # learns nothing in so few steps
 def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ASSAY_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("ASSAY_WORKERS", "1")
+
+
+def write_tables(root: Path, pool: Any) -> None:
+    """Features, labels and split as the stages leave them, every fourth post in the test split."""
+    made = {"encoders": {}, "image_px": 64, "max_images": 1}
+    feature_files.save(root / "features/sentiment", pool.ids, pool.features, made)  # type: ignore[arg-type]
+    names = ("positive", "neutral", "negative")
+    rows = [
+        {"post_id": one, "status": "ok", "value": names[int(y)], "distribution": None, "inclusion_p": 1.0}
+        for one, y in zip(pool.ids, pool.values["t"], strict=True)
+    ]
+    schema = [("post_id", pa.string()), ("status", pa.string()), ("value", pa.string())]
+    schema += [("distribution", pa.list_(pa.float32())), ("inclusion_p", pa.float64())]
+    pq.write_table(pa.Table.from_pylist(rows, schema=pa.schema(schema)), root / "labels/sentiment.parquet")
+    split = {
+        "post_id": pool.ids,
+        "split": ["train" if int(one) % 4 else "test" for one in pool.ids],
+        "group": list(range(len(pool))),
+        "held_out_p": [0.25] * len(pool),
+    }
+    pq.write_table(pa.table(split), root / "split/sentiment.parquet")
 
 
 def search(**changes: Any) -> Search:
@@ -134,7 +160,7 @@ def test_trials_are_experiments_and_the_workspace_is_left_alone(tmp_path: Path) 
 
     git("init", "-q")
     (tmp_path / "params.yaml").write_text("lr: 1\n")
-    (tmp_path / "dvc.yaml").write_text("metrics:\n  - metrics/tune\nparams:\n  - params.yaml\n")
+    (tmp_path / "dvc.yaml").write_text("metrics:\n  - metrics/machine\nparams:\n  - params.yaml\n")
     with pytest.raises(SettingsError, match="a repository with a commit"):
         register("tune-t-1", {"params.yaml": "lr: 2\n"}, tmp_path)
     Repo.init(str(tmp_path)).close()
@@ -142,17 +168,85 @@ def test_trials_are_experiments_and_the_workspace_is_left_alone(tmp_path: Path) 
     git("-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "first")
     (tmp_path / "params.yaml").write_text("lr: 7\n")  # not committed
     before = git("status", "--porcelain")
-    register("tune-t-1", {"params.yaml": "lr: 2\n", "metrics/tune/t.json": '{"loss": 0.5}\n'}, tmp_path)
-    register("tune-t-2", {"params.yaml": "lr: 3\n", "metrics/tune/t.json": '{"loss": 0.25}\n'}, tmp_path)
+    register("tune-t-1", {"params.yaml": "lr: 2\n", "metrics/machine/tune/t.json": '{"loss": 0.5}\n'}, tmp_path)
+    register("tune-t-2", {"params.yaml": "lr: 3\n", "metrics/machine/tune/t.json": '{"loss": 0.25}\n'}, tmp_path)
     assert git("status", "--porcelain") == before
     assert (tmp_path / "params.yaml").read_text() == "lr: 7\n"
+    assert is_registered("tune-t-1", tmp_path)
+    assert not is_registered("tune-t-3", tmp_path)
     with Repo(str(tmp_path)) as repo:
         names = {name for found in repo.experiments.ls().values() for name, _ in found}
         assert names == {"tune-t-1", "tune-t-2"}
         shown = repo.metrics.show(revs=["tune-t-2"])
-        assert shown["tune-t-2"]["data"]["metrics/tune/t.json"]["data"] == {"loss": 0.25}
+        assert shown["tune-t-2"]["data"]["metrics/machine/tune/t.json"]["data"] == {"loss": 0.25}
     kept = git("for-each-ref", "--format=%(refname)", "refs/exps").split()
     assert [yaml.safe_load(git("show", f"{ref}:params.yaml"))["lr"] for ref in sorted(kept)] == [2, 3]
+
+
+def test_what_is_to_be_pasted_is_whole(tmp_path: Path) -> None:
+    """A section in place of another: what was not searched for is there as well."""
+    from assay.cli.tune import _to_paste
+
+    text = (ROOT / "params.yaml").read_text()
+    values = {"train.lr": 0.00003, "head.dropout": 0.25}
+    told = _to_paste(text, "gender_bias", "packaged", values).splitlines()
+    at = next(i for i, line in enumerate(told) if line.startswith("# in place"))
+    students, task = (yaml.safe_load("\n".join(part)) for part in (told[2:at], told[at:]))
+    raw = yaml.safe_load(text)
+    wanted = raw["students"]["packaged"]
+    wanted["head"]["dropout"] = 0.25
+    assert students == {"packaged_for_gender_bias": wanted}
+    assert task["train"] == raw["tasks"]["gender_bias"]["train"] | {"lr": 0.00003}
+    assert task["student"] == "packaged_for_gender_bias"
+
+
+def test_a_trial_that_fails_is_passed_over_and_half_a_line_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    real, tried = tuning._loss_of, []
+
+    def fails_twice(told: Search, rest: Any, values: dict[str, Any]) -> float:
+        tried.append(values)
+        if len(tried) in (2, 3):
+            raise DataError("diverged")
+        return real(told, rest, values)
+
+    monkeypatch.setattr(tuning, "_loss_of", fails_twice)
+    task = search(seed=20_240_501, settings=BAD.model_copy(update={"weight_decay": 0.0, "lr": 0.0012345}))
+    found = tune(task, minutes=5, most=2)
+    assert len(found.trials) == 2
+    assert found.first.values == task.standing()  # not rounded
+    assert tried[1] != tried[2] != tried[3]
+    path = next((Path(os.environ["ASSAY_HOME"]) / "tune").glob("*.log"))
+    with open(path, "ab") as file:
+        file.write(b'{"op_code": 4, "wor')
+    assert tune(task, minutes=5, most=3).trials[:2] == found.trials
+    monkeypatch.setattr(tuning, "_loss_of", lambda *_: 1 / 0)
+    assert len(tune(task, minutes=0, most=3).trials) == 3
+
+
+def test_posts_of_a_test_split_and_tables_of_other_settings_have_no_part(tmp_path: Path) -> None:
+    params = config.load(ROOT / "params.yaml")
+    with pytest.raises(DataError, match="run `dvc repro embed@sentiment"):
+        search_of("sentiment", params, tmp_path, 1)
+    place = tmp_path / "settings/students/packaged.json"
+    place.parent.mkdir(parents=True)
+    section = json.loads(json.dumps(params.sections()["students/packaged"]))
+    section["students.packaged"]["image"]["views"] = ["crop"]
+    place.write_text(json.dumps(section))
+    for name in ("features/sentiment", "labels/sentiment.parquet", "split/sentiment.parquet"):
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
+        (tmp_path / name).touch()
+    with pytest.raises(DataError, match=r"students\.packaged has changed"):
+        search_of("sentiment", params, tmp_path, 1)
+    place.unlink()
+    (tmp_path / "features/sentiment").unlink()
+    pool = part(40, CLASSES)
+    pool.ids = [str(i) for i in range(40)]
+    write_tables(tmp_path, pool)
+    assert len(search_of("sentiment", params, tmp_path, 1).pool) == 40
+    held = params.tasks["sentiment"].train.model_copy(update={"crossfit": 0})
+    task = params.tasks["sentiment"].model_copy(update={"train": held})
+    told = search_of("sentiment", params.model_copy(update={"tasks": params.tasks | {"sentiment": task}}), tmp_path, 1)
+    assert sorted(told.pool.ids) == sorted(str(i) for i in range(40) if i % 4)
 
 
 def test_pasted_numbers_are_numbers() -> None:

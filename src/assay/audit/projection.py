@@ -14,6 +14,7 @@ from assay.config import Pictures
 from assay.progress import cores, progress, say
 
 COMPONENTS = 50
+FEWEST = 4  # points of a map
 _Placed = tuple[str, tuple[int, int, int]]
 """An image and its place: activity, group, replicate."""
 
@@ -31,8 +32,9 @@ def maps(grid: Grid, spaces: list[Space], settings: Pictures, seed: int) -> list
     for space, kind in progress(wanted, what="maps", unit="map"):
         chosen = _one_a_prompt(every, grid) if space.kind == "prompts" else every
         vectors = _vectors(space, chosen, grid)
-        if float(np.ptp(vectors, axis=0).max()) < 1e-6:  # which t-SNE's tree of places does not survive
-            say(f"audit: no {kind} map of {space.name}: all that it sees is alike")
+        if len(vectors) < FEWEST or float(np.ptp(vectors, axis=0).max()) < 1e-6:  # t-SNE's tree would not survive that
+            why = "all that it sees is alike" if len(vectors) >= FEWEST else f"{len(vectors)} points are too few"
+            say(f"audit: no {kind} map of {space.name}: {why}")
             continue
         points = _project(vectors, kind, settings, seed)
         if points is None:

@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from assay import config
 from assay.errors import SettingsError
 from assay.progress import say
@@ -19,7 +21,9 @@ def add_tune(commands: Any) -> None:
         help="search for better settings of a task's student, by folds; never by test posts",
         description="Tries settings of head, fusion and training by cross-fitting folds of four fifths of the labelled "
         "posts, and compares the best with what stands now on the fifth that no trial saw. A search that was killed "
-        "goes on; the same seed proposes the same trials. Prints the section to paste into params.yaml.",
+        "goes on; the same seed proposes the same trials. Prints the sections to paste into params.yaml. Posts of a "
+        "test split have no part in it; where students are cross-fitted there is none, and figures of a run with the best "
+        "settings are a little too good: the posts that chose them are among those that judge them.",
     )
     tune.add_argument("--task", required=True, help="a task whose features, labels and split stand in data/")
     tune.add_argument("--minutes", type=float, default=30.0, help="begin no trial after so many; default: 30")
@@ -31,45 +35,56 @@ def add_tune(commands: Any) -> None:
 
 
 def _tune(args: argparse.Namespace) -> None:
-    from assay.scoring.trials import git, register, with_values
+    from assay.scoring.trials import git, is_registered, register, with_values
     from assay.scoring.tuning import search_of
     from assay.student.tune import Trial, tune
 
-    if not args.minutes > 0 or (args.trials is not None and args.trials < 1):
-        raise SettingsError("tune: --minutes must be above 0, and --trials at least 1")
+    if not args.minutes > 0 or (args.trials is not None and args.trials < 1) or args.seed < 0:
+        raise SettingsError("tune: --minutes must be above 0, --trials at least 1, and --seed at least 0")
     params = config.load()
     task = params.members(args.task).get(args.task)
     if task is None:
         raise SettingsError(f"tune: {args.task} is a joint student; name one task")
-    search = search_of(args.task, task, params.students[task.student], Path("data"), args.seed)
+    joint = [name for name, members in params.joint.items() if args.task in members]
+    if joint and not args.no_experiments:
+        raise SettingsError(
+            f"tune: {args.task} shares its student with others in joint.{joint[0]}, so that a trial with a student of "
+            "its own would be no settings that can be run; give --no-experiments"
+        )
+    search = search_of(args.task, params, Path("data"), args.seed)
     text = Path("params.yaml").read_text(encoding="utf-8")
     if not args.no_experiments:
         git(Path(), "rev-parse", "HEAD")  # before anything is tried
+    key = search.key()[:6]
 
     def keep(trial: Trial) -> None:
-        if args.no_experiments:
+        name = f"tune-{args.task}-{key}-{trial.number:03d}"
+        if args.no_experiments or is_registered(name):
             return
         figures = json.dumps({"loss": float(f"{trial.loss:.6g}"), "trial": trial.number}) + "\n"
         files = {"params.yaml": with_values(text, args.task, task.student, trial.values)}
-        name = f"tune-{args.task}-s{args.seed}-{trial.number:03d}"
-        register(name, files | {f"metrics/tune/{args.task}.json": figures})
+        register(name, files | {f"metrics/machine/tune/{args.task}.json": figures})
 
     found = tune(search, minutes=args.minutes, most=args.trials, on_trial=keep)
+    for trial in found.trials:  # of an earlier run that was killed, or kept none
+        keep(trial)
+    back = {"posts": found.kept_back, "metric": found.metric, "now": found.now, "best": found.then, "gap": found.gap}
     told = {
         "task": args.task,
         "trials": [{"trial": one.number, "loss": one.loss, **one.values} for one in found.trials],
         "best": found.best.number,
         "posts": found.posts,
-        "kept_back": {"posts": found.kept_back, "metric": found.metric, "now": found.now, "best": found.then,
-                      "gap": found.gap},
-    }  # fmt: skip
+        "kept_back": back,
+    }
     if args.json:
         print(json.dumps(told, ensure_ascii=False))
-    else:
-        _print(told, found, args.task, task.student)
+        return
+    _print(told, found)
+    if _is_worth_it(found):
+        print(_to_paste(text, args.task, task.student, found.best.values))
 
 
-def _print(told: dict[str, Any], found: Any, task: str, student: str) -> None:
+def _print(told: dict[str, Any], found: Any) -> None:
     from assay.cli.compare import figured
 
     back, first, best = told["kept_back"], found.first, found.best
@@ -77,33 +92,47 @@ def _print(told: dict[str, Any], found: Any, task: str, student: str) -> None:
     print(f"best (trial {best.number}): {first.loss:.4f}, {best.loss:.4f}")
     print(f"on {back['posts']:,} posts that no trial saw: {back['metric']} {figured(back['now'])} now,")
     print(f"{figured(back['best'])} then; better by {figured(back['gap'], sign='+')}")
-    if best.number == first.number:
+
+
+def _is_worth_it(found: Any) -> bool:
+    """Say what to think of the best trial; whether it may be taken over."""
+    low, high = found.gap["low"], found.gap["high"]
+    if found.best.number == found.first.number:
         say("tune: what stands in params.yaml was not beaten; leave it")
-        return
-    low, high = back["gap"]["low"], back["gap"]["high"]
-    if low is None or low <= 0 <= high:
+        return False
+    if high is not None and high < 0:
+        say("tune: the best trial is worse on posts that no trial saw; leave what stands in params.yaml")
+        return False
+    if low is None or low <= 0:
         say("tune: the difference is not decided; the settings that stand may be as good")
-    changed = {key: value for key, value in best.values.items() if first.values.get(key) != value}
-    print("\n# to paste into params.yaml")
-    sections: dict[str, dict[str, Any]] = {}
-    for key, value in changed.items():
-        part, name = key.split(".")
-        sections.setdefault(part, {})[name] = value
-    print(f"# students.{student} (or a copy of it under another name):")
-    for part, values in sections.items():
-        if part != "train":
-            print(f"    {part}: {_yaml(values)}")
-    if "train" in sections:
-        print(f"# tasks.{task}:")
-        print(f"    train: {_yaml(sections['train'])}")
+    return True
 
 
-def _yaml(values: dict[str, Any]) -> str:
-    """A mapping in one line; numbers in the form that YAML reads as numbers."""
+def _to_paste(text: str, task: str, student: str, values: dict[str, Any]) -> str:
+    """The sections of params.yaml with the values in them, whole: what is not searched for stays as it is."""
+    from assay.scoring.trials import change, name_of
 
+    raw = yaml.safe_load(text)
+    section, train = raw["students"][student], raw["tasks"][task].get("train") or {}
+    change(section, train, values)
+    name = name_of(student, task)
+    lines = [
+        "\n# to paste into params.yaml; below students:",
+        f"  {name}:",
+        *(f"    {part}: {_yaml(told)}" for part, told in section.items()),
+        f"# in place of student and train of tasks.{task}:",
+        f"    student: {name}",
+        f"    train: {_yaml(train)}",
+    ]
+    return "\n".join(lines)
+
+
+def _yaml(value: Any) -> str:
+    """A value in one line; numbers in the form that YAML reads as numbers."""
     from assay.scoring.trials import decimal
 
-    def one(value: Any) -> str:
-        return decimal(value) if isinstance(value, float) else json.dumps(value).strip('"')
-
-    return "{" + ", ".join(f"{name}: {one(value)}" for name, value in values.items()) + "}"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{name}: {_yaml(one)}" for name, one in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_yaml, value)) + "]"
+    return decimal(value) if isinstance(value, float) else json.dumps(value)

@@ -29,15 +29,9 @@ def with_values(text: str, task: str, student: str, values: dict[str, Any]) -> s
     yaml.preserve_quotes = True
     yaml.representer.add_representer(float, lambda to, value: to.represent_scalar(FLOAT, decimal(value)))
     whole = yaml.load(text)
-    name = student if student.endswith(f"_for_{task}") else f"{student}_for_{task}"
-    section = json.loads(json.dumps(whole["students"][student]))
-    train = whole["tasks"][task].setdefault("train", {})
-    for key, value in values.items():
-        part, inner = key.split(".")
-        if part == "train":
-            train[inner] = value
-        else:
-            section.setdefault(part, {})[inner] = value
+    name = name_of(student, task)
+    section, train = json.loads(json.dumps(whole["students"][student])), whole["tasks"][task].setdefault("train", {})
+    change(section, train, values)
     whole["students"][name] = section
     whole["tasks"][task]["student"] = name
     out = io.StringIO()
@@ -45,10 +39,30 @@ def with_values(text: str, task: str, student: str, values: dict[str, Any]) -> s
     return out.getvalue()
 
 
+def name_of(student: str, task: str) -> str:
+    """What a task's own copy of a student is called."""
+    return student if student.endswith(f"_for_{task}") else f"{student}_for_{task}"
+
+
+def change(section: dict[str, Any], train: dict[str, Any], values: dict[str, Any]) -> None:
+    """Put values of dotted keys into a student's section and a task's training."""
+    for key, value in values.items():
+        part, inner = key.split(".")
+        (train if part == "train" else section.setdefault(part, {}))[inner] = value
+
+
 def decimal(value: float) -> str:
     """A number as YAML reads one: 3e-05 would be text."""
     text = f"{value:.12f}".rstrip("0")
     return f"{text}0" if text.endswith(".") else text
+
+
+def is_registered(name: str, root: Path = Path()) -> bool:
+    """Whether there is an experiment of this name on top of HEAD."""
+    from dvc.repo.experiments.refs import ExpRefInfo
+
+    ref = str(ExpRefInfo(git(root, "rev-parse", "HEAD"), name))
+    return subprocess.run(["git", "rev-parse", "-q", "--verify", ref], cwd=root, capture_output=True).returncode == 0
 
 
 def register(name: str, files: dict[str, str], root: Path = Path()) -> None:

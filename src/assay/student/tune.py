@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import filelock
@@ -35,6 +36,7 @@ from assay.targets import NAME, NUMBER, Target
 FOLDS = 3  # of each trial
 KEPT_BACK = 5  # one post in so many
 FAILURES = 5  # in a row that end a search
+FAILED = "failed"  # why, of a trial that failed by itself and not by a kill
 FLOATS = {  # least, largest, on a log scale
     "train.lr": (3e-5, 2e-3, True),
     "train.weight_decay": (0.003, 0.3, True),
@@ -63,9 +65,11 @@ class Search:
 
     def key(self) -> str:
         """What a search must share with another to go on from it."""
-        parts = (self.pool.features.image, self.pool.features.text, self.pool.values[self.name], self.pool.group)
+        pool, features = self.pool, self.pool.features
         told = self.name, self.student.model_dump(), self.target.model_dump(), self.settings.model_dump()
-        return digest_of(*told, self.seed, reach_digest(__file__), self.pool.features.words, *parts)
+        arrays = [features.image, features.text, features.has_image, features.has_text]
+        arrays += [pool.values[self.name], pool.weights, pool.group, *pool.soft.values()]
+        return digest_of(*told, self.seed, reach_digest(__file__), features.words, *arrays)
 
     def kept_back(self) -> np.ndarray:
         """Which posts no trial sees, bool [n]; DataError where there are too few leakage groups."""
@@ -101,8 +105,9 @@ class Search:
         for key, now in self.standing().items():
             if key in FLOATS:
                 low, high, log = FLOATS[key]
-                low, high = (min(low, now), max(high, now)) if now > 0 or not log else (low, high)
-                found[key] = float(f"{trial.suggest_float(key, low, high, log=log):.3g}")
+                log = log and now > 0
+                given = trial.suggest_float(key, min(low, now), max(high, now), log=log)
+                found[key] = _short(given, now)
             else:
                 choices = [json.dumps(one) for one in CHOICES[key]]
                 here = json.dumps(now)
@@ -162,16 +167,18 @@ def tune(
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     began, failed = time.monotonic(), 0
     with _study(optuna, search) as study, progress(what="tune", total=most, unit="trial") as bar:
-        done = _done(optuna, study)
+        done = _done(optuna, study, search)
         bar.update(len(done))
         while not done or (time.monotonic() - began < minutes * 60 and (most is None or len(done) < most)):
-            study.sampler = optuna.samplers.TPESampler(seed=search.seed * 10_007 + len(done), n_startup_trials=8)
-            asked = study.ask(fixed_distributions=None) if done else _first(study, search)
+            turn = len(done) + _failed(optuna, study)  # a trial that failed is not proposed again
+            study.sampler = optuna.samplers.TPESampler(seed=_seed(search.seed, turn), n_startup_trials=8)
+            asked = study.ask() if done else _first(optuna, study, search)
             values = search.propose(asked)
             try:
                 loss = _loss_of(search, rest, values)
             except DataError as error:
                 say(f"tune: trial {len(done)} failed: {error}")
+                asked.set_user_attr(FAILED, str(error))
                 study.tell(asked, state=optuna.trial.TrialState.FAIL)
                 failed += 1
                 if failed >= FAILURES or not done:
@@ -199,6 +206,7 @@ def _study(optuna: Any, search: Search) -> Iterator[Any]:
     except filelock.Timeout as error:
         raise SettingsError(f"tune: another search of {search.name} with these settings is running") from error
     try:
+        _mend(path)
         backend = optuna.storages.journal.JournalFileBackend(str(path))
         storage = optuna.storages.JournalStorage(backend)
         yield optuna.create_study(storage=storage, study_name=search.name, load_if_exists=True)
@@ -206,22 +214,48 @@ def _study(optuna: Any, search: Search) -> Iterator[Any]:
         lock.release()
 
 
-def _done(optuna: Any, study: Any) -> list[Trial]:
+def _mend(path: Path) -> None:
+    """Take half a line off a journal, which a full disk or a kill leaves: what follows it could not be read."""
+    if path.exists():
+        kept = path.read_bytes()
+        whole = kept.rfind(b"\n") + 1
+        if whole < len(kept):
+            with open(path, "r+b") as file:
+                file.truncate(whole)
+
+
+def _seed(seed: int, turn: int) -> int:
+    return int(np.random.SeedSequence([seed, turn]).generate_state(1)[0])
+
+
+def _failed(optuna: Any, study: Any) -> int:
+    """How many trials failed by themselves."""
+    known = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.FAIL,))
+    return sum(FAILED in one.user_attrs for one in known)
+
+
+def _done(optuna: Any, study: Any, search: Search) -> list[Trial]:
     """Trials of earlier runs; those that a kill cut off count as failed."""
     states = optuna.trial.TrialState
     for one in study.get_trials(deepcopy=False, states=(states.RUNNING,)):
         study.tell(one.number, state=states.FAIL)
     known = study.get_trials(deepcopy=False, states=(states.COMPLETE,))
-    return [Trial(i, _values(one.params), float(one.value)) for i, one in enumerate(known)]
+    now = search.standing()
+    return [
+        Trial(i, {k: _short(v, now[k]) if k in FLOATS else json.loads(v) for k, v in one.params.items()}, one.value)
+        for i, one in enumerate(known)
+    ]
 
 
-def _values(params: dict[str, Any]) -> dict[str, Any]:
-    return {key: float(f"{v:.3g}") if key in FLOATS else json.loads(v) for key, v in params.items()}
+def _short(value: float, now: float) -> float:
+    """Three digits of a number, but for the one that stands."""
+    return now if math.isclose(value, now) else float(f"{value:.3g}")
 
 
-def _first(study: Any, search: Search) -> Any:
+def _first(optuna: Any, study: Any, search: Search) -> Any:
     """What stands now is the first trial."""
-    study.enqueue_trial({k: v if k in FLOATS else json.dumps(v) for k, v in search.standing().items()})
+    if not study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.WAITING,)):
+        study.enqueue_trial({k: v if k in FLOATS else json.dumps(v) for k, v in search.standing().items()})
     return study.ask()
 
 
@@ -262,8 +296,11 @@ def _judged(search: Search, rest: Part, held: Part, best: Trial) -> tuple[dict[s
     y, weights, group = held.values[search.name][known], held.weights[known], held.group[known]
     w = metrics.replicate_weights(weights, group)
     drawn = []
+    fitted: dict[str, CrossFitted] = {}
     for values in (search.standing(), best.values):
-        model = _fitted(search, rest, values, KEPT_BACK).model
+        key = json.dumps(values)
+        fitted.setdefault(key, fitted.get(key) or _fitted(search, rest, values, KEPT_BACK))
+        model = fitted[key].model
         told = model.predict(held.features)[search.name][known].astype(float)
         at = model.thresholds(search.name)
         drawn.append(metrics.bootstrap(y, told, w, search.target, at)[search.target.headline])
