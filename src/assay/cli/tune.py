@@ -22,8 +22,8 @@ def add_tune(commands: Any) -> None:
         description="Tries settings of head, fusion and training by cross-fitting folds of four fifths of the labelled "
         "posts, and compares the best with what stands now on the fifth that no trial saw. A search that was killed "
         "goes on; the same seed proposes the same trials. Prints the sections to paste into params.yaml. Posts of a "
-        "test split have no part in it; where students are cross-fitted there is none, and figures of a run with the best "
-        "settings are a little too good: the posts that chose them are among those that judge them.",
+        "test split have no part in it; where students are cross-fitted there is none, and figures of a run with the "
+        "best settings are a little too good: the posts that chose them are among those that judge them.",
     )
     tune.add_argument("--task", required=True, help="a task whose features, labels and split stand in data/")
     tune.add_argument("--minutes", type=float, default=30.0, help="begin no trial after so many; default: 30")
