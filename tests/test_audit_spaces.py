@@ -15,7 +15,8 @@ from assay.audit.audit import run_audit
 from assay.audit.findings import findings, text_image
 from assay.audit.generate import generate
 from assay.audit.measures import Measures
-from assay.audit.spaces import build, read_grid
+from assay.audit.projection import maps
+from assay.audit.spaces import Grid, Space, build, read_grid
 from assay.config import Audit, DrawnSource, FolderSource, ImageBranch, TextBranch
 from assay.encode.image_encoders import load_image_encoder
 from assay.encode.text_encoders import load_text_encoder
@@ -185,6 +186,21 @@ def test_the_six_spaces_are_one_word_in_params() -> None:
     assert six.encoders["clip"].is_shared
     with pytest.raises(ValueError, match="'seven' is not there; allowed: six"):
         Audit.model_validate(audit_of().model_dump(by_alias=True) | {"encoders": "seven"})
+
+
+@pytest.mark.parametrize(("points", "alike"), [(3, False), (12, True)], ids=["few", "alike"])
+def test_what_no_map_can_be_of_has_none(points: int, alike: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    """Either ends the process, or in a traceback, where it is asked for."""
+    names = [f"group{i}" for i in range(points)]
+    there = np.ones((1, 1), bool)
+    rows = {name: (0, g, 0) for g, name in enumerate(names)}
+    grid = Grid(["a"], ["c"], ["w"], names, [("t", 0)], there, rows, [], {}, seeds=dict.fromkeys(names, 1))
+    vectors = np.random.default_rng(0).standard_normal((1, points, 1, 5)).astype(np.float32)
+    if alike:
+        vectors[:] = vectors[0, 0, 0]
+    space = Space("words", "prompts", False, ["t"], there, np.zeros((1, points, 1, points, 1)), vectors)
+    assert maps(grid, [space], audit_of().pictures, 1) == []
+    assert capsys.readouterr().err.count("audit: no ") == 2  # t-SNE and UMAP
 
 
 def test_split_product_by_hand(drawn_images: Path, tmp_path: Path) -> None:
