@@ -26,6 +26,9 @@ from assay.progress import say
 def main() -> None:
     """Entry point of `assay`; errors of the user end with one line and status 1."""
     parser = _parser()
+    if len(sys.argv) < 2:
+        parser.print_help()
+        return
     args = parser.parse_args()
     run_main(lambda: args.run(args))
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from assay import config
+from assay.cli import world
 from assay.config import Params
 from assay.errors import DataError, SettingsError
 from assay.posts import count
@@ -18,7 +19,9 @@ from assay.progress import say
 
 def add_check(commands: Any) -> None:
     """Add `check` to the command line."""
-    check = commands.add_parser("check", help="check params.yaml and say what is wrong with it")
+    check = commands.add_parser(
+        "check", help="check params.yaml and what it names: rubrics, corpora, columns, encoders, keys, room"
+    )
     check.add_argument("--params", default="params.yaml")
     check.set_defaults(run=_check)
 
@@ -56,8 +59,11 @@ def _check(args: argparse.Namespace) -> None:
             raise SettingsError(
                 "git has no commit yet, which DVC's curves and experiments need: git add -A, git commit"
             )
-    for line in stale_samples(params, root):
+    wrong = list(world.faults(params, root))
+    for line in (*wrong, *world.warnings(params), *stale_samples(params, root)):
         say(line)
+    if wrong:
+        raise SettingsError(f"{args.params}: {len(wrong)} thing(s) that it names are not as it says; see above")
     counts = ", ".join(f"{len(getattr(params, name))} {name}" for name in ("corpora", "tasks", "students", "audits"))
     say(f"{args.params} is in order: {counts}")
 

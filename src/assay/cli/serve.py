@@ -76,6 +76,7 @@ def _start(models: list[Path], **given: Any) -> None:
     try:
         from assay.serve.options import Options
         from assay.serve.run import serve
+        from assay.student.folder import read_config
     except ImportError as error:
         raise SettingsError(f"assay serve needs {error.name}: pip install 'assay[serve]'") from error
     try:
@@ -85,4 +86,6 @@ def _start(models: list[Path], **given: Any) -> None:
         where = ".".join(str(part) for part in first["loc"]).replace("_", "-").replace("allowed-hosts", "allowed-host")
         said = first["msg"].removeprefix("Value error, ")
         raise SettingsError(f"--{where}: {said}" if where else said) from None
+    for model in options.models:
+        read_config(model)  # one line here, in place of a server's log
     serve(options)

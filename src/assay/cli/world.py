@@ -1,0 +1,78 @@
+"""What params.yaml speaks of and what there is: rubrics, corpora, columns, encoders, keys, room on the disk."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+
+from assay.config import Annotate, AnyCorpus, Params, Task
+from assay.errors import AssayError
+from assay.places import corpus_root, home
+
+LEAST_GIB = 2.0  # of room
+SMALL = 64 * 2**20  # bytes of a table whose columns are looked at before it is ingested
+NAMED = ("packaged/", "timm/", "transformers/", "vae/")  # encoders that are no folders
+
+
+def faults(params: Params, root: Path) -> Iterator[str]:
+    """A line for each thing without which a stage would stop."""
+    for name, task in params.tasks.items():
+        yield from _rubric(f"tasks.{name}", name, task.annotate, task, root)
+        student = params.students[task.student]
+        for branch, one in (("image", student.image), ("text", student.text)):
+            encoder = one.encoder if one else ""
+            if encoder and not encoder.startswith(NAMED) and not Path(encoder).expanduser().exists():
+                yield f"students.{task.student}.{branch}.encoder: {encoder}: no such folder"
+    for name, audit in params.audits.items():
+        if not (root / audit.activities).is_file():
+            yield f"audits.{name}.activities: {audit.activities} is not there"
+        if audit.perceived and not (rubric := _rubric_file(audit.perceived.annotate, name, root)).is_file():
+            yield f"audits.{name}.perceived: {rubric}: No such file or directory; write the rubric there"
+    for name, corpus in params.corpora.items():
+        yield from _corpus(f"corpora.{name}", corpus, params)
+
+
+def warnings(params: Params) -> Iterator[str]:
+    """A line for each thing that a run may want, and that is not there."""
+    for name, task in params.tasks.items():
+        key = task.annotate.teacher.api_key_env
+        if task.annotate.source == "teacher" and key and not os.environ.get(key):
+            yield f"tasks.{name}: {key} is not set; only answers that are kept can be used without it"
+    free = shutil.disk_usage(home()).free / 2**30
+    if free < LEAST_GIB:
+        yield f"{home()}: {free:.1f} GiB are free; answers, features and graphs want some {LEAST_GIB:g}"
+
+
+def _rubric(key: str, name: str, annotate: Annotate, task: Task, root: Path) -> Iterator[str]:
+    from assay.teacher.rubric import Rubric
+
+    if annotate.source != "teacher":
+        return
+    try:
+        Rubric.load(_rubric_file(annotate, name, root), task.target, brands=annotate.brands)
+    except AssayError as error:
+        yield f"{key}: {error}"
+
+
+def _rubric_file(annotate: Annotate, name: str, root: Path) -> Path:
+    return root / "rubrics" / f"{annotate.rubric or name}.md"
+
+
+def _corpus(key: str, corpus: AnyCorpus, params: Params) -> Iterator[str]:
+    """Whether it lies where params say; of a small table also whether its columns are there."""
+    from assay.corpora.layouts import open_corpus
+    from assay.corpora.where import places
+
+    if corpus.kind in ("demo", "hub"):  # drawn, or fetched
+        return
+    try:
+        layout = open_corpus(corpus, params.demo)
+        files = [corpus_root(path) for path in corpus.paths() if "://" not in path][:1]
+        parts = chain.from_iterable(sorted(f.iterdir()) if f.is_dir() else [f] for f in files)
+        if corpus.kind == "table" and places(corpus) and sum(f.stat().st_size for f in parts) < SMALL:
+            next(iter(layout.rows()), None)
+    except (AssayError, OSError) as error:
+        yield f"{key}: {error}"
