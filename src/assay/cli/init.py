@@ -14,6 +14,7 @@ from assay.errors import SettingsError
 from assay.progress import say
 
 OWN = Path(__file__).parent.parent / "project"  # params.yaml, rubric, Makefile; in a wheel the pipeline too
+OLLAMA = "http://localhost:11434/v1"
 CHECKOUT = Path(__file__).parents[3]
 PIPELINE = ("dvc.yaml", ".gitignore", ".dvcignore", "human/README.md", "stages")
 # What the pipeline of a checkout says of the package's own sources, which a project has not; it looks at the installed
@@ -34,6 +35,20 @@ def add_init(commands: Any) -> None:
     init = commands.add_parser("init", help="lay down a project of your own: pipeline, settings, a rubric to fill in")
     init.add_argument("folder", type=Path, help="a new folder, or one without a pipeline")
     init.add_argument("--task", default="my_question", help="what the question is called; default: %(default)s")
+    init.add_argument(
+        "--csv", type=Path, help="your posts: a CSV, TSV, JSONL, Parquet or Excel file; its columns are found"
+    )
+    init.add_argument("--question", default="", help="what is asked of each post, in words")
+    init.add_argument("--scale", help="an answer is a number, such as 0-10")
+    init.add_argument("--classes", nargs="+", metavar="NAME", help="an answer is one of these")
+    init.add_argument("--labels", nargs="+", metavar="NAME", help="an answer is any of these, also none")
+    init.add_argument("--corpus", default="posts", help="what the posts are called; default: %(default)s")
+    init.add_argument(
+        "--teacher", default="demo", metavar="URL", help="of an OpenAI-compatible server; default: a drawn one"
+    )
+    init.add_argument("--model", default="assay-demo-1", help="the teacher's name there")
+    init.add_argument("--api-key-env", metavar="NAME", help="the NAME of the variable that holds its key")
+    init.add_argument("--yes", action="store_true", help="take the columns that were found without asking")
     init.set_defaults(run=_init)
 
 
@@ -41,10 +56,19 @@ def _init(args: argparse.Namespace) -> None:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", args.task):
         raise SettingsError(f"--task {args.task}: a name of letters, digits, _ and -")
     try:
-        _lay_down(args.folder, args.task)
+        _lay_down(args.folder, args.task, _own_files(args))
         _put_under_dvc(args.folder)
     except OSError as error:
         raise SettingsError(f"{args.folder}: {error.strerror or error}") from error
+    if args.csv is not None:
+        say(
+            f"{args.folder} is a project now; its teacher is {args.model} at {args.teacher}. Next:\n"
+            f"  fill in {args.folder}/rubrics/{args.task}.md: what counts, and an example for each heading\n"
+            f"  cd {args.folder}\n"
+            "  assay check\n"
+            "  dvc repro"
+        )
+        return
     say(
         f"{args.folder} is a project now, with a drawn corpus and a drawn teacher to try it on. Next:\n"
         f"  cd {args.folder}\n"
@@ -53,7 +77,30 @@ def _init(args: argparse.Namespace) -> None:
     )
 
 
-def _lay_down(folder: Path, task: str) -> None:
+def _own_files(args: argparse.Namespace) -> dict[str, str]:
+    """Settings and rubric for a table of the user's, once its columns are confirmed; {} where none is named."""
+    from assay.cli.question import count_rows, rubric_text, settings_text, shown, target_of
+    from assay.corpora.guess import guess
+
+    if args.csv is None:
+        if args.question or args.scale or args.classes or args.labels:
+            raise SettingsError("--question, --scale, --classes and --labels go with --csv, the file of your posts")
+        return {}
+    target = target_of(args)
+    found = guess(args.csv)
+    for line in shown(found):
+        say(line)
+    if not args.yes and sys.stdin.isatty() and input("Is that right? [Y/n] ").strip().lower() in ("n", "no"):
+        raise SettingsError("nothing was written; rename columns in the table, or take --yes and edit params.yaml")
+    template = (OWN / "params.yaml").read_text(encoding="utf-8")
+    question = args.question or args.task.replace("_", " ")
+    return {
+        "params.yaml": settings_text(template, args, found, count_rows(args.csv)).replace("TASK", args.task),
+        f"rubrics/{args.task}.md": rubric_text(question, target),
+    }
+
+
+def _lay_down(folder: Path, task: str, own: dict[str, str]) -> None:
     """Write all files; SettingsError, and nothing written, where one is there already."""
     source = OWN if (OWN / "dvc.yaml").exists() else CHECKOUT
     if not (source / "dvc.yaml").exists():
@@ -66,6 +113,7 @@ def _lay_down(folder: Path, task: str) -> None:
         files["dvc.yaml"] = re.sub(old, new, files["dvc.yaml"])
     for name, place in (("params.yaml", "params.yaml"), ("rubric.md", f"rubrics/{task}.md"), ("Makefile", "Makefile")):
         files[place] = (OWN / name).read_text(encoding="utf-8").replace("TASK", task)
+    files |= own
     there = [name for name in files if (folder / name).exists() and name not in (".gitignore", "Makefile")]
     if there:
         raise SettingsError(f"{folder}: {', '.join(there[:3])} is there already; name a new folder")

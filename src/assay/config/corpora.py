@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import codecs
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from assay.plugins import one_of
 from assay.section import Positive, Section
@@ -80,6 +81,26 @@ class MvsaCorpus(Corpus):
     kind: Literal["mvsa"]
 
 
+class DateColumn(Section):
+    """A column of dates that are all written in one way."""
+
+    column: str
+    """Its name."""
+    format: str
+    """As strptime reads it, such as %d/%m/%Y; a cell written otherwise is a problem, never a guess."""
+
+    @field_validator("format")
+    @classmethod
+    def _has_a_day(cls, value: str) -> str:
+        try:
+            again = datetime.strptime(datetime(2001, 2, 3).strftime(value), value)
+        except ValueError as error:
+            raise ValueError(f"format {value!r}: {error}; such as %d/%m/%Y") from None
+        if (again.year, again.month) != (2001, 2):
+            raise ValueError(f"format {value!r} must name year, month and day, such as %d/%m/%Y")
+        return value
+
+
 class Columns(Section):
     """Which column of a table holds what; `gold` maps a name of ours to a column of labels."""
 
@@ -91,8 +112,8 @@ class Columns(Section):
     """Of a path, or a list of paths."""
     author: str | None = None
     """Of the author, who becomes a keyed hash."""
-    created_at: str | None = None
-    """Of the time: ISO text, UTC seconds, dd.mm.yyyy; 01/02/2020 is not guessed."""
+    created_at: str | DateColumn | None = None
+    """Of the time: ISO text, UTC seconds, dd.mm.yyyy; 01/02/2020 is not guessed: {column: date, format: "%d/%m/%Y"}."""
     brands: str | None = None
     """Of a list of brands, or names separated by commas."""
     sponsored: str | None = None
@@ -107,6 +128,19 @@ class Columns(Section):
     """Of the official split; (file): the name of the table's file, such as train.jsonl."""
     gold: dict[str, str] = {}
     """Name -> column of labels, read by annotate.column."""
+
+    @property
+    def date(self) -> tuple[str | None, str | None]:
+        """The column of the time, and how it is written; None: as is plain."""
+        when = self.created_at
+        return (when.column, when.format) if isinstance(when, DateColumn) else (when, None)
+
+    @property
+    def named(self) -> dict[str, str]:
+        """Key -> column of all that is mapped, gold as gold.<name>."""
+        found = self.model_dump(exclude={"gold", "created_at"}) | {"created_at": self.date[0]}
+        found |= {f"gold.{name}": column for name, column in self.gold.items()}
+        return {key: column for key, column in found.items() if column}
 
 
 class TableCorpus(Corpus):

@@ -157,15 +157,19 @@ def whole(value: Any, name: str, lost: Lost) -> int | None:
     return int(written) if isinstance(written, int) else int(number)
 
 
-def moment(value: Any, name: str, lost: Lost) -> datetime | None:
+def moment(value: Any, name: str, lost: Lost, form: str | None = None) -> datetime | None:
     """A time: ISO, seconds or milliseconds since 1970, RFC 2822, Twitter's own, or a date whose day is plain.
 
-    Where day and month could be taken for each other, the date is not guessed.
+    Where day and month could be taken for each other, the date is not guessed. `form`: texts are written so, as
+    strptime reads it, and in no other way.
     """
     if is_missing(value) or (isinstance(value, str) and value.strip().lower() in ("", "none", "null", "nan", "nat")):
         return None
     try:
-        found = _moment(value)
+        if form and isinstance(value, str):
+            found = _in_utc(datetime.strptime(value.strip(), form))
+        else:
+            found = _moment(value)
     except (ValueError, OverflowError, OSError, TypeError, IndexError):
         found = None
     if found is None:

@@ -83,8 +83,7 @@ def _rows(rows: Any, split: str, settings: HubCorpus, folder: Path) -> Iterator[
     import datasets
 
     columns = settings.columns
-    named = {k: v for k, v in columns.model_dump(exclude={"gold", "id", "split"}).items() if v}
-    named |= {f"gold.{name}": column for name, column in columns.gold.items()}
+    named = {key: column for key, column in columns.named.items() if key not in ("id", "split")}
     for key, column in named.items():
         if column not in rows.column_names:
             raise CorpusError(

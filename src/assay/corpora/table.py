@@ -48,9 +48,7 @@ class Table:
         self.unread: dict[str, str] = {}
         self.counts: dict[str, dict[str, int]] = {}
         self.touched: list[str] = []
-        named = columns.model_dump(exclude={"gold"}).items()
-        self._named = {key: column for key, column in named if column and column != FILE}
-        self._named |= {f"gold.{name}": column for name, column in columns.gold.items()}
+        self._named = {key: column for key, column in columns.named.items() if column != FILE}
 
     def is_read(self, path: str) -> bool:
         """Whether a file that is no picture of a post is one of the tables."""
@@ -119,7 +117,7 @@ class Table:
             text=body if isinstance(body, bytes) else cells.text(body, "text", lost),
             images=images,
             author=cells.identifier(get(c.author), lost, "author"),
-            created_at=cells.moment(get(c.created_at), "created_at", lost),
+            created_at=cells.moment(get(c.date[0]), "created_at", lost, c.date[1]),
             brands=cells.strings(get(c.brands), "brands", lost, separator=","),
             sponsored=cells.flag(get(c.sponsored), "sponsored", lost),
             likes=cells.whole(get(c.likes), "likes", lost),
