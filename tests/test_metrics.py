@@ -349,6 +349,28 @@ def test_small_slices_hold_one_by_one_and_all_at_once() -> None:
     assert np.mean(joint) >= 0.92
 
 
+def test_slices_of_hardly_any_leakage_groups_have_no_interval_rather_than_half_a_one() -> None:
+    """Nearly all posts in one group: the error of a mean error is known by one degree of freedom or less."""
+    rng = np.random.default_rng(0)
+    y, group = rng.random(200) * 10, np.where(np.arange(200) < 190, 0, np.arange(200) // 100 + 1)
+    test = Judged(y, np.ones(200), group, y + rng.normal(0, 1, 200), {})
+    test.slices = {"part": ["a" if i % 2 else "b" for i in range(200)]}
+    w = metrics.replicate_weights(test.weights, test.group, replicates=200)
+    found = by_slice(test, SCORE, w, smallest=20)
+    for row in found["by"]["part"].values():
+        assert row["value"] == pytest.approx(0.8, abs=0.3)
+        assert (row["low"] is None) == (row["high"] is None)
+        assert (row["joint_low"] is None) == (row["joint_high"] is None)
+        assert row["low"] is None
+    assert found["worst"] is None
+
+
+def test_a_figure_with_half_an_interval_is_shown_without_one() -> None:
+    from assay.cli.compare import figured
+
+    assert figured({"value": 1.0, "low": 0.0, "high": None}) == "1.000"
+
+
 def test_baselines_of_labels() -> None:
     rng = np.random.default_rng(2)
     n = 200

@@ -137,7 +137,7 @@ def figured(figure: dict[str, Any], sign: str = "") -> str:
     if figure["value"] is None:
         return "-"
     value, low, high = (None if one is None else round(one, 3) + 0.0 for one in (figure[k] for k in FIGURE))
-    edges = "" if low is None else f" [{low:{sign}.3f}, {high:{sign}.3f}]"
+    edges = "" if low is None or high is None else f" [{low:{sign}.3f}, {high:{sign}.3f}]"
     return f"{value:{sign}.3f}{edges}"
 
 

@@ -22,6 +22,7 @@ from assay.measure.metrics import Figure
 from assay.targets import Metric, Target
 
 UNKNOWN = "(unknown)"
+WIDEST = float(np.log(100))  # an interval of an error that reaches further than a hundred times it is none
 PULL = 10.0  # posts that speak for a design effect of 1
 
 
@@ -112,6 +113,8 @@ def _figure(one: _Slice, metric: Metric, level: float) -> Figure:
         return _share(value, error**2, one, level)
     half = float(intervals.quantile(df, level)) * error
     if not metric.higher and value > 0:
+        if half / value > WIDEST:  # of one or two leakage groups, which know nothing of others
+            return NOTHING._replace(value=value)
         return Figure(value, value * float(np.exp(-half / value)), value * float(np.exp(half / value)))
     return Figure(value, value - half, value + half)
 
