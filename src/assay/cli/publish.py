@@ -22,8 +22,14 @@ def add_publish(commands: Any) -> None:
     push.add_argument("--onnx", action="store_true", help="add ONNX graphs")
     push.set_defaults(run=_push)
 
-    export = commands.add_parser("export", help="a model with graphs to deploy, or as ONNX; checked against PyTorch")
-    export.add_argument("model", type=Path, help="a model folder, such as models/sentiment")
+    export = commands.add_parser(
+        "export", help="a model with graphs to deploy, or as ONNX, checked against PyTorch; or a task's scores as CSV"
+    )
+    export.add_argument("model", type=Path, nargs="?", help="a model folder, such as models/sentiment")
+    export.add_argument("--task", help="with --csv: whose scores")
+    export.add_argument(
+        "--csv", type=Path, metavar="FILE", help="write the rows of the task's table, the student's scores beside them"
+    )
     export.add_argument("--onnx", type=Path, metavar="FOLDER", help="write ONNX graphs to this folder")
     export.add_argument(
         "--graph", type=Path, metavar="FOLDER", help="write the model folder with graphs of its encoders (OpenVINO)"
@@ -56,6 +62,20 @@ def _push(args: argparse.Namespace) -> None:
 
 
 def _export(args: argparse.Namespace) -> None:
+    if args.csv is not None or args.task is not None:
+        from assay import config
+        from assay.scoring.scores import write_scores
+
+        if args.csv is None or args.task is None or args.model or args.onnx or args.graph:
+            raise SettingsError("scores: say --task TASK and --csv FILE, and nothing else")
+        try:
+            counts = write_scores(args.task, config.load(), Path("data"), args.csv)
+        except OSError as error:
+            raise SettingsError(f"{args.csv}: {error.strerror or error}") from error
+        say(f"export: {args.csv}, {', '.join(f'{n:,} {status}' for status, n in counts.items())}")
+        return
+    if args.model is None:
+        raise SettingsError("say a model folder, such as models/sentiment, or --task TASK --csv FILE")
     if (args.onnx is None) == (args.graph is None):
         raise SettingsError("say --graph FOLDER or --onnx FOLDER, one of them")
     if args.graph:
