@@ -171,3 +171,89 @@ def test_forms_of_dates(tmp_path: Path, dates: list[str], form: str | None) -> N
     found = guess(path)
     assert found.columns["created_at"] == "created"
     assert found.date_form == form
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("id,caption,image\n1,so good a day,a.jpg\n1,and one more,b.jpg\n" + "".join(
+            f"{i},words of this post {i},{i}.jpg\n" for i in range(2, 30)),
+         {"id": "id", "text": "caption", "image": "image"}),
+        ("post_id,caption,likes\n" + "".join(f"p{i % 29},nice words here {i},{i}\n" for i in range(30)),
+         {"id": "post_id", "text": "caption", "likes": "likes"}),
+        ("id,innhold,post_type,comment_count\n" + "".join(f"{i},ord og flere ord {i},photo,{i}\n" for i in range(9)),
+         {"id": "id", "text": "innhold", "comments": "comment_count"}),
+        ("id,内容\n" + "".join(f"{i},今天天气很好我们去公园{i}\n" for i in range(9)), {"id": "id", "text": "内容"}),
+        ("user_id,post_id,text,user_created,date,user_followers,username,day,ad_name\n" + "".join(
+            f"u{i},{i},some words to read,2010-01-01,2024-01-{i + 1:02d},{i * 7},name{i % 3},{i + 1},spring\n"
+            for i in range(9)),
+         {"id": "post_id", "text": "text", "created_at": "date", "author": "user_id"}),
+    ],
+    ids=["id twice", "likes are no id", "tags are no texts", "no blanks", "of the user"],
+)  # fmt: skip
+def test_columns_of_plausible_tables(tmp_path: Path, text: str, wanted: dict[str, str]) -> None:
+    path = tmp_path / "posts.csv"
+    path.write_text(text, encoding="utf-8")
+    assert guess(path).columns == wanted
+
+
+def test_parquet_folders_and_cut_files(tmp_path: Path) -> None:
+    import gzip
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = [{"id": i, "text": f"some words {i}", "extra": "x"} for i in range(9)]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "posts.parquet")
+    assert guess(tmp_path / "posts.parquet").columns == {"id": "id", "text": "text"}
+    with pytest.raises(CorpusError, match="is a folder; name one table"):
+        guess(tmp_path)
+    whole = gzip.compress("\n".join(json.dumps(row) for row in rows * 500).encode())
+    (tmp_path / "posts.jsonl.gz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(CorpusError, match=r"posts\.jsonl\.gz: "):
+        guess(tmp_path / "posts.jsonl.gz")
+    (tmp_path / "nameless.csv").write_text(",text\n" + "".join(f"{i},some words here\n" for i in range(9)))
+    with pytest.raises(CorpusError, match="no column with a name has another value"):
+        guess(tmp_path / "nameless.csv")
+
+
+def test_odd_names_mean_themselves_and_posts_stay_out_of_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the folder of the posts; a column with the template's own word, a task that YAML would take for a year."""
+    import subprocess
+
+    path = tmp_path / "posts.csv"
+    path.write_text("TASK id,a: #text,foto\n" + "".join(f"{i},many words in here {i},{i}.jpg\n" for i in range(9)))
+    (tmp_path / "bilder").mkdir()
+    (tmp_path / "bilder/1.jpg").write_bytes(picture())
+    question = "Formal?\n# really"
+    words = ("--task", "2024", "--csv", str(path), "--scale", "0-0.01", "--yes", "--question", question)
+    init(monkeypatch, str(tmp_path), *words)
+    params = config.load(tmp_path / "params.yaml")
+    columns = params.corpora["posts"].columns  # type: ignore[attr-defined]
+    assert (columns.id, columns.text) == ("TASK id", "a: #text")
+    assert params.tasks["2024"].target.bands == [0.0035, 0.0065]  # type: ignore[attr-defined]
+    assert (tmp_path / "rubrics/2024.md").read_text().startswith("# Formal? # really\n")
+    kept = subprocess.run(["git", "ls-files"], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert "params.yaml" in kept
+    assert "posts.csv" not in kept
+    assert "bilder" not in kept
+    left = subprocess.run(["git", "status", "--porcelain"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert left.stdout == ""
+
+
+@pytest.mark.parametrize("words", [("--classes", "a"), ("--classes", "a", "a")])
+def test_settings_that_would_not_load_are_not_written(tmp_path: Path, words: tuple[str, ...]) -> None:
+    args = cli._parser().parse_args(
+        ["init", str(tmp_path / "out"), "--csv", str(table(tmp_path / "in")), "--yes", *words]
+    )
+    with pytest.raises(SettingsError, match="nothing was written"):
+        args.run(args)
+    assert not (tmp_path / "out").exists()
+
+
+def test_dates_that_could_be_either_are_said(tmp_path: Path) -> None:
+    path = tmp_path / "posts.csv"
+    path.write_text("id,text,date\n" + "".join(f"{i},some words {i},0{i % 9 + 1}/04/2021\n" for i in range(9)))
+    assert guess(path).either == "%m/%d/%Y"
+    path.write_text("id,text,date\n1,some words,3/25/2021 2:05 PM\n2,more words,3/2/2021 11:00 AM\n")
+    assert (guess(path).date_form, guess(path).either) == ("%m/%d/%Y %I:%M %p", None)

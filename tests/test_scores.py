@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
 from assay import cli, config
 from assay.errors import DataError, SettingsError
-from assay.posts import write_table
+from assay.posts import PROBLEM_SCHEMA, write_table
 from assay.scoring.prediction import prediction_schema
 from assay.scoring.scores import write_scores
 from tests.conftest import ROOT
@@ -91,3 +92,31 @@ def test_what_was_not_scored_and_what_is_no_task_is_one_line(project: Path) -> N
         with pytest.raises(SettingsError, match="say"):
             args.run(args)
     assert not (project / "out.csv").exists()
+
+
+def test_a_row_that_was_dropped_does_not_take_the_score_of_a_later_one(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (project / "posts.csv").write_text("nr;text;extra\n7;;empty\n7;good day;real\n8;x;y\n9;z;v\n")
+    row = {"post_id": "7", "source": "posts.csv:2", "stage": "ingest", "code": "no_content", "severity": "dropped"}
+    table = pa.Table.from_pylist([row | {"detail": ""}], schema=PROBLEM_SCHEMA)
+    write_table(table, project / "data/corpora/mine/problems.parquet")
+    rows = exported(monkeypatch, "gender_bias")
+    assert [row["assay_gender_bias_status"] for row in rows[:2]] == ["dropped", "ok"]
+    assert rows[0]["assay_gender_bias_reason"] == "no_content"
+
+
+def test_own_tables_are_never_written_over_and_parquet_keeps_its_columns(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = (project / "posts.csv").read_text()
+    params = config.load(project / "params.yaml")
+    with pytest.raises(SettingsError, match="own tables; name a file elsewhere"):
+        write_scores("sentiment", params, project / "data", project / "posts.csv")
+    assert (project / "posts.csv").read_text() == before
+    rows = [{"nr": int(i), "text": "a", "extra": f"e{i}"} for i in "789"]
+    pq.write_table(pa.Table.from_pylist(rows), project / "posts.parquet")
+    raw = yaml.safe_load((project / "params.yaml").read_text())
+    raw["corpora"]["mine"]["path"] = str(project / "posts.parquet")
+    (project / "params.yaml").write_text(yaml.safe_dump(raw))
+    assert [row["extra"] for row in exported(monkeypatch, "sentiment")] == ["e7", "e8", "e9"]

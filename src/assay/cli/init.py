@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
+from assay import config
 from assay.errors import SettingsError
 from assay.progress import say
 
 OWN = Path(__file__).parent.parent / "project"  # params.yaml, rubric, Makefile; in a wheel the pipeline too
 OLLAMA = "http://localhost:11434/v1"
+PLACES = ("dvc.yaml", "params.yaml", ".gitignore", ".dvcignore", ".dvc", "stages", "rubrics", "human", "Makefile")
 CHECKOUT = Path(__file__).parents[3]
 PIPELINE = ("dvc.yaml", ".gitignore", ".dvcignore", "human/README.md", "stages")
 # What the pipeline of a checkout says of the package's own sources, which a project has not; it looks at the installed
@@ -39,7 +43,7 @@ def add_init(commands: Any) -> None:
         "--csv", type=Path, help="your posts: a CSV, TSV, JSONL, Parquet or Excel file; its columns are found"
     )
     init.add_argument("--question", default="", help="what is asked of each post, in words")
-    init.add_argument("--scale", help="an answer is a number, such as 0-10")
+    init.add_argument("--scale", help="an answer is a number, such as 0-10 (or --scale=-5-5)")
     init.add_argument("--classes", nargs="+", metavar="NAME", help="an answer is one of these")
     init.add_argument("--labels", nargs="+", metavar="NAME", help="an answer is any of these, also none")
     init.add_argument("--corpus", default="posts", help="what the posts are called; default: %(default)s")
@@ -93,11 +97,21 @@ def _own_files(args: argparse.Namespace) -> dict[str, str]:
     if not args.yes and sys.stdin.isatty() and input("Is that right? [Y/n] ").strip().lower() in ("n", "no"):
         raise SettingsError("nothing was written; rename columns in the table, or take --yes and edit params.yaml")
     template = (OWN / "params.yaml").read_text(encoding="utf-8")
-    question = args.question or args.task.replace("_", " ")
-    return {
-        "params.yaml": settings_text(template, args, found, count_rows(args.csv)).replace("TASK", args.task),
-        f"rubrics/{args.task}.md": rubric_text(question, target),
-    }
+    template = template.replace("  TASK:", f"  {json.dumps(args.task)}:").replace("TASK", args.task)
+    text = settings_text(template, args, found, count_rows(args.csv))
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        try:
+            config.load(file.name)
+        except SettingsError as error:
+            raise SettingsError(f"nothing was written: {str(error).removeprefix(f'{file.name}: ')}") from None
+    files = {"params.yaml": text, f"rubrics/{args.task}.md": rubric_text(args.question or args.task, target)}
+    here = args.folder.resolve()
+    below = [path.resolve() for path in (args.csv, found.images_root) if path and path.resolve().is_relative_to(here)]
+    if below:  # posts never go to git
+        files[".gitignore"] = "".join(f"/{path.relative_to(here).as_posix()}\n" for path in below)
+    return files
 
 
 def _lay_down(folder: Path, task: str, own: dict[str, str]) -> None:
@@ -113,7 +127,7 @@ def _lay_down(folder: Path, task: str, own: dict[str, str]) -> None:
         files["dvc.yaml"] = re.sub(old, new, files["dvc.yaml"])
     for name, place in (("params.yaml", "params.yaml"), ("rubric.md", f"rubrics/{task}.md"), ("Makefile", "Makefile")):
         files[place] = (OWN / name).read_text(encoding="utf-8").replace("TASK", task)
-    files |= own
+    files |= own | {".gitignore": files[".gitignore"] + own.get(".gitignore", "")}
     there = [name for name in files if (folder / name).exists() and name not in (".gitignore", "Makefile")]
     if there:
         raise SettingsError(f"{folder}: {', '.join(there[:3])} is there already; name a new folder")
@@ -143,7 +157,7 @@ def _put_under_dvc(folder: Path) -> None:
     if git and fresh:  # DVC's experiments and curves start from a commit
         known = _run(folder, git, "config", "user.email", check=False)
         nobody = [] if known else ["-c", "user.name=assay init", "-c", "user.email=assay@localhost"]
-        _run(folder, git, "add", "--all")
+        _run(folder, git, "add", "--", *PLACES)  # and nothing that lay there before
         _run(folder, git, *nobody, "commit", "--quiet", "--message", "A new project, by assay init")
 
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import zlib
 from pathlib import Path
 from typing import Any
 
-from assay.corpora.guess import TOLD, Guess
-from assay.errors import SettingsError
+import pyarrow.parquet as pq
 
+from assay.corpora.guess import TOLD, Guess
+from assay.errors import CorpusError, SettingsError
+
+UNSEEN = re.compile(r"[\x7f-\x9f\u2028\u2029\ufeff]")  # which YAML takes no more than JSON does, or breaks lines at
 POSTS = 900  # labelled, where there are so many
 ONE_SIDED = {  # students of posts that have texts alone, or pictures alone
     "text": """  one_sided:                   # the posts have no pictures
@@ -39,7 +43,7 @@ def target_of(args: argparse.Namespace) -> dict[str, Any]:
     low, high = (float(found[1]), float(found[2])) if found else (0.0, 0.0)
     if low >= high:
         raise SettingsError(f"--scale {args.scale}: two numbers, the smaller first, such as 0-10")
-    bands = [round(low + (high - low) * share, 2) for share in (0.35, 0.65)]
+    bands = [float(f"{low + (high - low) * share:.6g}") for share in (0.35, 0.65)]
     return {"kind": "score", "min": low, "max": high, "bands": bands, "band_names": list(BANDS)}
 
 
@@ -55,9 +59,11 @@ def settings_text(template: str, args: argparse.Namespace, found: Guess, rows: i
         raise SettingsError(f"--corpus {name}: a name of letters, digits, _ and -, and not demo")
     teacher: dict[str, Any] = {"base_url": args.teacher, "model": args.model, "api_key_env": args.api_key_env}
     student = "packaged" if {"text", "image"} <= found.columns.keys() else "one_sided"
-    text = _put(template, "scan: []", f"scan: [{name}]")
-    text = _put(text, "  demo: {kind: demo, path: data/raw/demo, check_images: full}", f"  {name}: {_flow(corpus)}")
-    text = _put(text, "    corpus: demo", f"    corpus: {name}")
+    text = _put(template, "scan: []", f"scan: [{_flow(name)}]")
+    text = _put(
+        text, "  demo: {kind: demo, path: data/raw/demo, check_images: full}", f"  {_flow(name)}: {_flow(corpus)}"
+    )
+    text = _put(text, "    corpus: demo", f"    corpus: {_flow(name)}")
     text = _put(text, "    student: packaged", f"    student: {student}")
     text = re.sub(r"    target: .*", lambda _: f"    target: {_flow(target)}", text, count=1)
     text = _put(text, "design: random, posts: 900", f"design: random, posts: {min(POSTS, rows)}")
@@ -71,6 +77,7 @@ def settings_text(template: str, args: argparse.Namespace, found: Guess, rows: i
 
 def rubric_text(question: str, target: dict[str, Any]) -> str:
     """A rubric to fill in: the question, and a heading for each band, class or label."""
+    question = " ".join(question.split())
     names = target.get("names") or target["band_names"]
     lines = [
         f"# {question}",
@@ -102,6 +109,8 @@ def shown(found: Guess) -> list[str]:
         column = found.columns.get(role)
         how = f", written as {found.date_form}" if role == "created_at" and found.date_form else ""
         lines.append(f"  {role:<11} {column}{how} ({found.why[role]})" if column else f"  {role:<11} none")
+    if found.either:
+        lines.append(f"  these dates could as well be {found.either}: if so, change columns.created_at in params.yaml")
     if found.pictures[1]:
         where = found.images_root or "beside the table"
         lines.append(f"  {found.pictures[0]:,} of {found.pictures[1]:,} pictures are there ({where})")
@@ -109,10 +118,15 @@ def shown(found: Guess) -> list[str]:
 
 
 def count_rows(path: Path) -> int:
-    """How many rows a table has."""
-    from assay.corpora.sheets import open_sheet
+    """How many rows a table has; CorpusError where it ends in the middle."""
+    from assay.corpora.sheets import kind_of, open_sheet
 
-    return sum(1 for _ in open_sheet(path, []).rows)
+    if kind_of(path) == ".parquet":
+        return int(pq.read_metadata(path).num_rows)
+    try:
+        return sum(1 for _ in open_sheet(path, []).rows)
+    except (OSError, EOFError, zlib.error) as error:
+        raise CorpusError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
 
 
 def _put(text: str, old: str, new: str) -> str:
@@ -127,4 +141,4 @@ def _flow(value: Any) -> str:
         return "{" + ", ".join(f"{key}: {_flow(one)}" for key, one in value.items()) + "}"
     if isinstance(value, float) and value == int(value):
         return str(int(value))
-    return json.dumps(value, ensure_ascii=False)
+    return UNSEEN.sub(lambda one: f"\\u{ord(one[0]):04x}", json.dumps(value, ensure_ascii=False))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import zlib
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
@@ -14,7 +15,7 @@ from assay.places import corpus_root, home
 
 LEAST_GIB = 2.0  # of room
 SMALL = 64 * 2**20  # bytes of a table whose columns are looked at before it is ingested
-NAMED = ("packaged/", "timm/", "transformers/", "vae/")  # encoders that are no folders
+NAMED = ("packaged/", "timm/", "transformers/", "vae/", "plugin/")  # encoders that are no folders
 
 
 def faults(params: Params, root: Path) -> Iterator[str]:
@@ -32,11 +33,15 @@ def faults(params: Params, root: Path) -> Iterator[str]:
         if audit.perceived and not (rubric := _rubric_file(audit.perceived.annotate, name, root)).is_file():
             yield f"audits.{name}.perceived: {rubric}: No such file or directory; write the rubric there"
     for name, corpus in params.corpora.items():
-        yield from _corpus(f"corpora.{name}", corpus, params)
+        if name in params.scan:
+            yield from _corpus(f"corpora.{name}", corpus, params)
 
 
 def warnings(params: Params) -> Iterator[str]:
     """A line for each thing that a run may want, and that is not there."""
+    for name, corpus in params.corpora.items():
+        if name not in params.scan:  # what was made of it may have been pulled
+            yield from _corpus(f"corpora.{name}", corpus, params)
     for name, task in params.tasks.items():
         key = task.annotate.teacher.api_key_env
         if task.annotate.source == "teacher" and key and not os.environ.get(key):
@@ -64,15 +69,15 @@ def _rubric_file(annotate: Annotate, name: str, root: Path) -> Path:
 def _corpus(key: str, corpus: AnyCorpus, params: Params) -> Iterator[str]:
     """Whether it lies where params say; of a small table also whether its columns are there."""
     from assay.corpora.layouts import open_corpus
-    from assay.corpora.where import places
+    from assay.corpora.where import ensure
 
-    if corpus.kind in ("demo", "hub"):  # drawn, or fetched
+    if corpus.kind in ("demo", "hub") or any("://" in path for path in corpus.paths()):  # drawn, or fetched
         return
     try:
-        layout = open_corpus(corpus, params.demo)
+        ensure(corpus, params.demo)
         files = [corpus_root(path) for path in corpus.paths() if "://" not in path][:1]
         parts = chain.from_iterable(sorted(f.iterdir()) if f.is_dir() else [f] for f in files)
-        if corpus.kind == "table" and places(corpus) and sum(f.stat().st_size for f in parts) < SMALL:
-            next(iter(layout.rows()), None)
-    except (AssayError, OSError) as error:
+        if corpus.kind == "table" and files and sum(f.stat().st_size for f in parts) < SMALL:
+            next(iter(open_corpus(corpus, params.demo).rows()), None)
+    except (AssayError, OSError, EOFError, zlib.error) as error:
         yield f"{key}: {error}"

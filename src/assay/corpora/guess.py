@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from assay.corpora import cells
-from assay.corpora.sheets import open_sheet
+from assay.corpora.sheets import kind_of, open_sheet
 from assay.errors import CorpusError, RowError
 
 LOOKED_AT = 2000  # rows
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".avif", ".tif", ".tiff")
 FORMS = ("%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%d/%m/%y", "%m/%d/%y", "%d.%m.%y")
-HOURS = ("", " %H:%M", " %H:%M:%S", ", %H:%M")
+HOURS = ("", " %H:%M", " %H:%M:%S", ", %H:%M", " %I:%M %p", " %I:%M:%S %p")
+OTHERS = {  # words of names that speak of something else
+    "id": {"user", "author", "account", "owner", "profile", "parent", "reply", "brand"},
+    "created_at": {"user", "author", "account", "owner", "profile", "updated", "scraped"},
+    "author": {"followers", "following", "friends", "verified", "location", "description", "count", "created", "url",
+               "bio"},
+}  # fmt: skip
+ORDER = ("image", "text", "created_at", "id", "author", "language", "likes", "comments", "sponsored", "brands")
 NAMES = {  # whole words of column names, likeliest first
     "id": ("id", "postid", "uuid", "shortcode", "key", "nr", "no", "number"),
     "text": (
@@ -67,7 +78,7 @@ NAMES = {  # whole words of column names, likeliest first
     ),
     "language": ("language", "lang", "locale"),
     "likes": ("likes", "like", "favorites", "favourites", "hearts"),
-    "comments": ("comments", "replies"),
+    "comments": ("comments", "comment", "replies"),
     "sponsored": ("sponsored", "ad", "paid", "promoted"),
     "brands": ("brands", "brand"),
 }
@@ -82,6 +93,7 @@ class Guess:
     rows: int
     columns: dict[str, str] = field(default_factory=dict)
     date_form: str | None = None  # as strptime reads it; None: plain dates
+    either: str | None = None  # another form that reads as many dates: month first instead of day first
     why: dict[str, str] = field(default_factory=dict)
     images_root: Path | None = None  # where most of the pictures lie, if not beside the table
     pictures: tuple[int, int] = (0, 0)  # of those named in the rows that were looked at: there, and all
@@ -96,14 +108,13 @@ class Guess:
 
 def guess(path: Path) -> Guess:
     """Look at the first rows of a table; CorpusError where it is none, has no ids, or neither text nor picture."""
-    sheet = open_sheet(path, [])
-    rows = [line.data for line in islice(sheet.rows, LOOKED_AT) if not isinstance(line.data, RowError)]
-    names = sheet.columns or list(dict.fromkeys(name for row in rows for name in row))
+    said, rows, listed = _first_rows(path)
+    names = [name for name in listed if str(name).strip()]  # a column without a name cannot be named
     if not rows or not names:
         raise CorpusError(f"{path}: no rows that can be read")
     values = {name: [cells.flat(row.get(name)) for row in rows] for name in names}
-    found = Guess(sheet.said, len(rows))
-    for role in NAMES:
+    found = Guess(said, len(rows))
+    for role in ORDER:
         taken = set(found.columns.values())
         ranked = sorted(
             ((score, -place, name) for place, name in enumerate(names)
@@ -114,41 +125,76 @@ def guess(path: Path) -> Guess:
             found.columns[role] = ranked[0][2]
             found.why[role] = _why(role, values[ranked[0][2]])
     if "id" not in found.columns:
-        raise CorpusError(f"{path}: no column has another value in each row, to tell posts by; add one, such as id")
+        nameless = " with a name" if len(names) < len(listed) else ""
+        raise CorpusError(
+            f"{path}: no column{nameless} has another value in each row, to tell posts by; add one, such as id"
+        )
     if "text" not in found.columns and "image" not in found.columns:
         raise CorpusError(f"{path}: neither texts nor pictures are found in its columns: {', '.join(names)}")
     if "created_at" in found.columns:
-        found.date_form = _form(values[found.columns["created_at"]])
+        dates = values[found.columns["created_at"]]
+        found.date_form = _form(dates)
+        found.either = _either(found.date_form, dates)
     if "image" in found.columns:
         _look_for_pictures(found, path.parent, values[found.columns["image"]])
     return found
 
 
+def _first_rows(path: Path) -> tuple[str, list[dict[str, Any]], list[str]]:
+    """How a table is read, its first rows and the names of its columns; CorpusError where it cannot be read."""
+    if path.is_dir():
+        raise CorpusError(f"{path} is a folder; name one table in it, and set `path` to the folder afterwards")
+    try:
+        sheet = open_sheet(path, list(pq.read_schema(path).names) if kind_of(path) == ".parquet" else [])
+        rows = [line.data for line in islice(sheet.rows, LOOKED_AT) if not isinstance(line.data, RowError)]
+    except (OSError, EOFError, zlib.error, pa.ArrowException) as error:
+        raise CorpusError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+    return sheet.said, rows, sheet.columns or list(dict.fromkeys(name for row in rows for name in row))
+
+
 def _score(role: str, name: str, values: list[Any]) -> float:
     """How likely a column is what is looked for; 0: it is not."""
     known = [v for v in values if not cells.is_missing(v)]
-    words = re.findall(r"[a-z]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", name).lower())
-    ranks = [NAMES[role].index(word) for word in (*words, "".join(words)) if word in NAMES[role]]
-    named = 2.0 - min(ranks) / 20 if ranks else 0.0
     if not known:
         return 0.0
+    words = re.findall(r"[a-z]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", name).lower())
+    ranks = [NAMES[role].index(word) for word in (*words, "".join(words)) if word in NAMES[role]]
+    named = 2.0 - min(ranks) / 20 - (1.0 if OTHERS.get(role, set()) & set(words) else 0.0) if ranks else 0.0
     if role == "id":
-        plain = all(isinstance(v, str | int) and len(str(v)) <= 64 and " " not in str(v) for v in known)
-        unique = len(known) == len(values) and len({str(v) for v in known}) == len(values) and plain
-        return 0.5 + named if unique else 0.0
+        return _score_of_id(values, known, named)
     if role == "text":
-        words_each = sum(len(str(v).split()) for v in known) / len(known)
-        longer = min(words_each / 20, 1.0) if words_each >= 2 and not _are_pictures(known) else 0.0
-        return longer + (named if longer or (named and not _are_pictures(known)) else 0.0)
+        longer = _length(known)
+        return 0.0 if _are_pictures(known) or _are_numbers(known) or not longer else longer + named
     if role == "image":
         return 1.0 + named if _are_pictures(known) else 0.0
     if role == "created_at":
         return named + 1.0 if _are_dates(known) and (named or not _are_numbers(known)) else 0.0
     if role in ("likes", "comments"):
         return named if _are_numbers(known) else 0.0
+    if role == "sponsored":
+        flags = sum(cells.flag(v, "", []) is not None for v in known)
+        return named if flags >= 0.8 * len(known) else 0.0
     if role == "author":
-        return named if not _are_pictures(known) else 0.0
+        return 0.0 if _are_pictures(known) or OTHERS["author"] & set(words) else named
     return named
+
+
+def _score_of_id(values: list[Any], known: list[Any], named: float) -> float:
+    """An id is short and another in each row; a column of that name may have gaps and repeats, which ingest tells."""
+    plain = all(isinstance(v, str | int) and len(str(v)) <= 64 and " " not in str(v) for v in known)
+    distinct = len({str(v) for v in known}) / len(values)
+    if not plain or _are_pictures(known) or distinct < 0.9 or (distinct < 1 and not named):
+        return 0.0
+    decimal = any(re.fullmatch(r"[+-]?\d+[.,]\d+", str(v)) for v in known)
+    return named + (0.5 if distinct == 1 else 0.25) if named or not decimal else 0.0
+
+
+def _length(values: list[Any]) -> float:
+    """0 to 1: how long texts are, 20 words or more being 1; 0: they are tags. Scripts without blanks go by letters."""
+    words = [max(len(str(v).split()), sum(ord(c) > 0x2E7F or 0xE00 <= ord(c) < 0xE80 for c in str(v)) / 2)
+             for v in values]  # fmt: skip
+    mean = sum(words) / len(words)
+    return min(mean / 20, 1.0) if mean >= 1.5 else 0.0
 
 
 def _are_pictures(values: Iterable[Any]) -> bool:
@@ -157,11 +203,13 @@ def _are_pictures(values: Iterable[Any]) -> bool:
 
 
 def _are_numbers(values: Iterable[Any]) -> bool:
-    return all(re.fullmatch(r"[+-]?[\d.,]+", str(v).strip()) for v in values)
+    return all(re.fullmatch(r"[+-]?(\d+([.,]\d+)?|\d{1,3}(,\d{3})+)", str(v).strip()) for v in values)
 
 
 def _are_dates(values: list[Any]) -> bool:
-    """Most are, by the plain readings or by one form."""
+    """Most are, by the plain readings or by one form; small numbers (a day, an hour) are none."""
+    if _are_numbers(values) and not all(re.fullmatch(r"(19|20)\d{6}|\d{9,13}(\.\d+)?", str(v).strip()) for v in values):
+        return False
     return _plain(values) >= 0.8 * len(values) or _form(values) is not None
 
 
@@ -184,17 +232,34 @@ def _form(values: list[Any]) -> str | None:
     return best if counts[best] > plain and counts[best] >= 0.8 * len(known) else None
 
 
+def _either(form: str | None, values: list[Any]) -> str | None:
+    """The form with the month first, where it reads as many dates."""
+    if form is None or not form.startswith("%d"):
+        return None
+    other = f"%m{form[2]}%d{form[5:]}"
+    known = [v for v in values if not cells.is_missing(v)]
+    read = [sum(cells.moment(v, "", [], one) is not None for v in known) for one in (form, other)]
+    return other if read[1] >= read[0] else None
+
+
 def _why(role: str, values: list[Any]) -> str:
     known = [v for v in values if not cells.is_missing(v)]
     example = " ".join(str(known[0]).split())[:40]
     return f"{len(known)} of {len(values)} rows, such as {example!r}"
 
 
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long
+        return False
+
+
 def _look_for_pictures(found: Guess, folder: Path, values: list[Any]) -> None:
     """Set where most pictures lie: beside the table, or in a folder beside it."""
     wanted = [one for v in values for one in cells.strings(v, "image", [])]
     places = [folder, *sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))]
-    there = {place: sum((place / one).is_file() for one in wanted) for place in places}
+    there = {place: sum(_is_file(place / one) for one in wanted) for place in places}
     best = max(places, key=lambda place: there[place])  # the first of equals: beside the table
     found.pictures = there[best], len(wanted)
     found.images_root = best if best != folder and there[best] else None

@@ -13,11 +13,12 @@ import pyarrow.parquet as pq
 
 from assay.config import Params, TableCorpus
 from assay.corpora import cells
-from assay.corpora.sheets import open_sheet
+from assay.corpora.sheets import kind_of, open_sheet
 from assay.corpora.table import Table, open_layout, places
-from assay.errors import DataError, RowError, SettingsError
+from assay.errors import CorpusError, DataError, RowError, SettingsError
 from assay.measure.csvfile import harmless
 from assay.posts import shards
+from assay.progress import say
 from assay.targets import NUMBER, Target
 
 DROPPED = "dropped"  # a row that became no post: data/corpora/<corpus>/problems.parquet says why
@@ -34,8 +35,8 @@ def write_scores(name: str, params: Params, data: Path, out: Path) -> dict[str, 
     if name not in params.tasks:
         raise SettingsError(f"no task {name!r}; allowed: {', '.join(params.tasks)}")
     task = params.tasks[name]
-    own = [joint for joint, members in params.joint.items() if name in members]
-    folders = [data / "predictions" / name, *(data / "predictions" / joint / name for joint in own)]
+    joints = [joint for joint, members in params.joint.items() if name in members]
+    folders = [data / "predictions" / name, *(data / "predictions" / joint / name for joint in joints)]
     folder = next((one for one in folders if one.is_dir()), None)
     if folder is None:
         raise DataError(f"{folders[0]} is not there; run `dvc repro infer@{name}` first")
@@ -44,9 +45,17 @@ def write_scores(name: str, params: Params, data: Path, out: Path) -> dict[str, 
     corpus = params.corpora[task.corpus]
     if isinstance(corpus, TableCorpus):
         layout = open_layout(corpus, places(corpus))
+        own_places = {path.resolve() for path in layout.files}
+        if out.resolve() in own_places or (
+            len(own_places) > 1 and out.resolve().parent in {p.parent for p in own_places}
+        ):
+            raise SettingsError(f"{out}: there lie the corpus' own tables; name a file elsewhere")
         columns, rows = _source(layout, corpus)
     else:
-        columns, rows = ["post_id"], ((post_id, {"post_id": post_id}) for post_id in place)
+        columns, rows = ["post_id"], (("", post_id, {"post_id": post_id}) for post_id in place)
+    if out.is_dir():
+        raise SettingsError(f"{out} is a folder; name a file")
+    why = _dropped(data / "corpora" / task.corpus / "problems.parquet")
     counts: dict[str, int] = {}
     seen: set[str] = set()
     partial = out.with_name(f".{out.name}.partial")
@@ -54,36 +63,61 @@ def write_scores(name: str, params: Params, data: Path, out: Path) -> dict[str, 
     with open(partial, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([harmless(column) for column in (*columns, *_heads(name, task.target))])
-        for post_id, row in rows:
-            at = place.get(post_id) if post_id is not None else None
+        for source, post_id, row in rows:
+            at = place.get(post_id) if post_id is not None and source not in why else None
             status = DROPPED if at is None else REPEATED if post_id in seen else None
-            found = {} if at is None or status else scored.slice(at, 1).to_pylist()[0]
+            found = {"reason": why.get(source)} if at is None or status else scored.slice(at, 1).to_pylist()[0]
             told = _told(found | ({"status": status} if status else {}), task.target)
             counts[told[0]] = counts.get(told[0], 0) + 1
-            seen |= {post_id} if post_id is not None else set()
+            seen |= {post_id} if post_id is not None and at is not None else set()
             writer.writerow([harmless(value) for value in (*(row.get(column) for column in columns), *told)])
     partial.replace(out)
     return counts
 
 
-def _source(layout: Table, corpus: TableCorpus) -> tuple[list[str], Iterator[tuple[str | None, dict[str, Any]]]]:
-    """All columns of the corpus' tables, and their rows with the ids of posts; None for rows that cannot be read."""
-    files = [path for path in layout.files if str(path) not in layout.unread]
-    columns: dict[str, None] = {}
-    for path in files:
-        sheet = open_sheet(path, list(corpus.columns.named.values()), layout.options)
-        found = sheet.columns or chain.from_iterable(
-            one.data for one in sheet.rows if not isinstance(one.data, RowError)
-        )
-        columns |= dict.fromkeys(map(str, found))
+def _dropped(path: Path) -> dict[str, str]:
+    """By source row, why it became no post; {} where no problems are there."""
+    if not path.exists():
+        return {}
+    rows = pq.read_table(path, columns=["source", "severity", "code"]).to_pylist()
+    return {row["source"]: row["code"] for row in rows if row["severity"] == "dropped"}
 
-    def rows() -> Iterator[tuple[str | None, dict[str, Any]]]:
+
+_Rows = Iterator[tuple[str, str | None, dict[str, Any]]]
+"""Of each row its place (file:number), its post's id (None: it has none), and its cells."""
+
+
+def _source(layout: Table, corpus: TableCorpus) -> tuple[list[str], _Rows]:
+    """All columns of the corpus' tables, and their rows."""
+    wanted = list(corpus.columns.named.values())
+    columns: dict[str, None] = {}
+    files = []
+    for path in layout.files:
+        try:
+            sheet = open_sheet(path, _wanted(path, wanted), layout.options)
+            found = sheet.columns or chain.from_iterable(
+                one.data for one in sheet.rows if not isinstance(one.data, RowError)
+            )
+            columns |= dict.fromkeys(map(str, found))
+            files.append(path)
+        except CorpusError as error:
+            if len(layout.files) == 1:
+                raise
+            say(f"export: {error}")  # which ingest has left out as well
+
+    def rows() -> _Rows:
         for path in files:
-            for line in open_sheet(path, list(corpus.columns.named.values()), layout.options).rows:
+            for line in open_sheet(path, _wanted(path, wanted), layout.options).rows:
                 data = {} if isinstance(line.data, RowError) else line.data
-                yield cells.identifier(cells.flat(data.get(corpus.columns.id)), []), data
+                post_id = cells.identifier(cells.flat(data.get(corpus.columns.id)), [])
+                yield f"{path.name}:{line.number}", post_id, data
 
     return list(columns), rows()
+
+
+def _wanted(path: Path, mapped: list[str]) -> list[str]:
+    """What to read of a table: of Parquet, which reads no more than is named, all columns."""
+    return list(pq.read_schema(path).names) if kind_of(path) == ".parquet" else mapped
 
 
 def _heads(name: str, target: Target) -> list[str]:
