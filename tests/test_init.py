@@ -124,6 +124,7 @@ def test_other_kinds_of_answers_and_posts_without_pictures(tmp_path: Path, monke
         task = params.tasks["my_question"]
         assert task.target.model_dump()["names"] == names
         assert params.students[task.student].image is None
+        assert task.annotate.teacher.base_url != "demo"  # which would make up labels for posts that are real
         assert params.corpora["posts"].columns.created_at == "date"  # type: ignore[attr-defined]
         rubric = (folder / "rubrics/my_question.md").read_text()
         assert all(f"## {name.capitalize()}" in rubric for name in names)

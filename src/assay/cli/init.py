@@ -48,9 +48,9 @@ def add_init(commands: Any) -> None:
     init.add_argument("--labels", nargs="+", metavar="NAME", help="an answer is any of these, also none")
     init.add_argument("--corpus", default="posts", help="what the posts are called; default: %(default)s")
     init.add_argument(
-        "--teacher", default="demo", metavar="URL", help="of an OpenAI-compatible server; default: a drawn one"
+        "--teacher", default=OLLAMA, metavar="URL", help="an OpenAI-compatible server; default: Ollama's, %(default)s"
     )
-    init.add_argument("--model", default="assay-demo-1", help="the teacher's name there")
+    init.add_argument("--model", default="qwen2.5vl", help="the teacher's name there; default: %(default)s")
     init.add_argument("--api-key-env", metavar="NAME", help="the NAME of the variable that holds its key")
     init.add_argument("--yes", action="store_true", help="take the columns that were found without asking")
     init.set_defaults(run=_init)

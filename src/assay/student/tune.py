@@ -299,7 +299,8 @@ def _judged(search: Search, rest: Part, held: Part, best: Trial) -> tuple[dict[s
     fitted: dict[str, CrossFitted] = {}
     for values in (search.standing(), best.values):
         key = json.dumps(values)
-        fitted.setdefault(key, fitted.get(key) or _fitted(search, rest, values, KEPT_BACK))
+        if key not in fitted:  # what stands may have won
+            fitted[key] = _fitted(search, rest, values, KEPT_BACK)
         model = fitted[key].model
         told = model.predict(held.features)[search.name][known].astype(float)
         at = model.thresholds(search.name)
