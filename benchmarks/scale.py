@@ -140,7 +140,7 @@ def score(work: Path, model: Path) -> None:
     from assay.config import Infer
     from assay.images import MAX_PIXELS
     from assay.scoring.corpus import infer
-    from assay.student.model import load_trained
+    from assay.student.trained import load_trained
 
     task = load_trained(model).task
     settings = Infer(shard_posts=1000 if len(read(work / "first", ["post_id"])) > 10_000 else 100)

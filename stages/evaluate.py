@@ -31,7 +31,7 @@ def main() -> None:
     from assay.measure.tables import plot_tables
     from assay.scoring.judge import asked_again, judge, per_post, speed_and_size
     from assay.scoring.run_log import beside_teacher
-    from assay.student.model import folder_digest
+    from assay.student.trained import folder_digest
 
     tasks, found = config.load().members(args.task), {}
     for name, task in tasks.items():

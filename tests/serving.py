@@ -17,7 +17,8 @@ import torch
 
 from assay.config import ClassesTarget, ScoreTarget
 from assay.encode.extract import Extractor
-from assay.student.model import StudentModel, Trained
+from assay.student.model import StudentModel
+from assay.student.trained import Trained
 from assay.targets import Target
 from tests.test_encoders import PACKAGED
 

@@ -19,8 +19,8 @@ from assay.encode.encoders import hub, hub_is_allowed
 from assay.errors import AssayError, EncoderError, ModelError
 from assay.posts import write_table
 from assay.scoring.predict import Predictor
-from assay.student.model import load_trained
 from assay.student.resume import Checkpoint, State
+from assay.student.trained import load_trained
 from tests.serving import MOODS, make_model
 
 

@@ -23,7 +23,8 @@ from assay.measure.judged import Judged
 from assay.scoring import graphs as deployed
 from assay.scoring.exported import graphs_of
 from assay.scoring.predict import Predictor
-from assay.student.model import StudentModel, Trained
+from assay.student.model import StudentModel
+from assay.student.trained import Trained
 from tests.checkpoints import save_clip
 from tests.conftest import picture
 from tests.test_encoders import PACKAGED

@@ -19,8 +19,9 @@ from assay.student.blend import both, fit_linear, raw_of, weigh
 from assay.student.card import write_card
 from assay.student.crossfit import crossfit
 from assay.student.fit import fit
-from assay.student.model import Inputs, StudentModel, Trained, load_trained
+from assay.student.model import Inputs, StudentModel
 from assay.student.parts import Part
+from assay.student.trained import Trained, load_trained
 from assay.targets import Target
 from assay.targets.ranks import RanksTarget
 from tests.test_encoders import PACKAGED

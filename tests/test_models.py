@@ -11,7 +11,7 @@ import pytest
 from assay.cli.models import _models
 from assay.errors import DataError
 from assay.scoring.models import trained_models
-from assay.student.model import folder_digest
+from assay.student.trained import folder_digest
 from tests.serving import BIAS, MOODS, make_model
 
 

@@ -22,7 +22,7 @@ from assay.scoring.export import export_onnx
 from assay.scoring.predict import Predictor
 from assay.scoring.publish import hub_folder, publish
 from assay.student.lexical import hash_grams
-from assay.student.model import folder_digest, load_trained
+from assay.student.trained import folder_digest, load_trained
 from tests.conftest import picture
 from tests.serving import BIAS, MOODS, make_model
 

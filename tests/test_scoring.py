@@ -29,7 +29,8 @@ from assay.scoring.corpus import infer
 from assay.scoring.predict import Predictor
 from assay.scoring.shards import Place, plan
 from assay.splits import SCHEMA
-from assay.student.model import StudentModel, Trained
+from assay.student.model import StudentModel
+from assay.student.trained import Trained
 from tests.conftest import ROOT, picture
 from tests.test_encoders import PACKAGED
 

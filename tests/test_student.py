@@ -15,8 +15,9 @@ from assay.encode.features import Features
 from assay.errors import DataError, ModelError
 from assay.student.fit import Fitted, fit
 from assay.student.folds import fit_with_folds
-from assay.student.model import StudentModel, Trained, load_trained
+from assay.student.model import StudentModel
 from assay.student.parts import Part
+from assay.student.trained import Trained, load_trained
 from tests.test_encoders import PACKAGED
 
 SCORE = ScoreTarget(kind="score")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from assay.scoring.publish import evaluated
-from assay.student.model import folder_digest
+from assay.student.trained import folder_digest
 from tests.conftest import Repository, small
 from tests.serving import Server
 

@@ -31,7 +31,7 @@ from assay.scoring.exported import FACTS, FOLDER
 from assay.scoring.predict import Predictor
 from assay.scoring.run_log import RunLog
 from assay.scoring.shards import Place, Shard, folds_of_posts, plan, score_shard
-from assay.student.model import folder_digest
+from assay.student.trained import folder_digest
 
 KEEP_S = 7 * 86_400
 ROW_BYTES = 100  # of a prediction on disk, with room to spare

@@ -12,7 +12,7 @@ from typing import Any
 
 from assay.durable import file_digest
 from assay.progress import say
-from assay.student.model import folder_digest
+from assay.student.trained import folder_digest
 
 FOLDER = "graph"
 FACTS = "graph.json"

@@ -31,7 +31,8 @@ from assay.posts import stream
 from assay.progress import progress, say
 from assay.scoring.exported import FOLDER, write_facts
 from assay.scoring.predict import Predictor
-from assay.student.model import FOLDS, own
+from assay.student.model import own
+from assay.student.trained import FOLDS
 from assay.targets import NUMBER, Target
 
 Kind = Literal["auto", "small", "full"]

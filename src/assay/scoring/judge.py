@@ -22,8 +22,9 @@ from assay.measure.judged import Judged, as_columns
 from assay.posts import read, shards, stream, write_table
 from assay.scoring.predict import Predictor
 from assay.student.at_once import stopping
-from assay.student.model import Trained, load_trained, own
+from assay.student.model import own
 from assay.student.parts import Part, parts_by_split
+from assay.student.trained import Trained, load_trained
 from assay.targets import NAMES, Target
 
 SPEED_POSTS = 48

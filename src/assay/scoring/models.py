@@ -9,7 +9,7 @@ from assay.errors import AssayError, ModelError
 from assay.machine import read_figures
 from assay.scoring.publish import evaluated, figure_files
 from assay.student.folder import Config, read_config
-from assay.student.model import folder_digest
+from assay.student.trained import folder_digest
 
 
 def trained_models(root: Path) -> list[dict[str, Any]]:

@@ -17,7 +17,8 @@ from assay.errors import ModelError
 from assay.parallel import Clock
 from assay.scoring.exported import graphs_of
 from assay.scoring.prediction import Prediction, Status
-from assay.student.model import Trained, load_trained, own
+from assay.student.model import own
+from assay.student.trained import Trained, load_trained
 from assay.targets import Target
 
 

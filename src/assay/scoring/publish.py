@@ -15,7 +15,7 @@ import yaml
 from assay.errors import ModelError, SettingsError
 from assay.progress import say
 from assay.scoring.export import export_onnx
-from assay.student.model import Trained, folder_digest, load_trained
+from assay.student.trained import Trained, folder_digest, load_trained
 
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 HUB_TASKS = {"number": "regression", "name": "classification", "names": "multi-label-classification"}

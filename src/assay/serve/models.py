@@ -16,7 +16,7 @@ from assay.scoring.predict import Predictor
 from assay.scoring.publish import evaluated
 from assay.serve.batching import Batcher
 from assay.serve.options import Options
-from assay.student.model import folder_digest
+from assay.student.trained import folder_digest
 
 Stamp = tuple[tuple[str, int, int], ...]
 

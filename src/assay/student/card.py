@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from assay.config import Task
-from assay.student.model import Trained
+from assay.student.trained import Trained
 
 
 def write_card(trained: Trained, tasks: dict[str, Task]) -> str:

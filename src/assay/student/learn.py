@@ -29,11 +29,11 @@ from assay.student.crossfit import CrossFitted, calibrate, crossfit, folds_wante
 from assay.student.familiar import Familiar
 from assay.student.fit import Fitted, fit
 from assay.student.folds import fit_with_folds, predict_part, vectors_of
-from assay.student.model import Trained
 from assay.student.parts import Part, parts_by_split
 from assay.student.resume import Curve, digest_of
 from assay.student.team import Team
 from assay.student.towers import Towers
+from assay.student.trained import Trained
 from assay.targets import Target
 
 

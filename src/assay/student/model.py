@@ -1,37 +1,16 @@
-"""A student's trained part, and its folder: safetensors and JSON, no pickle.
-
-`model.safetensors`  weights of standardisation, fusion, heads, n-grams and the linear model
-`familiar.safetensors`  what tells posts that are unlike those learnt from
-`image.safetensors`, `text.safetensors`  what an encoder learnt, where it was not frozen
-`config.json`        settings, targets, encoders (name and identity), preprocessing, calibration, versions
-`folds.parquet`      of students of cross-fitting, which labelled post was in which fold
-`README.md`          the model card
-Encoders are named with the digest of their weights, not copied.
-"""
+"""A student's trained part: features of both modalities in, raw outputs of all tasks out."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from assay.config import LexicalBranch, Student
-from assay.encode.features import EncoderFacts, Features
-from assay.errors import ModelError
-from assay.student.familiar import FILE as FAMILIAR
-from assay.student.familiar import Familiar
-from assay.student.folder import FORMAT, check_shapes, read_config
+from assay.encode.features import Features
 from assay.student.fusion import Standardise, build_fusion
 from assay.student.heads import Heads
 from assay.student.lexical import Grams, Lexical, grams, hash_grams
@@ -40,8 +19,6 @@ from assay.student.outputs import Output, build_output
 from assay.targets import Target
 
 PREDICT_ROWS = 8192
-FOLDS = "folds.parquet"  # which fold each labelled post was in; no part of what is published
-FOLDS_SCHEMA = pa.schema([("post_id", pa.string()), ("fold", pa.int16())])
 
 
 class Batch(NamedTuple):
@@ -228,126 +205,3 @@ def own(every: np.ndarray, fold: np.ndarray | None) -> np.ndarray:
         rows = np.flatnonzero(fold >= 0)
         found[rows] = every[fold[rows], rows]
     return np.asarray(found)
-
-
-@dataclass
-class Trained:
-    """A student as its folder holds it; a joint student has several targets."""
-
-    model: StudentModel | Ensemble
-    name: str
-    student: Student
-    targets: dict[str, Target]
-    encoders: dict[str, EncoderFacts]
-    preprocessing: dict[str, int]  # image_px, max_images
-    calibration: dict[str, dict[str, Any]]  # by task
-    versions: dict[str, str]
-    training: dict[str, Any]
-    learnt: dict[str, dict[str, Tensor]] = field(default_factory=dict)  # by branch, weights of a tuned encoder
-    folder: Path | None = None
-    familiar: Familiar | None = None  # tells posts that are unlike those learnt from
-    folds: list[dict[str, dict[str, Any]]] = field(default_factory=list)  # of an ensemble, calibration by fold and task
-    fold_of: dict[str, int] = field(default_factory=dict)  # the fold of each labelled post, by id
-
-    @property
-    def task(self) -> str:
-        """The one task; ModelError where a joint student has several."""
-        if len(self.targets) > 1:
-            raise ModelError(f"{self.name} answers several tasks: {', '.join(self.targets)}; name one")
-        return next(iter(self.targets))
-
-    def save(self, folder: Path, card: str) -> None:
-        """Write the model folder."""
-        folder.mkdir(parents=True, exist_ok=True)
-        weights = {name: tensor.cpu().contiguous() for name, tensor in self.model.state_dict().items()}
-        save_file(weights, folder / "model.safetensors")
-        for left in (FAMILIAR, "image.safetensors", "text.safetensors"):  # of another student, in the same folder
-            (folder / left).unlink(missing_ok=True)
-        for branch, tensors in self.learnt.items():
-            save_file({n: t.cpu().contiguous() for n, t in tensors.items()}, folder / f"{branch}.safetensors")
-        config = {
-            "format": FORMAT,
-            "name": self.name,
-            "student": self.student.model_dump(),
-            "targets": {name: target.model_dump() for name, target in self.targets.items()},
-            "encoders": self.encoders,
-            "preprocessing": self.preprocessing,
-            "calibration": self.calibration,
-            "versions": self.versions,
-            "training": self.training,
-        }
-        if self.folds:
-            config["folds"] = self.folds
-        (folder / FOLDS).unlink(missing_ok=True)
-        if self.fold_of:
-            table = {"post_id": list(self.fold_of), "fold": list(self.fold_of.values())}
-            pq.write_table(pa.table(table, schema=FOLDS_SCHEMA), folder / FOLDS)
-        if self.familiar is not None:
-            self.familiar.save(folder)
-        (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
-        (folder / "README.md").write_text(card)
-        self.folder = folder
-
-
-def load_trained(folder: Path) -> Trained:
-    """Read a model folder; ModelError when something in it is missing or does not fit."""
-    config = read_config(folder)
-    facts: dict[str, EncoderFacts] = {
-        name: {"identity": one.identity, "dim": one.dim} for name, one in config.encoders.items()
-    }
-    dims = [facts[name]["dim"] if name in facts else 0 for name in ("image", "text")]
-    weights = folder / "model.safetensors"
-
-    def build() -> StudentModel | Ensemble:
-        members = [StudentModel(config.student, config.targets, *dims) for _ in range(max(1, len(config.folds)))]
-        return Ensemble(members) if config.folds else members[0]
-
-    try:
-        with torch.device("meta"):  # what config.json asks for, before memory is given to it
-            planned = build()
-        shapes = {name: tensor.shape for name, tensor in planned.state_dict().items()}
-    except (RuntimeError, ValueError, TypeError, OverflowError, MemoryError) as error:
-        said = " ".join(str(error).split())[:120]
-        raise ModelError(f"{folder}/config.json asks for a student that cannot be ({said}); train again") from error
-    check_shapes(weights, shapes)
-    model = build()
-    try:
-        model.load_state_dict(load_file(weights))
-    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
-        raise ModelError(f"{weights}: {' '.join(str(error).split())[:160]}; train again") from error
-    calibration = {task: one.model_dump(exclude_unset=True) for task, one in config.calibration.items()}
-    return Trained(
-        model.eval(),
-        config.name,
-        config.student,
-        dict(config.targets),
-        facts,
-        config.preprocessing.model_dump(),
-        calibration,
-        config.versions,
-        config.training,
-        folder=folder,
-        familiar=Familiar.load(folder, {name: one["dim"] for name, one in facts.items()}),
-        folds=[{t: one.model_dump(exclude_unset=True) for t, one in fold.items()} for fold in config.folds],
-        fold_of=folds_of(folder),
-    )
-
-
-def folds_of(folder: Path) -> dict[str, int]:
-    """The fold of each labelled post by id; {} where the folder has none; ModelError where they cannot be read."""
-    path = folder / FOLDS
-    if not path.exists():
-        return {}
-    try:
-        table = pq.read_table(path, schema=FOLDS_SCHEMA)
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise ModelError(f"{path}: {' '.join(str(error).split())[:160]}; train again") from error
-    return dict(zip(table["post_id"].to_pylist(), table["fold"].to_pylist(), strict=True))
-
-
-def folder_digest(folder: Path) -> str:
-    """A digest of what decides a model's predictions: its weights and its config."""
-    digest = hashlib.sha256()
-    for path in [folder / "config.json", *sorted(folder.glob("*.safetensors"))]:
-        digest.update(path.read_bytes())
-    return digest.hexdigest()

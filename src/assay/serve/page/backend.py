@@ -16,7 +16,7 @@ from assay.serve.options import posts_shown
 from assay.serve.page.corpus import ScoredCorpus
 from assay.serve.page.doors import Uploads
 from assay.serve.service import Service
-from assay.student.model import load_trained
+from assay.student.trained import load_trained
 
 STEPS = 24  # of integrated gradients
 

@@ -10,7 +10,7 @@ from assay.errors import ModelError
 from assay.scoring import archive as archives
 from assay.scoring.archive import add, package, sources, written
 from assay.scoring.exported import FOLDER as GRAPHS
-from assay.student.model import FOLDS
+from assay.student.trained import FOLDS
 
 INFERENCE = "from assay.serve.sagemaker import input_fn, model_fn, output_fn, predict_fn\n"
 TRAINING = 'from assay.serve.sagemaker.train import main\n\nif __name__ == "__main__":\n    main()\n'
