@@ -8,7 +8,7 @@ from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).parent
 DVC = (".dvc/config", ".dvc/plots/by_name.json")
-PIPELINE = ("dvc.yaml", ".gitignore", ".dvcignore", *DVC, "human/README.md", "stages")
+PIPELINE = ("dvc.yaml", ".gitignore", ".dvcignore", *DVC, "human/README.md", "starts/README.md", "stages")
 
 
 class BuildWithPipeline(build_py):

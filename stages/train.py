@@ -6,6 +6,7 @@ from pathlib import Path
 from assay import config
 from assay.errors import run_main
 from assay.machine import watched, write_figures
+from assay.places import start_folder
 from assay.progress import report_to
 
 
@@ -41,6 +42,7 @@ def main() -> None:
         labels={name: args.labels / f"{name}.parquet" if args.labels.is_dir() else args.labels for name in tasks},
         split=args.split,
         sample=args.sample,
+        start=start_folder(first.train.start_from) if first.train.start_from else None,
     )
     with (
         watched(args.curves if main_one else None) as taken,

@@ -202,7 +202,7 @@ class Repository:
             ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
         )
         for name in copied.stdout.splitlines():
-            if name.split("/")[0] in ("src", "stages", "rubrics", "human", ".dvc") or name in (
+            if name.split("/")[0] in ("src", "stages", "rubrics", "human", "starts", ".dvc") or name in (
                 "data/audits/age/activities.csv",
                 "dvc.yaml",
                 "params.yaml",

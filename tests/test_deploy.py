@@ -56,7 +56,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     for name in listed.stdout.splitlines():
         top = name.split("/")[0]
-        if (ROOT / name).is_file() and (top in ("src", "stages", "human", ".dvc") or top == name):
+        if (ROOT / name).is_file() and (top in ("src", "stages", "human", "starts", ".dvc") or top == name):
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / name, source / name)
     done = subprocess.run(

@@ -13,6 +13,7 @@ from assay.cli.answers import add_answers
 from assay.cli.check import add_check
 from assay.cli.compare import add_compare
 from assay.cli.init import add_init
+from assay.cli.keep import add_keep
 from assay.cli.models import add_models
 from assay.cli.plan import add_plan
 from assay.cli.predict import add_predict
@@ -68,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     add_plan(commands)
     add_compare(commands)
     add_models(commands)
+    add_keep(commands)
     add_tune(commands)
     return parser
 

@@ -18,9 +18,12 @@ from assay.progress import say
 
 OWN = Path(__file__).parent.parent / "project"  # params.yaml, rubric, Makefile; in a wheel the pipeline too
 OLLAMA = "http://localhost:11434/v1"
-PLACES = ("dvc.yaml", "params.yaml", ".gitignore", ".dvcignore", ".dvc", "stages", "rubrics", "human", "Makefile")
+PLACES = (
+    *("dvc.yaml", "params.yaml", ".gitignore", ".dvcignore", ".dvc"),
+    *("stages", "rubrics", "human", "starts", "Makefile"),
+)
 CHECKOUT = Path(__file__).parents[3]
-PIPELINE = ("dvc.yaml", ".gitignore", ".dvcignore", "human/README.md", "stages")
+PIPELINE = ("dvc.yaml", ".gitignore", ".dvcignore", "human/README.md", "starts/README.md", "stages")
 # What the pipeline of a checkout says of the package's own sources, which a project has not; it looks at the installed
 # package on every run instead.
 WITHOUT_SOURCES = (
@@ -28,8 +31,8 @@ WITHOUT_SOURCES = (
     (r"# PYTHONPATH=src: .*\n", ""),
     (r"deps: \[src/assay, stages\]", "deps: [stages]\n    always_changed: true"),
     (
-        r"deps: \[stages/settings.py, src/assay/config, params.yaml\]",
-        "deps: [stages/settings.py, params.yaml]\n    always_changed: true",
+        r"deps: \[stages/settings.py, src/assay/config, params.yaml, starts\]",
+        "deps: [stages/settings.py, params.yaml, starts]\n    always_changed: true",
     ),
 )
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from assay.config import Annotate, AnyCorpus, Params, Task
 from assay.errors import AssayError
-from assay.places import corpus_root, home
+from assay.places import corpus_root, home, start_folder
 
 LEAST_GIB = 2.0  # of room
 SMALL = 64 * 2**20  # bytes of a table whose columns are looked at before it is ingested
@@ -22,6 +22,8 @@ def faults(params: Params, root: Path) -> Iterator[str]:
     """A line for each thing without which a stage would stop."""
     for name, task in params.tasks.items():
         yield from _rubric(f"tasks.{name}", name, task.annotate, task, root)
+        if task.train.start_from and not (folder := start_folder(task.train.start_from)).is_dir():
+            yield f"tasks.{name}.train.start_from: {folder} is not there; `assay keep` puts a trained student there"
         student = params.students[task.student]
         for branch, one in (("image", student.image), ("text", student.text)):
             encoder = one.encoder if one else ""

@@ -93,6 +93,11 @@ class Params(Section):
                 f"tasks.{name}.train.crossfit: the encoders of student {task.student} learn; {train.crossfit} "
                 "would be as many passes over the corpus; set it to 0, or freeze them"
             )
+        if train.start_from and not self.students[task.student].linear:
+            raise ValueError(
+                f"tasks.{name}.train.start_from: student {task.student} has no linear model, which would see it; "
+                "set its head.kind to auto or linear and freeze its encoders, or leave start_from out"
+            )
         if train.grad_checkpointing and not tuned:
             raise ValueError(
                 f"tasks.{name}.train.grad_checkpointing: student {task.student} is frozen; set it to false"

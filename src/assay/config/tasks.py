@@ -187,6 +187,10 @@ class Train(Section):
     """
     self_distil: Share = 0.0
     """Share of the loss that follows the predictions of the students of `inner_folds`."""
+    start_from: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")] | None = None
+    """For few labels: another task's student, as `assay keep` put it below starts/. This one's linear model sees what
+    that one says beside the features; they need the same encoders. null: from nothing.
+    """
     tensorboard: bool = False
     """Also write metrics/<task>/train/tensorboard; needs pip install 'assay[tune]'."""
     seed: int = 1

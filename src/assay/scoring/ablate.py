@@ -24,6 +24,8 @@ def ablate(name: str, task: Task, student: Student, data: Path, seeds: list[int]
     `data` holds the tables of the pipeline. Figures are of the test split and the first seed, with the
     mean over seeds; gaps are paired.
     """
+    if task.train.start_from:
+        raise SettingsError(f"ablate: {name} starts from {task.train.start_from}, which sees both; leave it out")
     if not (student.image and student.text):
         raise SettingsError(f"ablate: the student of {name} has one modality only; there is nothing to take away")
     ids, known, made = feature_files.load(data / "features" / name)

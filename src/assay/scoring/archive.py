@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import assay
 from assay import config
 from assay.errors import DataError, SettingsError
+from assay.places import start_folder
 from assay.posts import count
 from assay.reads import note_read
 
@@ -42,6 +43,8 @@ def pack_training(task: str, out: Path, root: Path = Path()) -> Path:
     pq.read_schema(tables[0])  # a cut table is noticed here, not on a machine that costs money
     note_read("pack --training", task, count(sample))
     files = [root / "params.yaml", *tables, *sorted(sample.iterdir())]
+    if start := params.tasks[task].train.start_from:
+        files += sorted(path for path in (root / start_folder(start)).glob("*") if path.is_file())
     files += [root / "stages" / f"{stage}.py" for stage in STAGES]
     with written(out) as archive:
         for path in files:

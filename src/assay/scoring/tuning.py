@@ -11,8 +11,10 @@ import pyarrow.parquet as pq
 from assay.config import Params
 from assay.encode import features as feature_files
 from assay.errors import DataError
+from assay.places import start_folder
 from assay.student.crossfit import folds_wanted
 from assay.student.parts import Part, parts_by_split
+from assay.student.start import kept_start
 from assay.student.tune import Search
 
 
@@ -29,12 +31,14 @@ def search_of(name: str, params: Params, data: Path, seed: int) -> Search:
         if not path.exists():
             raise DataError(f"{path} is not there; run `dvc repro embed@{name} split@{name}` first")
     _check_same(name, params, data)
-    ids, known, _ = feature_files.load(data / "features" / name)
+    ids, known, made = feature_files.load(data / "features" / name)
     parts = parts_by_split(ids, known, {name: labels}, split, {name: task.target})
     official = bool(pq.read_table(split, columns=["held_out_p"])["held_out_p"].null_count)
     judged = official or not folds_wanted(student, task.train)
     pool = Part.join([part for where, part in sorted(parts.items()) if where != "test" or not judged])
-    return Search(name, task.target, student, task.train, pool, seed)
+    kept = task.train.start_from
+    start = kept_start(start_folder(kept), made["encoders"]) if kept else None
+    return Search(name, task.target, student, task.train, pool, seed, start)
 
 
 def _check_same(name: str, params: Params, data: Path) -> None:

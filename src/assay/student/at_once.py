@@ -23,7 +23,7 @@ from assay.splits import grouped_folds
 from assay.student.blend import fit_linear
 from assay.student.fit import Fitted, device_of, fit
 from assay.student.folds import fit_with_folds, keep_arrays
-from assay.student.model import StudentModel
+from assay.student.model import Start, StudentModel
 from assay.student.parts import Part
 from assay.student.resume import Curve
 from assay.student.team import Team
@@ -47,6 +47,7 @@ class Job:
     checkpoint: Path | None
     done: Path | None
     what: str
+    start: Start | None = None
 
     def learn(self, on_epoch: Callable[[Curve], None] | None = None) -> Arrays:
         """The student, its hidden layers stopped by a part of its posts or by inner folds of them."""
@@ -59,7 +60,7 @@ class Job:
 
     def _fit(self, on_epoch: Callable[[Curve], None] | None) -> Fitted:
         given: dict[str, Any] = {"student": self.student, "targets": self.targets, "settings": self.settings}
-        given |= {"checkpoint": self.checkpoint, "on_epoch": on_epoch}
+        given |= {"checkpoint": self.checkpoint, "on_epoch": on_epoch, "start": self.start}
         if self.settings.inner_folds:
             return fit_with_folds(self.rest, new_towers=lambda: None, **given)
         learn, stop = stopping(self.rest, self.targets, self.settings.seed)
@@ -70,7 +71,7 @@ class Job:
     def model_of(self, arrays: Arrays) -> StudentModel:
         """The student that arrays hold."""
         features = self.rest.features
-        model = StudentModel(self.student, self.targets, features.image.shape[1], features.text.shape[1])
+        model = StudentModel(self.student, self.targets, features.image.shape[1], features.text.shape[1], self.start)
         model.load_state_dict({name: torch.from_numpy(np.asarray(value)) for name, value in arrays.items()})
         return model.eval()
 

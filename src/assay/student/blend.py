@@ -33,7 +33,10 @@ def fit_linear(model: StudentModel, part: Part, targets: dict[str, Target], seed
         return
     inputs = Inputs(part.features, model, all_grams=True)
     with threadpool_limits(1), torch.inference_mode():  # the same figures on any number of cores
-        dense = model.eval().standardised(inputs.rows(torch.arange(len(part))))
+        batch = inputs.rows(torch.arange(len(part)))
+        if model.start is not None:
+            model.start.fit(batch, batch.image.shape[1] + batch.text.shape[1])
+        dense = model.eval().standardised(batch)
         columns = {name: at for name, at in model.columns.items() if model.output(name).is_linear}
         model.linear.fit(dense, inputs.table, part, targets, columns, seed)
 

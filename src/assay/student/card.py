@@ -36,7 +36,7 @@ Predicts for a post of image and text:
 {encoders}
 - n-grams beside the text encoder: {_grams(trained)}
 - fusion: {trained.student.fusion.kind}; {head.members} head(s): {head.kind} {head.hidden}, dropout {head.dropout:g}
-- linear model beside the hidden layers: {_weighed(training)}
+- linear model beside the hidden layers: {_weighed(training)}{_started(trained)}
 - posts: {posts}
 - best epoch {training["best_epoch"]} of {training["epochs"]} (ended by {training["stopped"]})
 - calibration: {calibration}
@@ -56,6 +56,12 @@ def _grams(trained: Trained) -> str:
     if trained.student.lexical:
         return "yes"
     return "in the linear model" if trained.student.linear and trained.student.text else "no"
+
+
+def _started(trained: Trained) -> str:
+    if trained.start is None:
+        return ""
+    return f"\n- started from the student of `{trained.start.name}`: the linear model sees what it says"
 
 
 def _weighed(training: dict[str, Any]) -> str:

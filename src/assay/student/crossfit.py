@@ -23,7 +23,7 @@ from assay.progress import say
 from assay.student.at_once import Job, learn_all, replay
 from assay.student.blend import Weighed, both, mean_weighed, raw_of, weigh
 from assay.student.folds import assign_folds, kept_arrays, mean_curve
-from assay.student.model import Ensemble, StudentModel
+from assay.student.model import Ensemble, Start, StudentModel
 from assay.student.parts import Part
 from assay.student.resume import Curve
 from assay.student.team import Team
@@ -61,6 +61,7 @@ def crossfit(
     folds: int,
     checkpoint: Path | None,
     on_epoch: Callable[[Curve], None] | None = None,
+    start: Start | None = None,
 ) -> CrossFitted:
     """Fit a student without each fold of the pool; DataError where there are too few leakage groups.
 
@@ -87,6 +88,7 @@ def crossfit(
             file(number, "pt"),
             file(number, "npz"),
             f"student {number + 1} of {folds}",
+            start,
         )
         for number in range(folds)
     ]

@@ -22,7 +22,7 @@ from assay.measure.metrics import point
 from assay.progress import cores, progress
 from assay.student.augment import hide_modality
 from assay.student.losses import JointLoss, is_known
-from assay.student.model import Batch, Inputs, StudentModel
+from assay.student.model import Batch, Inputs, Start, StudentModel
 from assay.student.parts import Part
 from assay.student.resume import Checkpoint, Curve, State
 from assay.student.sampler import post_weights
@@ -61,18 +61,20 @@ def fit(
     towers: Towers | None = None,
     epochs: int | None = None,
     what: str = "train",
+    start: Start | None = None,
 ) -> Fitted:
     """Train until the validation metric has not improved for `patience` epochs; the best epoch is kept.
 
     Without `val`, training runs for `epochs` epochs of the schedule and the last one is kept.
     `checkpoint` is a file that a killed run goes on from; it is removed at the end. `on_epoch` gets
-    the figures of every epoch, also of those before a resume.
+    the figures of every epoch, also of those before a resume. `start`: another task's student, which the linear model
+    that is fitted afterwards will see.
     """
     if not len(train) or (val is not None and not len(val)):
         raise DataError("train or val has no labelled posts; label more posts or change the shares in split")
     small = towers is None and settings.batch_size < MANY_ROWS
     with threads(1 if small else cores()):  # small steps: the same bits on any number of cores
-        run = _Run(train, val, student, targets, settings, checkpoint, towers, epochs or settings.epochs)
+        run = _Run(train, val, student, targets, settings, checkpoint, towers, epochs or settings.epochs, start)
         return run.go(on_epoch, what)
 
 
@@ -89,13 +91,14 @@ class _Run:
         checkpoint: Path | None,
         towers: Towers | None,
         epochs: int,
+        start: Start | None,
     ) -> None:
         torch.manual_seed(settings.seed)
         self.train_part, self.val, self.settings, self.targets, self.epochs = train, val, settings, targets, epochs
         self.team = Team()
         self.device = self.team.device(device_of(settings))
         self.precision = precision_of(settings, self.device)
-        self.model = StudentModel(student, targets, train.features.image.shape[1], train.features.text.shape[1])
+        self.model = StudentModel(student, targets, train.features.image.shape[1], train.features.text.shape[1], start)
         self.inputs = Inputs(train.features, self.model)
         self.val_inputs = Inputs(val.features, self.model) if val is not None else None
         self.towers = towers

@@ -50,6 +50,23 @@ class Calibration(BaseModel):
     set_q90: Finite | dict[str, Finite] | None = None
 
 
+class StartFacts(_Part):
+    """Another task's students that a student started from."""
+
+    name: Name
+    student: Student
+    targets: Annotated[dict[Name, AnyTarget], Field(min_length=1)]
+    members: Annotated[int, Field(ge=1, le=20)]
+
+
+class Kept(_Part):
+    """config.json of a start that was kept."""
+
+    format: Literal[3]
+    start: StartFacts
+    encoders: dict[Literal["image", "text"], Facts]
+
+
 class Config(_Part):
     """The whole of config.json."""
 
@@ -63,6 +80,7 @@ class Config(_Part):
     versions: dict[str, str]
     training: dict[str, Any]
     folds: Annotated[list[dict[str, Calibration]], Field(max_length=20)] = []
+    start: StartFacts | None = None
 
     @field_validator("calibration", "folds", mode="before")
     @classmethod

@@ -23,7 +23,7 @@ from assay.errors import DataError
 from assay.splits import grouped_folds
 from assay.student.blend import both, fit_linear, raw_of, weigh
 from assay.student.fit import EVAL_ROWS, Fitted, device_of, fit, raw_outputs
-from assay.student.model import Inputs, StudentModel
+from assay.student.model import Inputs, Start, StudentModel
 from assay.student.parts import Part
 from assay.student.resume import Curve
 from assay.student.team import Team
@@ -40,6 +40,7 @@ def fit_with_folds(
     checkpoint: Path | None,
     on_epoch: Callable[[Curve], None] | None,
     new_towers: Callable[[], Towers | None],
+    start: Start | None = None,
 ) -> Fitted:
     """Fit on each k - 1 folds, then on all; `inner` of the result holds the out-of-fold predictions."""
     groups = len(np.unique(pool.group))
@@ -64,6 +65,7 @@ def fit_with_folds(
             settings=settings,
             checkpoint=checkpoint,
             towers=new_towers(),
+            start=start,
         )
         if done and Team().is_main:
             keep_arrays(done, found)
@@ -98,6 +100,7 @@ def fit_with_folds(
         on_epoch=with_val,
         towers=new_towers(),
         epochs=max(1, round(float(np.mean(epochs)))),
+        start=start,
     )
     fitted.curves = [curve | mean_curve(curves, int(curve["epoch"]), "val_") for curve in fitted.curves]
     fit_linear(fitted.model, pool, targets, settings.seed)
@@ -128,6 +131,7 @@ def _one_fold(
     settings: Train,
     checkpoint: Path | None,
     towers: Towers | None,
+    start: Start | None,
 ) -> dict[str, Any]:
     fitted = fit(
         rest,
@@ -138,6 +142,7 @@ def _one_fold(
         checkpoint=checkpoint.with_name(f"{checkpoint.stem}.fold{number}.pt") if checkpoint else None,
         towers=towers,
         what=f"fold {number + 1} of {settings.inner_folds}",
+        start=start,
     )
     found: dict[str, Any] = dict(predict_part(fitted, held, settings))
     if fitted.model.linear is not None:

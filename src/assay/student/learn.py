@@ -29,8 +29,11 @@ from assay.student.crossfit import CrossFitted, calibrate, crossfit, folds_wante
 from assay.student.familiar import Familiar
 from assay.student.fit import Fitted, fit
 from assay.student.folds import fit_with_folds, predict_part, vectors_of
+from assay.student.model import Start
+from assay.student.outputs import build_output
 from assay.student.parts import Part, parts_by_split
 from assay.student.resume import Curve, digest_of
+from assay.student.start import kept_start
 from assay.student.team import Team
 from assay.student.towers import Towers
 from assay.student.trained import Trained
@@ -49,6 +52,7 @@ class Lesson:
     labels: dict[str, Path]  # by task
     split: Path
     sample: Path | None = None  # raw posts, read where an encoder learns
+    start: Path | None = None  # another task's student that was kept, to start from
 
     def has_official_test(self) -> bool:
         """Whether the split is one that the corpus brings, whose test posts nothing may learn from."""
@@ -94,10 +98,11 @@ def train_one(
     on_epoch: Callable[[Curve], None] | None,
 ) -> Trained:
     """Train and calibrate with these settings; a killed run goes on from its last epoch."""
-    checkpoint = home() / "checkpoints" / f"{_key(lesson, settings, parts, made)}.pt"
+    start = _start(lesson, made)
+    checkpoint = home() / "checkpoints" / f"{_key(lesson, settings, parts, made, start)}.pt"
     folds = folds_wanted(lesson.student, settings)
     if folds:
-        return _cross_fitted(lesson, settings, parts, made, folds, checkpoint, on_epoch)
+        return _cross_fitted(lesson, settings, parts, made, folds, checkpoint, on_epoch, start)
 
     def new_towers() -> Towers | None:
         if not lesson.student.tuned:
@@ -106,7 +111,7 @@ def train_one(
         return Towers(lesson.student, settings, image_px=made["image_px"])
 
     given: dict[str, Any] = {"student": lesson.student, "targets": lesson.targets, "settings": settings}
-    given |= {"checkpoint": checkpoint, "on_epoch": on_epoch}
+    given |= {"checkpoint": checkpoint, "on_epoch": on_epoch, "start": start}
     if settings.inner_folds:
         held = _pool(parts, ("train", "val"))
         fitted = fit_with_folds(held, new_towers=new_towers, **given)
@@ -127,6 +132,7 @@ def train_one(
         ),
         learnt=learnt,
         familiar=_familiar(fitted, parts, settings),
+        start=start,
     )
 
 
@@ -138,6 +144,7 @@ def _cross_fitted(
     folds: int,
     checkpoint: Path,
     on_epoch: Callable[[Curve], None] | None,
+    start: Start | None,
 ) -> Trained:
     """k students, each without a fold of all labelled posts but those of an official test split."""
     if lesson.student.tuned:
@@ -154,6 +161,7 @@ def _cross_fitted(
         folds=folds,
         checkpoint=checkpoint,
         on_epoch=on_epoch,
+        start=start,
     )
     held = found.fold == 0
     seen = [pool.take(np.flatnonzero(rows)).features.by_modality() for rows in (~held, held)]
@@ -170,7 +178,20 @@ def _cross_fitted(
         familiar=Familiar.fit(*seen),
         folds=found.of_folds,
         fold_of=dict(zip(pool.ids, found.fold.tolist(), strict=True)),
+        start=start,
     )
+
+
+def _start(lesson: Lesson, made: Recipe) -> Start | None:
+    """What a student starts from; DataError where it is not there, or where nothing would see it."""
+    if lesson.start is None:
+        return None
+    if not any(build_output(target).is_linear for target in lesson.targets.values()):
+        kinds = ", ".join(sorted({target.kind for target in lesson.targets.values()}))
+        raise DataError(
+            f"train.start_from: targets of kind {kinds} have no linear model, which would see it; leave it out"
+        )
+    return kept_start(lesson.start, made["encoders"])
 
 
 def _weigh(fitted: Fitted, parts: dict[str, Part], targets: dict[str, Target], settings: Train) -> None:
@@ -234,7 +255,7 @@ def weights_file(tensors: dict[str, torch.Tensor]) -> str:
     return hashlib.sha256(save({name: tensor.contiguous() for name, tensor in tensors.items()})).hexdigest()
 
 
-def _key(lesson: Lesson, settings: Train, parts: dict[str, Part], made: Recipe) -> str:
+def _key(lesson: Lesson, settings: Train, parts: dict[str, Part], made: Recipe, start: Start | None) -> str:
     """All that a run learns from, in one digest."""
     names = ("image", "text", "has_image", "has_text")
     return digest_of(
@@ -248,6 +269,7 @@ def _key(lesson: Lesson, settings: Train, parts: dict[str, Part], made: Recipe) 
         *(getattr(part.features, name) for part in parts.values() for name in names),
         *(array for part in parts.values() for arrays in (part.values, part.soft) for array in arrays.values()),
         *(array for part in parts.values() for array in (part.weights, part.group)),
+        *(tensor.numpy() for tensor in (start.state_dict().values() if start is not None else ())),
     )
 
 

@@ -31,7 +31,7 @@ CHOOSING = 900  # posts by which strengths are chosen, at most
 LANDMARKS = 3000  # posts that the model is a sum over, at most
 LEARNT = 10_000  # posts that it is fitted to, at most
 BALANCES = (0.3, 1.0, 3.0)  # of the n-grams, to the dense features
-STRENGTHS = {NAME: (3.0, 30.0, 300.0), NAMES: (3.0, 30.0, 300.0), NUMBER: (0.1, 0.3, 1.0, 3.0, 10.0)}
+STRENGTHS = {NAME: (0.3, 3.0, 30.0, 300.0), NAMES: (0.3, 3.0, 30.0, 300.0), NUMBER: (0.1, 0.3, 1.0, 3.0, 10.0)}
 
 
 class Linear(nn.Module):

@@ -44,7 +44,14 @@ class StudentModel(nn.Module):
 
     share: Tensor  # of the linear model in each raw output, [outputs]; the rest is of the hidden layers
 
-    def __init__(self, settings: Student, targets: dict[str, Target], image_dim: int, text_dim: int) -> None:
+    def __init__(
+        self,
+        settings: Student,
+        targets: dict[str, Target],
+        image_dim: int,
+        text_dim: int,
+        start: Start | None = None,
+    ) -> None:
         super().__init__()
         self.settings = settings
         self.image, self.text = Standardise(image_dim), Standardise(text_dim)
@@ -53,7 +60,9 @@ class StudentModel(nn.Module):
         groups = [size for name in targets for size in self.output(name).groups()]
         self.heads = Heads(settings.head, self.fusion.dim, groups)
         self.lexical = Lexical(settings.lexical, sum(groups)) if settings.lexical else None
-        self.linear = Linear(image_dim + text_dim, self.gram_settings, sum(groups)) if settings.linear else None
+        self.start = Started(start) if start is not None else None
+        dim = image_dim + text_dim + (start.dim if start is not None else 0)
+        self.linear = Linear(dim, self.gram_settings, sum(groups)) if settings.linear else None
         self.register_buffer("share", torch.zeros(sum(groups)))
         ends = np.cumsum([self.output(name).outputs for name in targets]).tolist()
         self.columns = {name: slice(a, b) for name, a, b in zip(targets, [0, *ends], ends, strict=False)}  # by task
@@ -94,9 +103,12 @@ class StudentModel(nn.Module):
         return torch.cat([self.output(name).bend(straight[:, at]) for name, at in self.columns.items()], dim=1)
 
     def standardised(self, batch: Batch) -> Tensor:
-        """Both modalities' features side by side, standardised; zeros for one that a post lacks, [n, dims]."""
+        """Both modalities' features side by side, standardised; zeros for one that a post lacks, [n, dims]. Beside them
+        what the student says that this one started from.
+        """
         image, text = self._seen(batch)
-        return torch.cat([image * batch.has_image[:, None], text * batch.has_text[:, None]], dim=1)
+        parts = [image * batch.has_image[:, None], text * batch.has_text[:, None]]
+        return torch.cat(parts if self.start is None else [*parts, self.start(batch)], dim=1)
 
     def _seen(self, batch: Batch) -> tuple[Tensor, Tensor]:
         return self.image(batch.image, batch.has_image), self.text(batch.text, batch.has_text)
@@ -137,6 +149,64 @@ class StudentModel(nn.Module):
     def thresholds(self, task: str) -> np.ndarray | None:
         """The thresholds of a task's labels, [labels]; None for scores and classes."""
         return self.output(task).thresholds_of()
+
+
+class Start(nn.ModuleList):
+    """Students of another task as features of this one: what they say together, [n, outputs], before it becomes a score
+    or probabilities, without n-grams. They learn no more.
+    """
+
+    def __init__(
+        self, name: str, settings: Student, targets: dict[str, Target], image_dim: int, text_dim: int, members: int
+    ) -> None:
+        self.name, self.settings, self.targets = name, settings.model_copy(update={"lexical": None}), targets
+        super().__init__(StudentModel(self.settings, targets, image_dim, text_dim) for _ in range(members))
+        for member in cast(list[StudentModel], list(self)):
+            if member.linear is not None:
+                member.linear.grams = None
+        self.requires_grad_(False)
+        super().train(False)
+
+    @property
+    def dim(self) -> int:
+        """How many outputs they have."""
+        return len(cast(StudentModel, self[0]).share)
+
+    def train(self, mode: bool = True) -> Start:
+        """Nothing: they have learnt."""
+        return self
+
+    def forward(self, batch: Batch) -> Tensor:
+        """What they say of posts."""
+        batch, found = batch._replace(grams=None), []
+        for member in cast(list[StudentModel], list(self)):
+            raw = member.of_layers(batch).float().mean(0)
+            found.append(raw if member.linear is None else raw + member.share * (member.of_linear(batch) - raw))
+        return torch.stack(found).mean(0)
+
+
+class Started(nn.Module):
+    """What a start says, so scaled that it counts as much as all features together."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, start: Start) -> None:
+        super().__init__()
+        self.of = start
+        self.register_buffer("mean", torch.zeros(start.dim))
+        self.register_buffer("scale", torch.ones(()))
+
+    def fit(self, batch: Batch, dims: int) -> None:
+        """Centre by posts, and make them `dims` long in the mean square."""
+        told = self.of(batch)
+        self.mean.copy_(told.mean(0))
+        self.scale.copy_((dims / (told - self.mean).square().sum(1).mean().clamp(min=1e-6)).sqrt())
+
+    def forward(self, batch: Batch) -> Tensor:
+        """[n, outputs]"""
+        found: Tensor = (self.of(batch) - self.mean) * self.scale
+        return found
 
 
 class Inputs:

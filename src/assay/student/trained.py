@@ -2,6 +2,7 @@
 
 `model.safetensors`  weights of standardisation, fusion, heads, n-grams and the linear model
 `familiar.safetensors`  what tells posts that are unlike those learnt from
+`start.safetensors`  another task's student that this one started from, see start
 `image.safetensors`, `text.safetensors`  what an encoder learnt, where it was not frozen
 `config.json`        settings, targets, encoders (name and identity), preprocessing, calibration, versions
 `folds.parquet`      of students of cross-fitting, which labelled post was in which fold
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,7 +32,9 @@ from assay.errors import ModelError
 from assay.student.familiar import FILE as FAMILIAR
 from assay.student.familiar import Familiar
 from assay.student.folder import FORMAT, check_shapes, read_config
-from assay.student.model import Ensemble, StudentModel
+from assay.student.model import Ensemble, Start, StudentModel
+from assay.student.start import FILE as START
+from assay.student.start import facts_of, read_start, write_start
 from assay.targets import Target
 
 FOLDS = "folds.parquet"  # which fold each labelled post was in; no part of what is published
@@ -54,6 +58,7 @@ class Trained:
     folder: Path | None = None
     familiar: Familiar | None = None  # tells posts that are unlike those learnt from
     folds: list[dict[str, dict[str, Any]]] = field(default_factory=list)  # of an ensemble, calibration by fold and task
+    start: Start | None = None  # another task's student that this one started from
     fold_of: dict[str, int] = field(default_factory=dict)  # the fold of each labelled post, by id
 
     @property
@@ -66,9 +71,14 @@ class Trained:
     def save(self, folder: Path, card: str) -> None:
         """Write the model folder."""
         folder.mkdir(parents=True, exist_ok=True)
-        weights = {name: tensor.cpu().contiguous() for name, tensor in self.model.state_dict().items()}
+        weights = {name: tensor.cpu().contiguous() for name, tensor in _own(self.model).items()}
         save_file(weights, folder / "model.safetensors")
-        for left in (FAMILIAR, "image.safetensors", "text.safetensors"):  # of another student, in the same folder
+        for left in (
+            FAMILIAR,
+            START,
+            "image.safetensors",
+            "text.safetensors",
+        ):  # of another student, here before
             (folder / left).unlink(missing_ok=True)
         for branch, tensors in self.learnt.items():
             save_file({n: t.cpu().contiguous() for n, t in tensors.items()}, folder / f"{branch}.safetensors")
@@ -85,6 +95,9 @@ class Trained:
         }
         if self.folds:
             config["folds"] = self.folds
+        if self.start is not None:
+            config["start"] = facts_of(self.start)
+            write_start(self.start, folder)
         (folder / FOLDS).unlink(missing_ok=True)
         if self.fold_of:
             table = {"post_id": list(self.fold_of), "fold": list(self.fold_of.values())}
@@ -102,24 +115,26 @@ def load_trained(folder: Path) -> Trained:
     facts: dict[str, EncoderFacts] = {
         name: {"identity": one.identity, "dim": one.dim} for name, one in config.encoders.items()
     }
-    dims = [facts[name]["dim"] if name in facts else 0 for name in ("image", "text")]
+    dims = (facts["image"]["dim"] if "image" in facts else 0, facts["text"]["dim"] if "text" in facts else 0)
     weights = folder / "model.safetensors"
+    start = read_start(folder, config.start, dims) if config.start else None
 
     def build() -> StudentModel | Ensemble:
-        members = [StudentModel(config.student, config.targets, *dims) for _ in range(max(1, len(config.folds)))]
+        count = max(1, len(config.folds))
+        members = [StudentModel(config.student, config.targets, *dims, start) for _ in range(count)]
         return Ensemble(members) if config.folds else members[0]
 
     try:
         with torch.device("meta"):  # what config.json asks for, before memory is given to it
             planned = build()
-        shapes = {name: tensor.shape for name, tensor in planned.state_dict().items()}
+        shapes = {name: tensor.shape for name, tensor in _own(planned).items()}
     except (RuntimeError, ValueError, TypeError, OverflowError, MemoryError) as error:
         said = " ".join(str(error).split())[:120]
         raise ModelError(f"{folder}/config.json asks for a student that cannot be ({said}); train again") from error
     check_shapes(weights, shapes)
     model = build()
     try:
-        model.load_state_dict(load_file(weights))
+        model.load_state_dict(load_file(weights), strict=start is None)  # whose weights are there already
     except (OSError, RuntimeError, ValueError, SafetensorError) as error:
         raise ModelError(f"{weights}: {' '.join(str(error).split())[:160]}; train again") from error
     calibration = {task: one.model_dump(exclude_unset=True) for task, one in config.calibration.items()}
@@ -136,8 +151,31 @@ def load_trained(folder: Path) -> Trained:
         folder=folder,
         familiar=Familiar.load(folder, {name: one["dim"] for name, one in facts.items()}),
         folds=[{t: one.model_dump(exclude_unset=True) for t, one in fold.items()} for fold in config.folds],
+        start=start,
         fold_of=folds_of(folder),
     )
+
+
+def start_of(trained: Trained) -> Start:
+    """A trained student as what others start from: without its n-grams; ModelError where it cannot be one."""
+    if trained.student.tuned:
+        learnt = " and ".join(trained.student.tuned)
+        raise ModelError(f"{trained.name}: its {learnt} encoder learnt, so that others do not see what it sees")
+    if trained.start is not None:
+        raise ModelError(f"{trained.name} started from {trained.start.name} itself; keep a student that did not")
+    members = trained.model.members
+    dims = (trained.encoders["image"]["dim"] if "image" in trained.encoders else 0,
+            trained.encoders["text"]["dim"] if "text" in trained.encoders else 0)  # fmt: skip
+    start = Start(trained.name, trained.student, trained.targets, *dims, members=len(members))
+    for mine, theirs in zip(start, members, strict=True):
+        wanted = mine.state_dict()
+        mine.load_state_dict({name: tensor for name, tensor in theirs.state_dict().items() if name in wanted})
+    return start
+
+
+def _own(model: StudentModel | Ensemble) -> dict[str, Tensor]:
+    """A student's tensors by name, without those of what it started from."""
+    return {name: one for name, one in model.state_dict().items() if not re.match(r"(\d+\.)?start\.of\.", name)}
 
 
 def folds_of(folder: Path) -> dict[str, int]:

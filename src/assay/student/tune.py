@@ -28,7 +28,7 @@ from assay.places import home
 from assay.progress import progress, say
 from assay.splits import grouped_folds
 from assay.student.crossfit import CrossFitted, crossfit
-from assay.student.model import own
+from assay.student.model import Start, own
 from assay.student.parts import Part
 from assay.student.resume import digest_of
 from assay.targets import NAME, NUMBER, Target
@@ -62,6 +62,7 @@ class Search:
     settings: Train
     pool: Part
     seed: int = 1
+    start: Start | None = None
 
     def key(self) -> str:
         """What a search must share with another to go on from it."""
@@ -262,7 +263,15 @@ def _first(optuna: Any, study: Any, search: Search) -> Any:
 def _fitted(search: Search, rest: Part, values: dict[str, Any], folds: int) -> CrossFitted:
     student, settings = search.changed(values)
     targets = {search.name: search.target}
-    return crossfit(rest, student=student, targets=targets, settings=settings, folds=folds, checkpoint=None)
+    return crossfit(
+        rest,
+        student=student,
+        targets=targets,
+        settings=settings,
+        folds=folds,
+        checkpoint=None,
+        start=search.start,
+    )
 
 
 def _loss_of(search: Search, rest: Part, values: dict[str, Any]) -> float:
