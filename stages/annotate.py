@@ -23,7 +23,8 @@ def main() -> None:
     parser.add_argument("--progress", type=Path, help="a file that says how far it is, while it runs")
     parser.add_argument("--machine", type=Path, help="for figures of this machine")
     args = parser.parse_args()
-    from assay.teacher.annotate import annotate, brief_of, handles
+    from assay.teacher.annotate import annotate, brief_of
+    from assay.teacher.privacy import handles
 
     report_to(args.progress, "annotate")
     params = config.load()

@@ -18,7 +18,7 @@ def main() -> None:
     parser.add_argument("--labels", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
-    from assay.teacher.annotate import handles
+    from assay.teacher.privacy import handles
 
     params = config.load()
     task = params.tasks[args.task]

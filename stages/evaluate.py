@@ -12,6 +12,7 @@ from assay.errors import run_main
 from assay.machine import write_figures
 from assay.measure.csvfile import write_csv
 from assay.posts import write_json
+from assay.progress import say
 
 
 def main() -> None:
@@ -25,15 +26,17 @@ def main() -> None:
     parser.add_argument("--metrics", type=Path, required=True)
     parser.add_argument("--plots", type=Path, required=True)
     parser.add_argument("--errors", type=Path, required=True)
+    parser.add_argument("--summary", type=Path, required=True, help="for the few figures by which runs are compared")
     parser.add_argument("--machine", type=Path, help="for figures of this machine")
     args = parser.parse_args()
     from assay.measure.evaluate import evaluate
+    from assay.measure.summary import lines, of_student
     from assay.measure.tables import plot_tables
     from assay.scoring.judge import asked_again, judge, per_post, speed_and_size
     from assay.scoring.run_log import beside_teacher
     from assay.student.trained import folder_digest
 
-    tasks, found = config.load().members(args.task), {}
+    tasks, found, short = config.load().members(args.task), {}, {}
     for name, task in tasks.items():
         sample, labels = own(args.sample, name, tasks), own(args.labels, name, tasks, ".parquet")
         slices = task.evaluate.slices
@@ -41,12 +44,15 @@ def main() -> None:
         ceiling = asked_again(labels, task.target)
         found[name] = evaluate(test, task.target, min_slice=task.evaluate.min_slice)
         found[name] |= {"noise_ceiling": ceiling} if ceiling else {}
+        short[name] = of_student(found[name], task.target)
+        say("\n".join(lines(name, found[name], task.target)))
         for plot, rows in plot_tables(test, task.target).items():
             write_csv(rows, own(args.plots, name, tasks) / f"{plot}.csv")
         per_post(ids, test, task.target, own(args.errors, name, tasks, ".parquet"))
     speed, size = speed_and_size(args.model, sample)
     write_figures(args.machine, "evaluate", speed | beside_teacher(args.machine, speed["posts_per_s"]))
     figures = found if len(tasks) > 1 else found[args.task]
+    write_json(short if len(tasks) > 1 else short[args.task], args.summary)
     write_json(figures | {"size": size, "model": folder_digest(args.model)[:16]}, args.metrics)
 
 

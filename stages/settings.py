@@ -4,8 +4,8 @@ import argparse
 from pathlib import Path
 
 from assay import config
+from assay.besides import of_others
 from assay.errors import run_main
-from assay.places import files_digest, start_folder
 from assay.posts import write_json
 
 
@@ -15,11 +15,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     params = config.load(args.params)
-    sections = params.sections()
-    for name, task in params.tasks.items():
-        if task.train.start_from:  # what a student starts from is a setting of it
-            sections[f"tasks/{name}/train"]["start"] = files_digest(start_folder(task.train.start_from))
-    for key, value in sections.items():
+    for key, value in (params.sections() | of_others(params)).items():
         write_json(value, args.out / f"{key}.json")
 
 

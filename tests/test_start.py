@@ -16,7 +16,7 @@ from assay.cli import main
 from assay.config import Train
 from assay.encode.features import EncoderFacts
 from assay.errors import DataError, ModelError
-from assay.places import files_digest, start_folder
+from assay.places import start_folder
 from assay.scoring.export import _Head
 from assay.student.crossfit import crossfit
 from assay.student.learn import Lesson
@@ -167,7 +167,7 @@ def test_a_start_that_does_not_fit_is_one_line(rich: Path, monkeypatch: pytest.M
 
 
 def test_settings_know_the_start_by_its_content(rich: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`settings` writes its digest into the section that train depends on; a task without one stays as it was."""
+    """`settings` writes its digest where train depends on it; a task without one stays as it was."""
     import importlib.util
 
     text = (ROOT / "params.yaml").read_text()
@@ -187,10 +187,10 @@ def test_settings_know_the_start_by_its_content(rich: Path, tmp_path: Path, monk
             (start_folder("rich") / "config.json").write_text(content)
         monkeypatch.setattr("sys.argv", ["settings.py", "--out", "out"])
         stage.main()
-        found.append(json.loads(Path("out/tasks/gender_bias/train.json").read_text())["start"])
-        assert "start" not in json.loads(Path("out/tasks/sentiment/train.json").read_text())
+        found.append(json.loads(Path("out/tasks/gender_bias/start.json").read_text())["rich"])
+        assert json.loads(Path("out/tasks/sentiment/start.json").read_text()) == {}
     assert found[0] is None
-    assert len({found[0], found[1], found[2], files_digest(Path("absent"))}) == 3
+    assert len(set(found)) == 3
 
 
 def test_a_student_without_a_linear_model_refuses_it() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from pathlib import Path
 
@@ -42,16 +41,6 @@ def main_checkout(start: Path | None = None) -> Path:
 def start_folder(name: str) -> Path:
     """Where a student that others start from is kept, see `assay keep`."""
     return Path("starts") / name
-
-
-def files_digest(folder: Path) -> str | None:
-    """A digest of the files of a folder, by name and content; None where there is no folder."""
-    if not folder.is_dir():
-        return None
-    digest = hashlib.sha256()
-    for path in sorted(path for path in folder.iterdir() if path.is_file()):
-        digest.update(f"{path.name}\n{path.stat().st_size}\n".encode() + path.read_bytes())
-    return digest.hexdigest()
 
 
 def corpus_root(path: str) -> Path:

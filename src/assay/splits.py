@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import warnings
 from collections import defaultdict
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import combinations, pairwise
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import StratifiedGroupKFold
 
 from assay.config import Split
@@ -36,41 +38,20 @@ SCHEMA = pa.schema(
 )
 
 
-class _Union:
-    """Union-find over 0..n-1; the root of a set is its smallest member."""
-
-    def __init__(self, n: int) -> None:
-        self.parent = list(range(n))
-
-    def find(self, a: int) -> int:
-        while self.parent[a] != a:
-            self.parent[a] = self.parent[self.parent[a]]
-            a = self.parent[a]
-        return a
-
-    def join(self, a: int, b: int) -> None:
-        low, high = sorted((self.find(a), self.find(b)))
-        self.parent[high] = low
-
-
 def groups(posts: Sequence[dict[str, Any]], settings: Split) -> np.ndarray:
-    """The leakage group of each post (int64 [n]); posts are rows of the sample table."""
-    union = _Union(len(posts))
+    """The leakage group of each post (int64 [n]), named by its first post; posts are rows of the sample table."""
+    pairs: list[tuple[int, int]] = []
     if "author" in settings.group_by:
-        _join_equal(union, [(post["author"], i) for i, post in enumerate(posts) if post["author"]])
+        first: dict[str, int] = {}
+        pairs += [(first.setdefault(post["author"], i), i) for i, post in enumerate(posts) if post["author"]]
     if "image" in settings.group_by:
-        for a, b in near_images([post["image_sig"] for post in posts], settings.image_distance):
-            union.join(a, b)
+        pairs += near_images([post["image_sig"] for post in posts], settings.image_distance)
     if "text" in settings.group_by:
-        for a, b in near_texts(posts, settings.text_similarity):
-            union.join(a, b)
-    return np.array([union.find(i) for i in range(len(posts))], dtype=np.int64)
-
-
-def _join_equal(union: _Union, values: list[tuple[Hashable, int]]) -> None:
-    first: dict[Hashable, int] = {}
-    for value, i in values:
-        union.join(first.setdefault(value, i), i)
+        pairs += near_texts(posts, settings.text_similarity)
+    ends = np.array(pairs, dtype=np.int64).reshape(-1, 2)
+    links = coo_matrix((np.ones(len(ends)), (ends[:, 0], ends[:, 1])), shape=(len(posts), len(posts)))
+    component = connected_components(links, directed=False)[1]
+    return np.asarray(np.unique(component, return_index=True)[1][component], dtype=np.int64)
 
 
 def near_images(signatures: Sequence[Sequence[str]], distance: int) -> Iterator[tuple[int, int]]:

@@ -31,8 +31,8 @@ WITHOUT_SOURCES = (
     (r"# PYTHONPATH=src: .*\n", ""),
     (r"deps: \[src/assay, stages\]", "deps: [stages]\n    always_changed: true"),
     (
-        r"deps: \[stages/settings.py, src/assay/config, params.yaml, starts\]",
-        "deps: [stages/settings.py, params.yaml, starts]\n    always_changed: true",
+        r"deps: \[stages/settings.py, src/assay/config, src/assay/besides.py, params.yaml, rubrics, human, starts\]",
+        "deps: [stages/settings.py, params.yaml, rubrics, human, starts]\n    always_changed: true",
     ),
 )
 

@@ -261,6 +261,10 @@ class Report(Section):
     """Findings by these, where the corpus has them: sponsored, month, year, language, author_size."""
     worst: Annotated[int, Field(ge=0, le=200)] = 12
     """How many of the largest errors are shown."""
+    share: Literal["masked", "full"] = "masked"
+    """Of the posts that the page shows. masked: pictures as coarse mosaics, and addresses, numbers, handles and links
+    as marks, so that the page can be mailed; full: as they are.
+    """
 
 
 class Task(Section):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,7 @@ class Sources:
     errors: Path
     curves: Path
     plots: Path
+    veil: Callable[[str, bytes | None], tuple[str, bytes | None]] | None = None  # over the posts that the page shows
 
 
 def report(
@@ -102,7 +104,7 @@ def report(
             by_brand=by_brand(by, target.estimands[0]),
             colours=seen,
             pictures=_pictures(target, est.said, sources) | _charts(found, rankings, target),
-            worst=_worst(sources.errors, sources.sample, task.report.worst),
+            worst=_worst(sources, task.report.worst),
             failures=failures(facts, predictions),
         ),
         page,
@@ -170,18 +172,21 @@ def _curve(path: Path) -> list[tuple[int, float]]:
     return [(int(cells[step]), float(cells[value])) for cells in (line.split("\t") for line in lines[1:])]
 
 
-def _worst(errors: Path, sample: Path, count: int) -> list[dict[str, Any]]:
+def _worst(sources: Sources, count: int) -> list[dict[str, Any]]:
     """The test posts with the largest errors, with a thumbnail of the first image."""
-    rows = pq.read_table(errors).slice(0, count).to_pylist()
+    rows = pq.read_table(sources.errors).slice(0, count).to_pylist()
     wanted = {row["post_id"]: row for row in rows}
-    for path in sorted(sample.glob("part-*.parquet")):
+    for path in sorted(sources.sample.glob("part-*.parquet")):
         for batch in pq.ParquetFile(path).iter_batches(batch_size=128, columns=["post_id", "text", "images"]):
             for post in batch.to_pylist():
                 if post["post_id"] in wanted:
                     images = post["images"]
+                    text, image = post["text"], images[0] if images else None
+                    if sources.veil is not None:
+                        text, image = sources.veil(text, image)
                     wanted[post["post_id"]] |= {
-                        "text": post["text"],
-                        "image": _data_url(images[0]) if images else None,
+                        "text": text,
+                        "image": _data_url(image) if image else None,
                         "images": len(images),
                     }
     return list(wanted.values())

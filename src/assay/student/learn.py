@@ -82,12 +82,23 @@ def learn(lesson: Lesson, out: Path, card: Callable[[Trained], str], on_epoch: C
     team = Team()
     if team.is_main:
         trained.save(out, card(trained))
+        say(f"train: {_in_words(trained)}")
     for seed in lesson.settings.seeds:
         if seed != lesson.settings.seed:
             say(f"train: the same student with seed {seed}")
             again = train_one(lesson, lesson.settings.model_copy(update={"seed": seed}), parts, made, None)
             if team.is_main:
                 again.save(out / f"seed-{seed}", card(again))
+
+
+def _in_words(trained: Trained) -> str:
+    """A line on what was trained, for the terminal."""
+    training = trained.training
+    posts = ", ".join(f"{count:,} {name}" for name, count in training["posts"].items())
+    shares = "".join(f", {one['share']:.0%} of {task} by the linear model" for task, one in training["weighed"].items())
+    size = sum(p.numel() for p in trained.model.parameters()) / 1e6
+    epochs = f"best epoch {training['best_epoch']} of {training['epochs']}"
+    return f"{trained.name}: {posts}; {epochs}{shares}; {size:.1f} M weights"
 
 
 def train_one(

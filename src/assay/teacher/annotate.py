@@ -26,6 +26,7 @@ from assay.teacher.asking import Round
 from assay.teacher.brands import brand_figures
 from assay.teacher.dry_run import write_requests
 from assay.teacher.labels import LabelsFile, labelled, row_of
+from assay.teacher.privacy import handles
 from assay.teacher.quality import (
     Humans,
     agreement_figures,
@@ -153,11 +154,6 @@ def brief_of(name: str, task: Task, corpus: AnyCorpus, rubrics: Path) -> Brief:
     """The brief of a task of params, whose rubric lies in `rubrics`."""
     rubric = Rubric.load(rubrics / f"{task.annotate.rubric or name}.md", task.target, brands=task.annotate.brands)
     return Brief(rubric, task.annotate, handles(corpus))
-
-
-def handles(corpus: AnyCorpus) -> list[str]:
-    """The handles of a corpus' brands, which are no personal data."""
-    return sorted({handle for brand in corpus.brands.values() for handle in brand.handles})
 
 
 def _ask_missing(

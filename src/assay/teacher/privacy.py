@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Collection
-from functools import lru_cache
+from collections.abc import Callable, Collection
+from functools import lru_cache, partial
 
 import phonenumbers
 from linkify_it import LinkifyIt
 from PIL import Image
 
 from assay import images
-from assay.config import Masked
+from assay.config import AnyCorpus, Masked, Report
 from assay.errors import ImageProblem
 
 MARKS: dict[Masked, str] = {"email": "[email]", "phone": "[phone]", "handle": "[user]", "url": "[link]"}
+MOSAIC = 12  # tiles a side, in which nobody is recognised
+VEILED_PX = 192  # how wide they are shown
 _AT = r"(?:@|\s*[\[({<]\s*(?:at|@)\s*[\])}>]\s*|\s+at\s+)"
 _DOT = r"(?:\.|\s*[\[({<]\s*(?:dot|\.)\s*[\])}>]\s*|\s+dot\s+)"
 _PLAIN_EMAIL = re.compile(r"[^\s@<>()\[\],;:\"]+@[^\s@<>()\[\],;:\"]+\.[^\s@<>()\[\],;:\".!?]+")
@@ -86,6 +88,34 @@ def _phones(text: str, regions: Collection[str]) -> str:
 @lru_cache(maxsize=1)
 def _linkify() -> LinkifyIt:
     return LinkifyIt(options={"fuzzy_link": True, "fuzzy_email": True, "fuzzy_ip": True})
+
+
+def handles(corpus: AnyCorpus) -> list[str]:
+    """The handles of a corpus' brands, which are no personal data."""
+    return sorted({handle for brand in corpus.brands.values() for handle in brand.handles})
+
+
+def veil_of(settings: Report, corpus: AnyCorpus) -> Callable[[str, bytes | None], tuple[str, bytes | None]] | None:
+    """What lies over the posts that a page shows; None where they are to be shown as they are."""
+    return partial(veil, keep=handles(corpus)) if settings.share == "masked" else None
+
+
+def veil(text: str, image: bytes | None, *, keep: Collection[str] = ()) -> tuple[str, bytes | None]:
+    """A post that may be mailed: marks for what names a person, and of its picture a mosaic of 12 by 12.
+
+    `keep`: handles, without @, that stay. None in place of a picture that cannot be read.
+    """
+    masked = mask(text, tuple(MARKS), keep=keep)
+    if image is None:
+        return masked, None
+    try:
+        shown = images.decode(image, images.MAX_PIXELS)
+    except ImageProblem:
+        return masked, None
+    out = io.BytesIO()
+    coarse = shown.convert("RGB").resize((MOSAIC, MOSAIC), Image.Resampling.BOX)
+    coarse.resize((VEILED_PX, round(VEILED_PX * shown.height / shown.width)), Image.Resampling.NEAREST).save(out, "PNG")
+    return masked, out.getvalue()
 
 
 def clean_image(data: bytes, longest: int | None = None) -> bytes:

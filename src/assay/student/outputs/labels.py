@@ -7,8 +7,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from timm.loss.asymmetric_loss import AsymmetricLossMultiLabel
 from torch import Tensor
 from torch.nn import functional as F
+from torchvision.ops import sigmoid_focal_loss
 
 from assay.measure import calibrate
 from assay.student.outputs.base import Loss, LossContext, Output
@@ -22,18 +24,15 @@ def bce(raw: Tensor, wanted: Tensor, context: LossContext) -> Tensor:
 
 def focal(raw: Tensor, wanted: Tensor, context: LossContext) -> Tensor:
     """Focal loss (Lin et al., 2017): labels that are right already count less."""
-    right = torch.exp(-F.binary_cross_entropy_with_logits(raw, wanted.float(), reduction="none"))
-    return bce(raw, wanted, context) * (1 - right) ** context.settings.focal_gamma
+    found: Tensor = sigmoid_focal_loss(raw, wanted.float(), alpha=-1, gamma=context.settings.focal_gamma)
+    return found if context.weight is None else found * torch.where(wanted > 0.5, context.weight, 1.0)
 
 
 def asymmetric(raw: Tensor, wanted: Tensor, context: LossContext) -> Tensor:
     """Asymmetric loss (Ridnik et al., 2021): easy negatives count little, and nothing below clip."""
-    how, wanted = context.settings.asymmetric, wanted.float()
-    p = torch.sigmoid(raw)
-    kept = (1 - p + how.clip).clamp(max=1)
-    positive = wanted * torch.log(p.clamp(min=1e-8)) * (1 - p) ** how.gamma_pos
-    negative = (1 - wanted) * torch.log(kept.clamp(min=1e-8)) * (1 - kept) ** how.gamma_neg
-    return -(positive + negative)
+    how = context.settings.asymmetric
+    found: Tensor = AsymmetricLossMultiLabel(how.gamma_neg, how.gamma_pos, how.clip, reduction="none")(raw, wanted)
+    return found
 
 
 class LabelsOutput(Output):
