@@ -20,7 +20,7 @@ REGISTRIES = {
     "assay.corpora.layouts": "assay.corpora",
     "assay.audit.generate": "assay.audit.sources",
 }
-TEMPLATES = (".html", ".css", ".md")
+TEMPLATES = (".html", ".css", ".js", ".md")
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 # Settings arrive by the files of stages/settings.py. The others say things, measure the machine or tell where things
 # are; they decide no result.

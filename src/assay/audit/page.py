@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 from PIL import Image
 
@@ -16,6 +15,7 @@ from assay.audit import pictures
 from assay.audit.findings import name_of
 from assay.audit.spaces import Grid
 from assay.config import Audit, Generator
+from assay.measure.pages import template, with_contents, write_text
 from assay.posts import stream
 
 
@@ -44,16 +44,16 @@ def write_page(
     for path, figure in _figures(audit, found, leans, grid, points):
         pictures.save(figure, out_pictures / path)
         if path.startswith("heat"):
-            drawn["heat"].append(_url((out_pictures / path).read_bytes(), "png"))
+            drawn["heat"].append(_url(pictures.few_colours(out_pictures / path), "png"))
     for title, rows in sheets.items():
-        data = pictures.jpeg(pictures.contact_sheet(grid, rows, cells))
+        data = pictures.jpeg(pictures.contact_sheet(grid, rows, cells), 70)
         (out_pictures / f"sheet_{title}.jpg").write_bytes(data)
         drawn["sheets"].append((title, _url(data, "jpeg")))
     if audit.reference is not None:
         drawn["leans"] = [pictures.lean_picture(found, name_of(*pair), *pair) for pair in audit.pairs]
     if "perceived" in found and audit.reference is not None:
         drawn["shares"] = [pictures.share_picture(found["perceived"], audit.reference)]
-    page = _template().render(
+    page = template("page.html", Path(__file__).parent).render(
         name=name,
         audit=audit,
         generator=generator,
@@ -63,11 +63,9 @@ def write_page(
         left_out=left_out,
         drawn=drawn,
         paired=generator.kind != "folder" and getattr(generator, "seed_field", "") is not None,
-        plotly=_plotly() if points else None,
         map_data=_map_data(points, mapped, thumbs, grid, settings.thumbnail_px),
     )
-    out_page.parent.mkdir(parents=True, exist_ok=True)
-    out_page.write_text(page, encoding="utf-8")
+    write_text(with_contents(page), out_page)
 
 
 def _figures(
@@ -103,9 +101,9 @@ def _sheet_rows(audit: Audit, found: dict[str, Any], leans: list[dict[str, Any]]
 
 def _read(
     folder: Path, grid: Grid, mapped: set[str], activities: set[int], audit: Audit
-) -> tuple[dict[str, bytes], dict[tuple[int, int], Image.Image]]:
-    """Thumbnails of mapped images as JPEG, and for the sheets the first image of each activity and group."""
-    thumbs: dict[str, bytes] = {}
+) -> tuple[dict[str, Image.Image], dict[tuple[int, int], Image.Image]]:
+    """Thumbnails of mapped images, and for the sheets the first image of each activity and group."""
+    thumbs: dict[str, Image.Image] = {}
     cells: dict[tuple[int, int], Image.Image] = {}
     for rows in stream(folder, ["image_id", "image"], 64):
         for row in rows:
@@ -122,12 +120,12 @@ def _read(
                 cells[place[:2]] = cell
             if row["image_id"] in mapped:
                 picture.thumbnail((audit.pictures.thumbnail_px,) * 2)
-                thumbs[row["image_id"]] = pictures.jpeg(picture, 70)
+                thumbs[row["image_id"]] = picture
     return thumbs, cells
 
 
 def _map_data(
-    points: list[dict[str, Any]], mapped: list[str], thumbs: dict[str, bytes], grid: Grid, side: int
+    points: list[dict[str, Any]], mapped: list[str], thumbs: dict[str, Image.Image], grid: Grid, side: int
 ) -> dict[str, Any]:
     """What the page's script draws: the images once, and for each map their places."""
     about = {point["image_id"]: point for point in points}
@@ -136,30 +134,25 @@ def _map_data(
     maps: dict[str, list[list[float] | None]] = {}  # None: not on this map
     for point in points:
         places = maps.setdefault(f"{point['map']} of {point['space']}", [None] * len(mapped))
-        places[at[point["image_id"]]] = [point["x"], point["y"]]
+        places[at[point["image_id"]]] = [round(float(point[axis]), 3) for axis in ("x", "y")]
+    data, row, side = pictures.atlas([thumbs[one] for one in mapped], side)
     return {
         "side": side,
+        "row": row,
+        "atlas": _url(data, "jpeg"),
         "groups": grid.groups,
         "colours": pictures.COLOURS,
-        "images": [{**{name: about[one][name] for name in names}, "url": _url(thumbs[one], "jpeg")} for one in mapped],
+        "columns": {name: _numbered([about[one][name] for one in mapped]) for name in names},
         "maps": maps,
     }
 
 
-def _plotly() -> str | None:
-    try:
-        from plotly.offline import get_plotlyjs
-    except ImportError:
-        return None
-    return str(get_plotlyjs())
+def _numbered(values: list[Any]) -> dict[str, list[Any]]:
+    """Values that repeat, each once, and which of them stands where."""
+    names = list(dict.fromkeys(values))
+    place = {name: i for i, name in enumerate(names)}
+    return {"names": names, "at": [place[value] for value in values]}
 
 
 def _url(data: bytes, kind: str) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
-
-
-def _template() -> jinja2.Template:
-    loader = jinja2.FileSystemLoader(Path(__file__).parent)
-    return jinja2.Environment(
-        loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    ).get_template("page.html")

@@ -3,27 +3,56 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
+
+matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
 from assay.audit.spaces import Grid
-from assay.measure.plots import INK, SOFT, WARM, svg
 
+INK, SOFT, WARM = "#1f3a5f", "#8fb1d6", "#d9822b"
+plt.rcParams.update(
+    {
+        "font.size": 9,
+        "text.parse_math": False,  # a dollar in a brand or an activity is a dollar
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.edgecolor": "#888",
+        "axes.titlesize": 10,
+        "axes.titleweight": "bold",
+        "svg.fonttype": "none",
+        "svg.hashsalt": "assay",
+    }
+)
 COLOURS = ["#6b7280", "#2f7ed8", "#2a9d60", "#d9822b", "#8e44ad", "#c0392b", "#16a085", "#b8860b", "#7f5539", "#e377c2"]
 CELL, LABEL, MARGIN = 128, 210, 26  # pixels of the contact sheet
+ATLAS_BYTES = 400_000  # of all thumbnails of the maps
+SMALLEST = 32  # pixels of a thumbnail
+
+
+def svg(figure: Figure) -> str:
+    """A figure as an SVG element to stand in a page; same figure, same text."""
+    out = io.StringIO()
+    figure.tight_layout()
+    figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
+    plt.close(figure)
+    found = out.getvalue()
+    return found[found.index("<svg") :]
 
 
 def save(figure: Figure, path: Path) -> None:
     """Write a figure as PNG; same figure, same bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.tight_layout()
-    figure.savefig(path, dpi=130, metadata={"Software": None})
+    figure.savefig(path, dpi=110, metadata={"Software": None}, bbox_inches="tight")  # with its colour bar and legend
     plt.close(figure)
 
 
@@ -120,6 +149,34 @@ def contact_sheet(grid: Grid, chosen: Sequence[int], pictures: dict[tuple[int, i
                 left = LABEL + CELL * g + (CELL - small.width) // 2
                 sheet.paste(small, (left, top + (CELL - small.height) // 2))
     return sheet
+
+
+def atlas(thumbs: Sequence[Image.Image], side: int) -> tuple[bytes, int, int]:
+    """All thumbnails in one JPEG of square tiles: the file, tiles in a row, and pixels a tile.
+
+    Tiles are `side` pixels, or fewer where the file would be larger than ATLAS_BYTES.
+    """
+    row = max(1, math.ceil(len(thumbs) ** 0.5))
+    while True:
+        sheet = Image.new("RGB", (row * side, math.ceil(len(thumbs) / row) * side), (255, 255, 255))
+        for at, thumb in enumerate(thumbs):
+            small = thumb.copy()
+            small.thumbnail((side, side))
+            sheet.paste(
+                small, (at % row * side + (side - small.width) // 2, at // row * side + (side - small.height) // 2)
+            )
+        data = jpeg(sheet, 60)
+        if len(data) <= ATLAS_BYTES or side <= SMALLEST:
+            return data, row, side
+        side = max(SMALLEST, side * 3 // 4)
+
+
+def few_colours(path: Path) -> bytes:
+    """A drawing as PNG of 64 colours, a third of the size, for a page that is mailed."""
+    out = io.BytesIO()
+    with Image.open(path) as drawing:
+        drawing.convert("RGB").quantize(64, dither=Image.Dither.NONE).save(out, "PNG", optimize=True)
+    return out.getvalue()
 
 
 def jpeg(picture: Image.Image, quality: int = 82) -> bytes:

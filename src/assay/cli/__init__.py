@@ -18,6 +18,7 @@ from assay.cli.models import add_models
 from assay.cli.plan import add_plan
 from assay.cli.predict import add_predict
 from assay.cli.publish import add_publish
+from assay.cli.report import add_report
 from assay.cli.serve import add_serve
 from assay.cli.tune import add_tune
 from assay.errors import AssayError, CorpusError, SettingsError, run_main
@@ -70,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     add_compare(commands)
     add_models(commands)
     add_keep(commands)
+    add_report(commands)
     add_tune(commands)
     return parser
 

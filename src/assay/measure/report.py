@@ -12,16 +12,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from assay.config import Params
-from assay.measure import plots
+from assay.measure import charts
+from assay.measure.charts import Chart
 from assay.measure.csvfile import read_csv, write_csv
 from assay.measure.estimate import LEAST_EFFECTIVE
 from assay.measure.estimator import read_estimator
 from assay.measure.facts import failures, of_labels, of_posts, settings_of, versions
 from assay.measure.findings import brand_table, findings
 from assay.measure.groups import as_csv, by_brand, group_table
-from assay.measure.pages import template, write_text
+from assay.measure.pages import template, with_contents, write_text
 from assay.measure.palette import colour_table, pictures_of
 from assay.measure.ranking import Ranking
+from assay.measure.slices import UNKNOWN as NOT_KNOWN
+from assay.measure.words import plain
 from assay.targets import NUMBER, Target
 
 COLUMNS = ("post_id", "brands", "colours", "author", "created_at", "sponsored", "language")
@@ -96,35 +99,41 @@ def report(
         "figures": _figures(sources.evaluated),
         "is_demo": task.annotate.source != "column" and task.annotate.teacher.base_url == "demo",
     }
-    write_text(
-        template("report.html").render(
-            **told,
-            least=LEAST_EFFECTIVE,
-            brands=table,
-            by_brand=by_brand(by, target.estimands[0]),
-            colours=seen,
-            pictures=_pictures(target, est.said, sources) | _charts(found, rankings, target),
-            worst=_worst(sources, task.report.worst),
-            failures=failures(facts, predictions),
-        ),
-        page,
+    page_text = template("report.html").render(
+        **told,
+        least=LEAST_EFFECTIVE,
+        brands=table,
+        by_brand=by_brand(by, target.estimands[0]),
+        colours=seen,
+        pictures=_pictures(target, est.said, sources) | _charts(found, rankings, target),
+        worst=_worst(sources, task.report.worst),
+        failures=failures(facts, predictions),
+        slices=_slices(sources.evaluated),
     )
+    write_text(with_contents(page_text), page)
     for sheet in ("datasheet.md", "model_card.md"):
         write_text(template(sheet).render(**told), sheets / sheet)
     return found
 
 
-def _charts(found: dict[str, Any], rankings: dict[str, Ranking], target: Target) -> dict[str, str]:
+def _charts(found: dict[str, Any], rankings: dict[str, Ranking], target: Target) -> dict[str, Chart]:
     """Dots with intervals: the brands in order, and the figure by each column that the corpus has."""
-    charts, main = {}, target.estimands[0]
+    drawn, main = {}, target.estimands[0]
     if len(rankings[main].names) > 1:
         rows = rankings[main].rows()[:MOST_SHOWN]
-        charts["brands"] = plots.dots(rows, title=f"{main} by brand, simultaneous 95 % intervals")
+        drawn["brands"] = charts.dots(rows, title=f"{main} by brand, simultaneous 95 % intervals")
     for column, by in found["by"].items():
         rows = [row for row in by[main] if row["value"] is not None][-MOST_SHOWN:]
         if len(rows) > 1:
-            charts[f"by_{column}"] = plots.dots(rows, title=f"{main} by {column}, 95 % intervals")
-    return charts
+            drawn[f"by_{column}"] = charts.dots(rows, title=f"{main} by {column}, 95 % intervals")
+    return drawn
+
+
+def _slices(evaluated: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The slices of each column that tells posts apart."""
+    by: dict[str, dict[str, Any]] = evaluated.get("slices", {}).get("by", {})
+    told = {c: [name for name, one in rows.items() if "value" in one and name != NOT_KNOWN] for c, rows in by.items()}
+    return {column: rows for column, rows in by.items() if told[column]}
 
 
 def _figures(evaluated: dict[str, Any]) -> list[tuple[str, dict[str, dict[str, Any]]]]:
@@ -142,26 +151,26 @@ def _figures(evaluated: dict[str, Any]) -> list[tuple[str, dict[str, dict[str, A
     ]
 
 
-def _pictures(target: Target, values: list[Any], sources: Sources) -> dict[str, str]:
+def _pictures(target: Target, values: list[Any], sources: Sources) -> dict[str, Chart]:
     main = target.headline
     bars = target.histogram(values)
     figures = dict(_figures(sources.evaluated))[main]
     return {
-        "distribution": plots.distribution(bars, title="Predictions over the corpus", edges=target.edges),
-        "comparison": plots.comparison(
+        "distribution": charts.distribution(bars, title="Predictions over the corpus", edges=target.edges),
+        "comparison": charts.comparison(
             figures,
-            title=f"{main}: student and baselines, 95 % intervals",
+            title=f"{plain(main).capitalize()}: student and baselines, 95 % intervals",
             higher_is_better=target.is_higher_better(main),
         ),
-        "against": plots.against_teacher(read_csv(sources.plots / "predicted.csv"), scores=target.shape == NUMBER),
-        "calibration": plots.calibration(read_csv(sources.plots / "calibration.csv")),
-        "roc": plots.ranked(
-            read_csv(sources.plots / "roc.csv"), "false_positive_rate", "true_positive_rate", title="ROC (test)"
+        "against": charts.against_teacher(read_csv(sources.plots / "predicted.csv"), scores=target.shape == NUMBER),
+        "calibration": charts.calibration(read_csv(sources.plots / "calibration.csv")),
+        "roc": charts.ranked(
+            read_csv(sources.plots / "roc.csv"), "false_positive_rate", "true_positive_rate", title="ROC curves"
         ),
-        "precision_recall": plots.ranked(
-            read_csv(sources.plots / "precision_recall.csv"), "recall", "precision", title="Precision and recall (test)"
+        "precision_recall": charts.ranked(
+            read_csv(sources.plots / "precision_recall.csv"), "recall", "precision", title="Precision and recall"
         ),
-        "curves": plots.curves(_curve(sources.curves / "train_loss.tsv"), _curve(sources.curves / "val_loss.tsv")),
+        "curves": charts.curves(_curve(sources.curves / "train_loss.tsv"), _curve(sources.curves / "val_loss.tsv")),
     }
 
 

@@ -86,7 +86,7 @@ def package() -> Path:
 
 def sources() -> list[Path]:
     """The files of our package."""
-    kinds = {".py", ".html", ".css"}
+    kinds = {".py", ".html", ".css", ".js"}
     return [path for path in sorted(package().rglob("*")) if path.suffix in kinds and path.is_file()]
 
 
