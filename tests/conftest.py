@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 if WORKERS > 1:  # before torch is imported: processes that share the cores must not wait for each other by spinning
@@ -29,6 +29,9 @@ from PIL import Image
 from assay.corpora.demo import ensure_drawn
 from tests import warm
 from tests.postgres import Server, running
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
 
 ROOT = Path(__file__).parent.parent
 
@@ -178,6 +181,41 @@ def stub() -> Iterator[StubTeacher]:
     teacher = StubTeacher()
     yield teacher
     teacher.server.shutdown()
+
+
+# -------------------------------------------------------------------------------------- browser
+
+CHROMIUM = next(
+    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), ""
+)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    if not CHROMIUM:
+        pytest.skip("no chromium on this machine")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        opened = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+def faultless(browser: Browser, page: Path, width: int, ready: str) -> Page:
+    """A page of ours opened from its file without network, once `ready` is there; no error, no request, no overflow."""
+    context = browser.new_context(viewport={"width": width, "height": 900}, offline=True)
+    shown = context.new_page()
+    faults: list[str] = []
+    shown.on("pageerror", lambda error: faults.append(str(error)))
+    shown.on("console", lambda said: faults.append(said.text) if said.type == "error" else None)
+    shown.on("requestfailed", lambda asked: faults.append(asked.url))
+    shown.on("request", lambda asked: faults.append(asked.url) if asked.url.startswith("http") else None)
+    shown.goto(page.resolve().as_uri())
+    shown.wait_for_selector(ready, timeout=60_000)
+    assert faults == []
+    assert shown.evaluate("document.documentElement.scrollWidth") <= width
+    return shown
 
 
 # --------------------------------------------------------------------------------- repositories

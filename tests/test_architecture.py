@@ -36,6 +36,8 @@ LEVEL = {
     "durable": 2,
     "machine": 2,
     "besides": 3,
+    "columns": 3,
+    "frames": 4,
     "reads": 2,
     "colours": 2,
     "measure": 2,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -22,8 +22,11 @@ from assay.encode.image_encoders import load_image_encoder
 from assay.encode.text_encoders import load_text_encoder
 from assay.errors import DataError, EncoderError
 from tests.checkpoints import save_clip, save_resnet, save_sdxl, save_siglip, save_timm_vit, save_vae, save_vit
-from tests.conftest import ROOT, Repository, small
+from tests.conftest import ROOT, Repository, faultless, small
 from tests.test_audit import ACTIVITIES, shipped
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 QUICK = {"bootstrap": 400, "permutations": 999, "probe_permutations": 199}
 
@@ -264,7 +267,7 @@ def test_the_planted_lean_is_found_and_drawn(drawn_images: Path, tmp_path: Path)
     }
     page = (tmp_path / "audit.html").read_text()
     assert "toward young" in page
-    assert "Plotly" in page
+    assert 'id="plotly">H4sI' in page  # gzip, within
     assert 'src="http' not in page
     leans = list(csv.DictReader((tmp_path / "leans.csv").open()))
     mean = np.mean([float(row["efficientnet: young_vs_older"]) for row in leans])
@@ -274,6 +277,30 @@ def test_the_planted_lean_is_found_and_drawn(drawn_images: Path, tmp_path: Path)
     assert sum(row["space"] == "efficientnet" for row in points) == 56  # whole activities, at most 60
     prompts = [row for row in points if row["space"] == "minilm_prompts"]
     assert len({row["prompt"] for row in prompts}) == len(prompts) == 28  # one a prompt, of two seeds
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_page_of_an_audit_works_without_network(
+    drawn_images: Path, tmp_path: Path, browser: Browser, width: int
+) -> None:
+    pictures = {"maps": ["tsne"], "map_images": 60, "perplexity": 5.0, "sheet_activities": 4}
+    run(audit_of(pictures=pictures), drawn_images, tmp_path)
+    assert (tmp_path / "audit.html").stat().st_size < 3_000_000
+    page = faultless(browser, tmp_path / "audit.html", width, "#map .main-svg")
+    assert page.locator("nav a").count() > 5
+    assert page.inner_text("#count") == "56 of 56 images"  # whole activities, at most 60
+    place = page.evaluate("""() => {  // of the first dot of the first group
+        const map = document.getElementById("map"), {x, y} = map._fullData[0];
+        const a = map._fullLayout.xaxis, b = map._fullLayout.yaxis;
+        const box = map.getBoundingClientRect();
+        return [box.left + scrollX + a._offset + a.l2p(x[0]), box.top + scrollY + b._offset + b.l2p(y[0])];
+    }""")
+    page.evaluate("y => scrollTo(0, y - 400)", place[1])
+    page.mouse.move(place[0] - page.evaluate("scrollX") - 3, place[1] - page.evaluate("scrollY"))
+    page.mouse.move(place[0] - page.evaluate("scrollX"), place[1] - page.evaluate("scrollY"))
+    page.wait_for_selector("#thumb", timeout=10_000)
+    assert "data:image/jpeg" in page.evaluate("getComputedStyle(document.getElementById('thumb')).backgroundImage")
+    page.context.close()
 
 
 def test_groups_without_a_reference_are_told_apart(tmp_path: Path) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import os
+import re
 import shutil
 import signal
 import sqlite3
@@ -11,18 +14,22 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 import pytest
 from cryptography.fernet import Fernet
+from PIL import Image
 
 from assay.errors import DataError
 from assay.posts import read
 from assay.remote.answers import Answer, AnswerStore
 from assay.scoring.compare import compare
-from tests.conftest import ROOT, Repository, StubTeacher, picture, small
+from tests.conftest import CHROMIUM, ROOT, Repository, StubTeacher, faultless, picture, small
 from tests.test_readme import PAGES, printed
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 pytestmark = pytest.mark.slow
 
@@ -41,7 +48,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
     return made
 
 
-OWN = ("predict", "explain", "ablate", "push", "doctor", "answers", "settings", "plan", "compare")
+OWN = ("predict", "explain", "ablate", "push", "doctor", "answers", "settings", "plan", "compare", "report", "keep")
 RUN = tuple(f"assay {name}" for name in OWN)
 
 
@@ -128,9 +135,10 @@ def test_figures_stand_beside_their_baselines_and_intervals(repository: Reposito
 
 def test_dvc_answers_metrics_and_plots(repository: Repository) -> None:
     shown = json.loads(repository.run("dvc", "metrics", "show", "--json").stdout)
-    assert "metrics/gender_bias/evaluate.json" in shown[""]["data"]
+    assert "metrics/gender_bias/student.json" in shown[""]["data"]
     for stage in ("annotate", "train", "evaluate", "infer"):
-        assert f"metrics/machine/gender_bias/{stage}.json" in shown[""]["data"], "figures of the machine, untracked"
+        place = f"metrics/machine/gender_bias/{stage}.json"  # of this machine, untracked, when asked for
+        assert place in json.loads(repository.run("dvc", "metrics", "show", place, "--json").stdout)[""]["data"]
     rates = repository.json("metrics/machine/gender_bias/infer.json") | repository.json(
         "metrics/machine/gender_bias/evaluate.json"
     )
@@ -143,6 +151,74 @@ def test_dvc_answers_metrics_and_plots(repository: Repository) -> None:
     for name in ("predicted.csv", "confusion.csv", "calibration.csv", "errors.csv", "val_loss.tsv"):
         assert name in page
     shutil.rmtree(repository.folder / "plots")
+
+
+def test_a_diff_of_metrics_is_ten_lines_a_task_and_names_what_is_measured(repository: Repository) -> None:
+    shown = json.loads(repository.run("dvc", "metrics", "show", "--json").stdout)[""]["data"]
+    for task in ("gender_bias", "sentiment", "hateful"):
+        own = {name: one["data"] for name, one in shown.items() if f"/{task}/" in name}
+        assert set(own) == {f"metrics/{task}/student.json", f"metrics/{task}/corpus.json"}
+        assert 5 < sum(map(len, own.values())) <= 10
+        evaluated = repository.json(f"metrics/{task}/evaluate.json")
+        for name, value in own[f"metrics/{task}/student.json"].items():
+            assert value == (evaluated["gap_probe"]["value"] if name.endswith("_over_probe") else
+                             evaluated["gap_probe"][name.rsplit("_", 1)[1]] if "_over_probe_" in name else
+                             evaluated[name]["value"])  # fmt: skip
+    assert len(shown) == 6
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_report_is_whole_without_network(repository: Repository, browser: Browser, width: int) -> None:
+    page = repository.folder / "metrics/gender_bias/report.html"
+    assert page.stat().st_size < 3_000_000
+    shown = faultless(browser, page, width, "html[data-drawn=yes]")
+    assert shown.locator(".chart .main-svg").count() >= 8
+    assert shown.locator(".chart").count() == shown.locator(".chart > .plot-container").count()
+    titles = shown.locator("h2").all_inner_texts()
+    assert shown.locator("nav a").all_inner_texts() == titles
+    table = shown.locator('[data-name="figures"]')
+    assert "on average" in (table.locator("tbody abbr").first.get_attribute("title") or "")
+    numbers = lambda: [float(one.split()[0]) for one in table.locator("tbody td:nth-child(2)").all_inner_texts()]  # noqa: E731
+    table.locator("th").nth(1).click()
+    assert numbers() == sorted(numbers(), reverse=True)
+    table.locator("th").nth(1).click()
+    assert numbers() == sorted(numbers())
+    with shown.expect_download() as got:
+        table.get_by_role("button", name="CSV").click()
+    lines = Path(got.value.path()).read_text(encoding="utf-8-sig").splitlines()
+    assert lines[0].startswith("figure,student,constant")
+    assert len(lines) == 1 + table.locator("tbody tr").count()
+    find = shown.locator("input[type=search]").first
+    rows = find.locator("xpath=ancestor::div[@class='table']").locator("tbody tr")
+    name = rows.last.locator("td").first.inner_text()
+    find.fill(name)
+    assert rows.locator("visible=true").count() < rows.count()
+    shown.context.close()
+
+
+def test_a_report_to_send_is_masked_and_stamped(repository: Repository, tmp_path: Path) -> None:
+    repository.run("assay", "report", "--task", "gender_bias", "--out", str(tmp_path / "a.html"))
+    page, commit = (tmp_path / "a.html").read_text(), repository.run("git", "rev-parse", "HEAD").stdout
+    assert f"from commit <code>{commit[:12]}</code>.</p>" in page
+    assert "<!--stamp-->" not in page
+    worst = page[page.index("Largest errors") :]
+    assert not re.search(r"(?<![\w/])@(?!\[)\w", re.sub(r"data:image/[^\"]*|<script.*", "", worst, flags=re.DOTALL))
+    for found in re.findall(r"data:image/png;base64,([^\"]+)", worst):
+        picture = Image.open(io.BytesIO(base64.b64decode(found)))
+        assert len(picture.getcolors(2**24) or []) <= 144, "no more than a mosaic of 12 by 12"
+    if CHROMIUM:
+        repository.run(
+            "assay",
+            "report",
+            "--task",
+            "gender_bias",
+            "--out",
+            str(tmp_path / "a.html"),
+            "--pdf",
+            str(tmp_path / "a.pdf"),
+        )
+        assert (tmp_path / "a.pdf").read_bytes().startswith(b"%PDF")
+        assert (tmp_path / "a.pdf").stat().st_size > 100_000
 
 
 def restored(repository: Repository) -> None:
@@ -159,7 +235,7 @@ def test_a_rubric_word_reruns_annotate_and_later(repository: Repository) -> None
     ran = [name for name in repository.repro() if not name.startswith("choose@")]  # looks, and finds nothing to do
     assert ran[0] == "annotate@gender_bias"
     assert not [name for name in ran if name.split("@")[0] in ("demo", "ingest", "sample", "embed")]
-    assert [name for name in ran if name.endswith("@sentiment")] in ([], ["annotate@sentiment"])
+    assert {name.split("@")[1] for name in ran if "@" in name} == {"gender_bias"}  # nobody else reads this rubric
     assert answers(repository) == before + repository.json("metrics/machine/gender_bias/annotate.json")["asked"]
     found = compare("HEAD", "workspace", "gender_bias", root=repository.folder)
     assert found["question"] == "another rubric"
@@ -172,7 +248,7 @@ def test_a_learning_rate_reruns_train_and_later(repository: Repository) -> None:
     repository.params(lambda raw: raw["tasks"]["sentiment"]["train"].update(lr=0.002))
     assert repository.repro() == [f"{name}@sentiment" for name in AFTER]
     diff = json.loads(repository.run("dvc", "metrics", "diff", "--json").stdout)
-    assert "metrics/sentiment/train/metrics.json" in diff
+    assert set(diff["diff"]) <= {"metrics/sentiment/student.json", "metrics/sentiment/corpus.json"}
     found = compare("HEAD", "workspace", "sentiment", root=repository.folder)
     assert found["changed"]["settings"] == [{"key": "tasks.sentiment.train.lr", "a": 0.0001, "b": 0.002}]
     assert not found["changed"]["code"]

@@ -9,8 +9,8 @@ import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from assay.config import ClassesTarget, LabelsTarget, ScoreTarget
+from assay.measure.charts import ranked
 from assay.measure.judged import Judged
-from assay.measure.plots import ranked
 from assay.measure.tables import CURVE_POINTS, plot_tables
 
 CLASSES = ClassesTarget(kind="classes", names=["a", "b", "c"])
@@ -62,6 +62,7 @@ def test_nothing_to_tell_apart_has_no_curve_and_is_drawn_all_the_same() -> None:
     test.y[:] = 1
     found = plot_tables(test, CLASSES)
     assert found["roc"] == []
-    assert "<svg" in ranked([], "recall", "precision", title="none")
+    assert ranked([], "recall", "precision", title="none")["data"] == []
     rows = [{name: str(value) for name, value in row.items()} for row in plot_tables(judged(SCORE), SCORE)["roc"]]
-    assert "at least 6.5" in ranked(rows, "false_positive_rate", "true_positive_rate", title="ROC")
+    drawn = ranked(rows, "false_positive_rate", "true_positive_rate", title="ROC")["data"]
+    assert [one.get("name") for one in drawn] == [None, "at least 3.5", "at least 6.5"]

@@ -2,16 +2,52 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
 from time import perf_counter
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Given = TypeVar("Given")
 Made = TypeVar("Made")
+
+
+if sys.platform != "win32":
+    from multiprocessing.context import ForkServerContext, ForkServerProcess
+
+    class _Process(ForkServerProcess):
+        """A worker that does not run the user's script again: what it needs, it imports."""
+
+        @staticmethod
+        def _Popen(process_obj: BaseProcess) -> Any:
+            main = sys.modules["__main__"]
+            hidden = {name: getattr(main, name, None) for name in ("__file__", "__spec__")}
+            for name in hidden:
+                setattr(main, name, None)
+            try:
+                return ForkServerProcess._Popen(process_obj)
+            finally:
+                for name, value in hidden.items():
+                    setattr(main, name, value)
+
+    class _Context(ForkServerContext):
+        Process = _Process
+
+
+def processes() -> BaseContext:
+    """How worker processes begin: from a server that is forked while there are no threads; on Windows, by themselves.
+
+    Elsewhere a script without `if __name__ == "__main__"` may start them too.
+    """
+    if sys.platform == "win32":
+        return multiprocessing.get_context("spawn")
+    return _Context()
 
 
 def in_order(

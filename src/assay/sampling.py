@@ -205,24 +205,31 @@ def write_sample(
 
 def _pack(row: dict[str, Any], root: Root, settings: Sample, max_pixels: int) -> dict[str, Any]:
     loaded = images.load(root, row["images"], limit=settings.max_images)
-    lost = list(loaded.lost)
+    return with_images(row, loaded.data, loaded.lost, settings, max_pixels)
+
+
+def with_images(
+    row: dict[str, Any], data: Sequence[bytes], lost: Sequence[tuple[str, str]], settings: Sample, max_pixels: int
+) -> dict[str, Any]:
+    """A row of the sample table with its images, packed; `lost`: (code, detail) of those that could not be read."""
+    problems = list(lost)
     packed, hashes, sigs, seen = [], [], [], []
-    for data in loaded.data:
+    for one in data:
         try:
-            small = images.pack(data, longest=settings.image_px, max_pixels=max_pixels)
+            small = images.pack(one, longest=settings.image_px, max_pixels=max_pixels)
             sigs.append(images.signature(small.image))
             seen.append(colours.of_picture(small.image))
         except ImageProblem as problem:
-            lost.append((problem.code, problem.detail))
+            problems.append((problem.code, problem.detail))
             continue
         packed.append(small.data)
-        hashes.append(images.content_hash(data))
+        hashes.append(images.content_hash(one))
     return row | {
         "images": packed,
         "image_hashes": hashes,
         "image_sig": sigs,
         "colours": mean._asdict() if (mean := colours.of_post(seen)) else None,
-        "lost": [f"{code}: {detail}" for code, detail in lost],
+        "lost": [f"{code}: {detail}" for code, detail in problems],
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import html
+import os
 import shutil
 import subprocess
 import tempfile
@@ -24,14 +25,12 @@ def add_report(commands: Any) -> None:
     report = commands.add_parser(
         "report",
         help="the page of a task or audit as a file to send, with date and commit; --pdf where a browser is",
-        description="Copies metrics/<task>/report.html (or an audit's page), which `dvc repro` made, and writes into it "
-        "when and from which commit. What it shows of posts is masked unless tasks.<task>.report.share is full.",
+        description="Copies metrics/<task>/report.html (or an audit's page), which `dvc repro` made, and writes "
+        "into it when and from which commit. What it shows of posts is masked unless report.share is full.",
     )
     report.add_argument("--task", required=True, help="a task, an audit, or <joint>/<task>")
     report.add_argument("--out", type=Path, help="the file to write; default: <task>.html")
-    report.add_argument(
-        "--pdf", type=Path, metavar="FILE", help="print it to this file, by a Chromium that is installed"
-    )
+    report.add_argument("--pdf", type=Path, metavar="FILE", help="print it to this file, by an installed Chromium")
     report.set_defaults(run=_report)
 
 
@@ -83,18 +82,16 @@ def _print(page: Path, out: Path) -> None:
     """Print a page to PDF; SettingsError where no browser is, or where it does not do it."""
     browser = next((found for name in BROWSERS if (found := shutil.which(name))), None)
     if browser is None:
-        raise SettingsError(
-            f"--pdf: no browser found; install one of {', '.join(BROWSERS[:3])}, or print the page by hand"
-        )
+        raise SettingsError(f"--pdf: no browser found; install one of {', '.join(BROWSERS[:3])}, or print it by hand")
     out.parent.mkdir(parents=True, exist_ok=True)
     out.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(prefix="assay-pdf-") as profile:
-        command = [browser, "--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}"]
+        command = [browser, "--headless=new", "--disable-gpu", f"--user-data-dir={profile}"]
+        command += ["--no-sandbox"] if getattr(os, "geteuid", lambda: 1)() == 0 else []  # root has none
         command += ["--no-pdf-header-footer", "--virtual-time-budget=20000", f"--print-to-pdf={out.resolve()}"]
         try:
-            done = subprocess.run(
-                [*command, page.resolve().as_uri()], capture_output=True, timeout=SECONDS, check=False
-            )
+            command.append(page.resolve().as_uri())
+            done = subprocess.run(command, capture_output=True, timeout=SECONDS, check=False)
         except subprocess.TimeoutExpired as error:
             raise SettingsError(f"--pdf: {Path(browser).name} took more than {SECONDS} s") from error
     if not out.is_file():

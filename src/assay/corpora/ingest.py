@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
 import sqlite3
 import tempfile
 from collections import Counter, deque
@@ -23,6 +22,7 @@ from assay.corpora.leftovers import Files
 from assay.corpora.mapper import STAGE, Mapped, Mapper, Rules
 from assay.corpora.repeats import repeats
 from assay.errors import AssayError, CorpusError, DataError
+from assay.parallel import processes
 from assay.posts import PROBLEM_SCHEMA, Problem, ShardWriter, problems_table, schema
 from assay.progress import cores, progress, say
 
@@ -197,8 +197,7 @@ def _map(layout: Layout, rules: Rules) -> Iterator[tuple[Mapped, int]]:
         for chunk in _chain(start, chunks):
             yield mapper(chunk), len(chunk)
         return
-    context = multiprocessing.get_context("forkserver")
-    with ProcessPoolExecutor(workers, context, _start_worker, (layout, rules)) as pool:
+    with ProcessPoolExecutor(workers, processes(), _start_worker, (layout, rules)) as pool:
         for future, size in _ahead(lambda chunk: pool.submit(_work, chunk), _chain(start, chunks), 2 * workers + 2):
             yield future.result(), size
 

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from assay import images, text
+from assay.columns import files_in
 from assay.encode.encoders import Encoder, hub_is_allowed
 from assay.encode.extract import Extractor, PostInputs
 from assay.encode.features import Features
@@ -17,6 +19,7 @@ from assay.errors import ModelError
 from assay.parallel import Clock
 from assay.scoring.exported import graphs_of
 from assay.scoring.prediction import Prediction, Status
+from assay.scoring.tables import score_table
 from assay.student.model import own
 from assay.student.trained import Trained, load_trained
 from assay.targets import Target
@@ -100,9 +103,40 @@ class Predictor:
     def predict(
         self, *, text: str | None = None, image: str | Path | bytes | None = None, task: str | None = None
     ) -> Prediction:
-        """Score one post from its caption, its picture (a file's path or bytes), or both."""
-        files = [] if image is None else [image if isinstance(image, bytes) else Path(image).read_bytes()]
-        return self.predict_many([(text or "", files)], task=task)[0]
+        """Score one post from its caption, its picture (a file's path or bytes), or both.
+
+        A picture that is not there is a reason of the answer, whose status then says that it rests on the text alone.
+        """
+        files, lost = files_in(image, None)
+        found = self.predict_many([(text or "", files)], task=task)[0]
+        told = [f"{code}: {detail}" for code, detail in lost]
+        return replace(found, reason="; ".join([*told, *([found.reason] if found.reason else [])])) if told else found
+
+    def predict_table(
+        self,
+        posts: pd.DataFrame,
+        *,
+        text: str | None = "text",
+        image: str | None = "image",
+        images_root: str | Path | None = None,
+        task: str | None = None,
+    ) -> pd.DataFrame:
+        """Score the rows of a table; the answer has its index.
+
+        `text` and `image` name columns; images are paths (below `images_root`, else from here), bytes, or lists of
+        these. Columns: value (null where there is none), status (ok, text_only, image_only or failed), reason,
+        p_<name> of classes and labels, interval_low and interval_high of scores, prediction_set, unlike. A picture that
+        cannot be read is a reason, never an exception. SettingsError where neither column is there.
+        """
+        root = Path(images_root) if images_root is not None else None
+        return score_table(self, posts, text=text, image=image, root=root, task=task)
+
+    def __repr__(self) -> str:
+        trained, made = self.trained, self.trained.student
+        asked = "; ".join(f"{name}: {target.words()}" for name, target in self.targets.items())
+        parts = [f"{name} {branch.encoder}" for name in ("image", "text") if (branch := getattr(made, name))]
+        several = len(trained.model.members)
+        return f"Predictor({asked}; {', '.join(parts)}; {several} student{'s' if several > 1 else ''})"
 
     def predict_many(
         self, posts: Sequence[tuple[str, Sequence[bytes]]], *, task: str | None = None

@@ -18,6 +18,7 @@ import torch
 
 from assay.config import Student, Train
 from assay.errors import DataError
+from assay.parallel import processes
 from assay.progress import cores, hush
 from assay.splits import grouped_folds
 from assay.student.blend import fit_linear
@@ -93,8 +94,9 @@ def learn_all(jobs: list[Job], on_epoch: Callable[[Curve], None] | None) -> Iter
         for job in jobs:
             yield job.number, job.learn(on_epoch if job.number == 0 else None)
         return
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])  # torch is loaded once, before there are threads
+    context = processes()
+    if context.get_start_method() == "forkserver":
+        context.set_forkserver_preload([__name__])  # torch is loaded once, before there are threads
     pool = ProcessPoolExecutor(workers - 1, context, _start_worker)
     first, rest = jobs[0], jobs[1:]
     try:

@@ -200,6 +200,8 @@ def _seed(store: AnswerStore, missing: set[str], path: str) -> set[str]:
     """Fill the store from the labels table committed at HEAD, where DVC can get it; returns the keys."""
     import dvc.api
 
+    if Path(path).is_absolute():  # of no repository: asked as a library
+        return set()
     try:
         table = pq.read_table(io.BytesIO(dvc.api.read(path, rev="HEAD", mode="rb")))
     except Exception as error:  # a remote's own errors too: seeding only saves money
