@@ -81,7 +81,7 @@ def test_what_is_in_order_passes_and_keys_are_asked_after(
 def test_assay_alone_prints_its_help(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("sys.argv", ["assay"])
     cli.main()
-    assert "usage: assay" in capsys.readouterr().out
+    assert "Usage: assay" in capsys.readouterr().out
 
 
 def test_a_server_of_no_model_is_one_line(

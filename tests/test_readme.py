@@ -14,6 +14,7 @@ import pytest
 
 from assay import config
 from assay.cli import _parser
+from assay.cli.parser import EXAMPLES, GROUPS
 from assay.progress import progress
 from tests.conftest import ROOT
 
@@ -38,7 +39,7 @@ def commands(start: str) -> Iterator[str]:
 
 
 EXPERIMENTS = sorted({line for line in commands("dvc exp run") if "-S" in line and "…" not in line})
-NAMES = ("explain", "pack", "export", "predict", "serve", "plan", "compare")
+NAMES = ("explain", "pack", "export", "predict", "serve", "plan", "compare", "keep", "report", "answers")
 MENTIONED = {f"assay {name}" for name in NAMES}  # in prose, not as they are typed
 OWN = sorted({line for line in commands("assay") if not re.search(r"[…<]|ID|NAME|REASON", line)} - MENTIONED)
 
@@ -56,9 +57,9 @@ def test_experiments_of_the_documents_change_settings_that_are_there(line: str, 
     config.load(tmp_path / "params.yaml")
 
 
-@pytest.mark.parametrize("line", OWN)
-def test_commands_of_the_documents_are_understood(line: str) -> None:
-    words = shlex.split(line)[1:]
+@pytest.mark.parametrize("line", [*OWN, *(line for lines in EXAMPLES.values() for line in lines)])
+def test_commands_of_the_documents_and_of_help_are_understood(line: str) -> None:
+    words = shlex.split(line.split(" > ")[0])[1:]
     said, code = io.StringIO(), 0
     with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
         try:
@@ -86,3 +87,34 @@ def test_a_log_gets_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch, capsys:
     for _ in progress(range(6), what="quick", total=6):
         pass
     assert capsys.readouterr().err == ""
+
+
+def test_help_has_every_command_in_one_group_and_an_example_of_each() -> None:
+    commands = set(_parser()._commands().choices)
+    assert sorted(name for names in GROUPS.values() for name in names) == sorted(commands) == sorted(EXAMPLES)
+    text = _parser().format_help()
+    assert all(re.search(rf"^  {name} +\S", text, re.MULTILINE) for name in commands)
+
+
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        ("predic", "assay: no command 'predic'; did you mean predict? See: assay --help"),
+        ("nothing-like-it", "assay: no command 'nothing-like-it'; allowed: init, check, "),
+        ("predict --model m --tabl a", None),  # a beginning that is clear is taken
+        ("predict --model m --tabel a", "assay predict: no option --tabel; did you mean --table or --text? See: "),
+        ("answers pln", "assay answers: no ACTION 'pln'; did you mean plan? See: assay answers --help"),
+        ("completion fish", "assay completion: no shell 'fish'; allowed: bash, zsh, tcsh. See: "),
+        ("compare", "assay compare: the following arguments are required: REV_A, REV_B, --task. See: "),
+    ],
+)
+def test_what_was_mistyped_is_one_line(typed: str, told: str | None, capsys: pytest.CaptureFixture[str]) -> None:
+    if told is None:
+        _parser().parse_args(typed.split())
+        return
+    with pytest.raises(SystemExit) as ended:
+        _parser().parse_args(typed.split())
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith(told)
+    assert said.count("\n") == 1

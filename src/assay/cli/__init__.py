@@ -15,6 +15,7 @@ from assay.cli.compare import add_compare
 from assay.cli.init import add_init
 from assay.cli.keep import add_keep
 from assay.cli.models import add_models
+from assay.cli.parser import Parser, add_completion
 from assay.cli.plan import add_plan
 from assay.cli.predict import add_predict
 from assay.cli.publish import add_publish
@@ -35,8 +36,8 @@ def main() -> None:
     run_main(lambda: args.run(args))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="assay", description="Measure what image-and-text posts say.")
+def _parser() -> Parser:
+    parser = Parser(prog="assay", description="Measure what image-and-text posts say.")
     parser.add_argument("--version", action="version", version=f"assay {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -73,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     add_keep(commands)
     add_report(commands)
     add_tune(commands)
+    add_completion(commands, parser)
     return parser
 
 

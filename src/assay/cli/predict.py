@@ -41,6 +41,12 @@ def add_predict(commands: Any) -> None:
         type=root_of,
         help="the folder, or the address such as s3://bucket/folder, that image paths count from and stay in",
     )
+    predict.add_argument(
+        "--columns",
+        type=columns_named,
+        metavar="YAML",
+        help="which columns of a table hold id, text and image, such as '{text: caption, image: file}'",
+    )
     predict.add_argument("--task", help="which task, of a joint student")
     predict.add_argument("--post-id", action="append", default=[], help="a post of --corpus; may be repeated")
     predict.add_argument("--corpus", help="a corpus of params.yaml that has been ingested")
@@ -48,6 +54,21 @@ def add_predict(commands: Any) -> None:
     predict.add_argument("--follow", action="store_true", help="then watch the last source, a table or folder")
     predict.add_argument("--every", type=float, default=1.0, help="seconds between two looks at it; default: 1")
     predict.set_defaults(run=_predict)
+
+
+def columns_named(text: str) -> dict[str, str]:
+    """Column names by `id`, `text` and `image`, in small letters; SettingsError for anything else."""
+    import yaml
+
+    try:
+        found = yaml.safe_load(text)
+    except yaml.YAMLError:
+        found = None
+    allowed = ("id", "text", "image")
+    fits = isinstance(found, dict) and all(key in allowed and isinstance(name, str) for key, name in found.items())
+    if not found or not fits:
+        raise argparse.ArgumentTypeError(f"allowed: names of columns by {', '.join(allowed)}: '{{text: caption}}'")
+    return {key: value.strip().lower() for key, value in found.items()}
 
 
 def _predict(args: argparse.Namespace) -> None:
@@ -126,7 +147,7 @@ def _asked(args: argparse.Namespace, stopped: threading.Event) -> tuple[Iterator
             )
         return iter([Post("", args.text or "", list(args.image))]), []
     wait = sources.every(args.every, stopped.is_set) if args.follow else sources.no_more
-    last = len(named) - 1
+    last, columns = len(named) - 1, {**sources.OWN, **(args.columns or {})}
     for at, name in enumerate(named):
         if name != "-":
             watched = args.follow and at == last
@@ -135,7 +156,7 @@ def _asked(args: argparse.Namespace, stopped: threading.Event) -> tuple[Iterator
     parts = [
         sources.standard_input(sys.stdin.buffer, args.images_root)
         if name == "-"
-        else sources.of(Path(name), args.images_root, wait if at == last else sources.no_more)
+        else sources.of(Path(name), args.images_root, wait if at == last else sources.no_more, columns)
         for at, name in enumerate(named)
     ]
     return chain.from_iterable(parts), named

@@ -7,8 +7,8 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
-from itertools import count
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain, count
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -23,6 +23,10 @@ PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", "
 TABLES = {".csv": ",", ".tsv": "\t", ".jsonl": None, ".ndjson": None, ".json": None}
 MOST_BYTES = 64 * 2**20  # of a line
 SETTLED_S = 0.5  # a file of a watched folder is read when it has not changed for so long
+Names = Mapping[str, str]
+"""Which column holds `id`, `text` and `image`, in small letters."""
+OWN: Names = {"id": "id", "text": "text", "image": "image"}
+DELIMITERS = ",;\t|"
 Waits = Callable[[], bool]
 """Wait a little for more; False: there will be none."""
 
@@ -73,21 +77,23 @@ def check(source: Path, *, watched: bool) -> None:
         raise CorpusError(f"--follow: {source} is one picture; name a table or a folder to watch")
 
 
-def of(source: Path, root: Root | None, wait: Waits) -> Iterator[Post]:
+def of(source: Path, root: Root | None, wait: Waits, names: Names = OWN) -> Iterator[Post]:
     """The posts of a picture, a table or a folder."""
     if source.is_dir():
         yield from of_folder(source, wait)
     elif source.suffix.lower() in TABLES:
-        yield from of_table(source, root, wait)
+        yield from of_table(source, root, wait, names)
     else:
         yield _of_picture(source, source.name)
 
 
-def of_lines(lines: Iterable[bytes], root: Root | None, name: str) -> Iterator[Post]:
+def of_lines(
+    lines: Iterable[bytes], root: Root | None, name: str, names: Names = OWN, *, strict: bool = False
+) -> Iterator[Post]:
     """Posts of JSON lines with id, text, image (a path, a data URL, or a list of them); what is none is told.
 
     `root`: the folder that paths count from, and may not leave; None: any file of this machine. `name` of the source
-    and the line's number are the id of a post that has none.
+    and the line's number are the id of a post that has none. `strict`: CorpusError where the first has no such key.
     """
     for number, line in enumerate(lines, 1):
         if not line.strip():
@@ -99,22 +105,26 @@ def of_lines(lines: Iterable[bytes], root: Root | None, name: str) -> Iterator[P
             row = json.loads(line)
             if not isinstance(row, dict):
                 raise ValueError("no object")
-            yield _of_row(row, made_up, root)
+            told = {str(key).lower(): value for key, value in row.items()}
+            if strict:
+                _check_names(name, list(row), names)
+                strict = False
+            yield _of_row(told, made_up, root, names)
         except (ValueError, TypeError, RecursionError) as error:
             said = " ".join(str(error).split())[:120]
             yield Post(made_up, fault=f"bad_row: line {number}: {said}")
 
 
-def of_table(path: Path, root: Root | None, wait: Waits) -> Iterator[Post]:
+def of_table(path: Path, root: Root | None, wait: Waits, names: Names = OWN) -> Iterator[Post]:
     """The rows of a CSV, TSV or JSONL file; one that is watched may grow. CorpusError where it has no such columns."""
     try:
         with open(path, "rb") as file:
             delimiter = TABLES[path.suffix.lower()]
             lines = _growing(file, wait)
             if delimiter is None:
-                yield from of_lines(lines, root, path.name)
+                yield from of_lines(lines, root, path.name, names, strict=True)
             else:
-                yield from _of_cells(path, lines, delimiter, root)
+                yield from _of_cells(path, lines, delimiter, root, names)
     except _Cut:  # a watched file's last row is not whole yet: the next run has it
         return
     except OSError as error:
@@ -125,8 +135,12 @@ class _Cut(Exception):
     """The end of a run within a row."""
 
 
-def _of_cells(path: Path, lines: Iterator[bytes], delimiter: str, root: Root | None) -> Iterator[Post]:
+def _of_cells(path: Path, lines: Iterator[bytes], delimiter: str, root: Root | None, names: Names) -> Iterator[Post]:
     faults: list[Post] = []
+    first = next(lines, b"")
+    lines = chain([first], lines)
+    there = {one: first.count(one.encode()) for one in DELIMITERS}
+    delimiter = delimiter if there.get(delimiter) else max(there, key=lambda one: there[one])
 
     def decoded() -> Iterator[str]:
         for number, line in enumerate(lines, 1):
@@ -140,9 +154,8 @@ def _of_cells(path: Path, lines: Iterator[bytes], delimiter: str, root: Root | N
         named = list(rows.fieldnames or [])
     except csv.Error as error:
         raise CorpusError(f"{path}: its first line cannot be read: {error}") from error
-    names = {name.strip().lstrip("\ufeff").lower() for name in named}
-    if named and not names & {"text", "image"}:
-        raise CorpusError(f"{path}: no column text or image; it has {', '.join(named)[:200]}")
+    if named:
+        _check_names(str(path), [name.strip().lstrip("\ufeff") for name in named], names)
     for number in count(1):
         row: dict[Any, Any] | None = None
         try:
@@ -156,13 +169,23 @@ def _of_cells(path: Path, lines: Iterator[bytes], delimiter: str, root: Root | N
             return
         if row:
             given = {(name or "").strip().lstrip("\ufeff").lower(): value for name, value in row.items()}
-            yield _of_row(given, f"{path.name}:{number}", root)
+            yield _of_row(given, f"{path.name}:{number}", root, names)
 
 
-def _of_row(row: dict[str, Any], made_up: str, root: Root | None) -> Post:
-    post_id = row.get("id")
-    post = Post(made_up if post_id in (None, "") else str(post_id), str(row.get("text") or ""))
-    given = row.get("image") or []
+def _check_names(where: str, there: list[str], names: Names) -> None:
+    """CorpusError where a table has no column of content, or lacks one that was named."""
+    known = {name.lower() for name in there}
+    lacking = [name for kind, name in names.items() if name not in known and name != OWN[kind]]
+    if lacking or not known & {names["text"], names["image"]}:
+        what = ", ".join(lacking) or f"{names['text']} or {names['image']}"
+        has = ", ".join(there)[:200]
+        raise CorpusError(f"{where}: no column {what}; it has {has}; say --columns '{{text: NAME, image: NAME}}'")
+
+
+def _of_row(row: dict[str, Any], made_up: str, root: Root | None, names: Names) -> Post:
+    post_id = row.get(names["id"])
+    post = Post(made_up if post_id in (None, "") else str(post_id), str(row.get(names["text"]) or ""))
+    given = row.get(names["image"]) or []
     for one in given if isinstance(given, list) else [given]:
         if not isinstance(one, str):
             post.fault = "bad_row: image: allowed: a path, a data URL, or a list of them"
