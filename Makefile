@@ -8,7 +8,7 @@ QUICK := architecture code config settings_seen readme metrics targets splits sa
 	labelled_corpora privacy sealed quality client together money cli_answers audit student familiar
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: help install install-hashed repro test quick check manual audit constraints hashes clean
+.PHONY: help install install-hashed repro test quick check manual docs audit constraints hashes clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/'
@@ -43,6 +43,9 @@ check: $(READY)  ## lint and type check
 
 manual: $(READY)  ## write docs/settings.md from the sections of src/assay/config
 	assay settings --markdown > docs/settings.md
+
+docs: $(READY)  ## write the documentation as a site to site/, links checked
+	NO_MKDOCS_2_WARNING=1 mkdocs build --strict
 
 audit: $(READY)  ## look for known vulnerabilities in the installed packages (asks their data base)
 	test -x $(TOOLS)/bin/python || $(PYTHON) -m venv $(TOOLS)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -118,3 +121,29 @@ def test_what_was_mistyped_is_one_line(typed: str, told: str | None, capsys: pyt
     said = capsys.readouterr().err
     assert said.startswith(told)
     assert said.count("\n") == 1
+
+
+def test_the_site_is_built_and_no_link_of_it_leads_nowhere(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)],
+        cwd=ROOT,
+        env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    library = (tmp_path / "library" / "index.html").read_text()
+    assert all(
+        f'id="{name}"' in library for name in ("assay.frames.rate", "assay.scoring.predict.Predictor.predict_table")
+    )
+    fetched = re.findall(r'<(?:script|link)[^>]+(?:src|href)="(https?:[^"]+)"', (tmp_path / "index.html").read_text())
+    assert fetched == []
+
+
+def test_the_readme_fits_and_its_picture_is_there() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert len(text.splitlines()) < 150
+    places = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text)
+    assert places
+    assert not [place for place in places if not (ROOT / place).exists()]

@@ -48,7 +48,7 @@ const assay = {
       find.placeholder = "find among " + count;
       find.setAttribute("aria-label", "find in the table " + box.dataset.name);
       find.oninput = () => {
-        for (const row of table.tBodies[0].rows) row.hidden = !row.cells[0].textContent.toLowerCase().includes(find.value.trim().toLowerCase());
+        for (const row of table.tBodies[0].rows) row.hidden = !row.textContent.toLowerCase().includes(find.value.trim().toLowerCase());
       };
       tools.append(find);
     }
