@@ -248,7 +248,7 @@ def test_a_learning_rate_reruns_train_and_later(repository: Repository) -> None:
     repository.params(lambda raw: raw["tasks"]["sentiment"]["train"].update(lr=0.002))
     assert repository.repro() == [f"{name}@sentiment" for name in AFTER]
     diff = json.loads(repository.run("dvc", "metrics", "diff", "--json").stdout)
-    assert set(diff["diff"]) <= {"metrics/sentiment/student.json", "metrics/sentiment/corpus.json"}
+    assert set(diff) <= {"metrics/sentiment/student.json", "metrics/sentiment/corpus.json"}
     found = compare("HEAD", "workspace", "sentiment", root=repository.folder)
     assert found["changed"]["settings"] == [{"key": "tasks.sentiment.train.lr", "a": 0.0001, "b": 0.002}]
     assert not found["changed"]["code"]

@@ -42,8 +42,7 @@ def commands(start: str) -> Iterator[str]:
 
 
 EXPERIMENTS = sorted({line for line in commands("dvc exp run") if "-S" in line and "…" not in line})
-NAMES = ("explain", "pack", "export", "predict", "serve", "plan", "compare", "keep", "report", "answers")
-MENTIONED = {f"assay {name}" for name in NAMES}  # in prose, not as they are typed
+MENTIONED = {f"assay {name}" for name in EXAMPLES}  # in prose, not as they are typed
 OWN = sorted({line for line in commands("assay") if not re.search(r"[…<]|ID|NAME|REASON", line)} - MENTIONED)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from assay.corpora.ingest import ingest
 from assay.corpora.layouts import open_corpus
 from assay.corpora.mapper import Rules
 from assay.errors import CorpusError, SettingsError
+from assay.parallel import without_loop
 from assay.posts import read, write_table
 from assay.reads import note_read
 from assay.sampling import sample_schema, with_images
@@ -75,15 +77,8 @@ def rate(
         rows = list(_sampled(posts, text, image, root))
         write_table(pa.Table.from_pylist(rows, schema=sample_schema(())), sample / "part-00000.parquet")
         labels = Path(work) / "labels.parquet"
-        figures = annotate(
-            sample,
-            labels,
-            settings=settings,
-            target=goal,
-            rubric=_rubric(rubric, Path(work)),
-            task=task,
-            committed=Path(work) / "none.parquet",
-        )
+        asked = partial(annotate, sample, labels, settings=settings, target=goal, rubric=_rubric(rubric, Path(work)))
+        figures = without_loop(partial(asked, task=task, committed=Path(work) / "none.parquet"))
         found = pq.read_table(labels, columns=[*ANSWER, *SPENT]).to_pylist()
     answer = pd.DataFrame(found, index=posts.index, columns=[*ANSWER, *SPENT])
     if goal.shape != NUMBER:

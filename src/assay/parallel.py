@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import multiprocessing
 import sys
 import threading
@@ -48,6 +49,16 @@ def processes() -> BaseContext:
     if sys.platform == "win32":
         return multiprocessing.get_context("spawn")
     return _Context()
+
+
+def without_loop(work: Callable[[], Made]) -> Made:
+    """What a function returns that runs an asyncio loop of its own, also where one runs already, as in a notebook."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return work()
+    with ThreadPoolExecutor(1, thread_name_prefix="apart") as apart:
+        return apart.submit(work).result()
 
 
 def in_order(
