@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+import _own  # noqa: F401
+
 from assay import config
 from assay.corpora.brand_file import brand_index
 from assay.errors import run_main

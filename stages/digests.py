@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+import _own  # noqa: F401
+
 from assay.code import reached
 from assay.errors import run_main
 from assay.posts import write_json
@@ -13,7 +15,7 @@ def main() -> None:
     parser.add_argument("--stages", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
-    for script in sorted(args.stages.glob("*.py")):
+    for script in sorted(args.stages.glob("[!_]*.py")):
         write_json(reached(script), args.out / f"{script.stem}.json")
 
 

@@ -1,10 +1,11 @@
 """A student beside its baselines on the test split: python stages/evaluate.py --help
 
-Of a joint student, what is of a task stands below each path, as in `<labels>/<task>.parquet`.
-"""
+Of a joint student, what is of a task stands below each path, as in `<labels>/<task>.parquet`."""
 
 import argparse
 from pathlib import Path
+
+import _own  # noqa: F401
 
 from assay import config
 from assay.config import own
@@ -39,11 +40,10 @@ def main() -> None:
     tasks, found, short = config.load().members(args.task), {}, {}
     for name, task in tasks.items():
         sample, labels = own(args.sample, name, tasks), own(args.labels, name, tasks, ".parquet")
-        slices = task.evaluate.slices
-        ids, test = judge(args.model, sample, args.features, labels, args.split, task=name, slices=slices)
-        ceiling = asked_again(labels, task.target)
+        places = args.model, sample, args.features, labels, args.split
+        ids, test = judge(*places, task=name, slices=task.evaluate.slices)
         found[name] = evaluate(test, task.target, min_slice=task.evaluate.min_slice)
-        found[name] |= {"noise_ceiling": ceiling} if ceiling else {}
+        found[name] |= {"noise_ceiling": ceiling} if (ceiling := asked_again(labels, task.target)) else {}
         short[name] = of_student(found[name], task.target)
         say("\n".join(lines(name, found[name], task.target)))
         for plot, rows in plot_tables(test, task.target).items():

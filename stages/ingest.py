@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+import _own  # noqa: F401
+
 from assay import config
 from assay.authors import DEMO_AUTHOR_KEY, author_key
 from assay.corpora.brand_file import brand_rules

@@ -4,6 +4,8 @@ import argparse
 import json
 from pathlib import Path
 
+import _own  # noqa: F401
+
 from assay import config
 from assay.config import own
 from assay.errors import run_main

@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+import _own  # noqa: F401
+
 from assay import config
 from assay.corpora.where import images_root
 from assay.errors import run_main

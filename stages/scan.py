@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+import _own  # noqa: F401
+
 from assay import config
 from assay.corpora import manifest, where
 from assay.errors import SettingsError, run_main

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+import _own  # noqa: F401
 import pyarrow.parquet as pq
 
 from assay import config

@@ -54,7 +54,7 @@ LEVEL = {
     "serve": 5,
     "__main__": 6,
 }
-STAGES = sorted(path.stem for path in (ROOT / "stages").glob("*.py"))
+STAGES = sorted(path.stem for path in (ROOT / "stages").glob("[!_]*.py"))
 
 
 def modules() -> dict[str, Path]:
@@ -104,6 +104,7 @@ def test_help_of_every_stage_is_there_at_once() -> None:
     """In one fresh interpreter; what takes its time is imported after the arguments are read."""
     code = (
         "import runpy, sys\n"
+        "sys.path.insert(0, 'stages')\n"
         f"for stage in {STAGES!r}:\n"
         "    sys.argv = [stage, '--help']\n"
         "    try: runpy.run_path(f'stages/{stage}.py', run_name='__main__')\n"

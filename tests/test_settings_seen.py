@@ -94,7 +94,7 @@ def test_a_setting_reaches_an_output_through_a_warm_run_cache(tmp_path: Path, mo
     place = f"data/settings/tasks/{TASK}/split.json"
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
     settings = stages["settings"] | {"deps": ["params.yaml"]}
-    settings["cmd"] = settings["cmd"].replace("PYTHONPATH=src python stages", f"{sys.executable} {ROOT}/stages")
+    settings["cmd"] = settings["cmd"].replace("python stages", f"{sys.executable} {ROOT}/stages")
     cmd = [sys.executable, "-S", "record.py", place]
     record = {"cmd": shlex.join(cmd), "deps": [place], "outs": ["out.json"]}
     (tmp_path / "record.py").write_text(RECORD)

@@ -175,6 +175,7 @@ def test_settings_know_the_start_by_its_content(rich: Path, tmp_path: Path, monk
     assert old in text
     monkeypatch.chdir(tmp_path)
     Path("params.yaml").write_text(text.replace(old, "train: {start_from: rich, lr: 0.0001, metric: mae,"))
+    monkeypatch.syspath_prepend(ROOT / "stages")
     spec = importlib.util.spec_from_file_location("stage_settings", ROOT / "stages/settings.py")
     assert spec is not None
     assert spec.loader is not None

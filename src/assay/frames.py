@@ -140,7 +140,8 @@ def _named(distribution: Any, names: list[str]) -> dict[str, float] | None:
 
 
 def _target(given: Target | Mapping[str, Any]) -> Target:
-    return given if isinstance(given, Target) else _checked(AnyTarget, dict(given), "target")
+    found: Target = _checked(AnyTarget, dict(given), "target") if isinstance(given, Mapping) else given
+    return found
 
 
 def _corpus(given: dict[str, Any]) -> AnyCorpus:

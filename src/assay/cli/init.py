@@ -27,8 +27,6 @@ PIPELINE = ("dvc.yaml", ".gitignore", ".dvcignore", "human/README.md", "starts/R
 # What the pipeline of a checkout says of the package's own sources, which a project has not; it looks at the installed
 # package on every run instead.
 WITHOUT_SOURCES = (
-    ("PYTHONPATH=src python ", "python "),
-    (r"# PYTHONPATH=src: .*\n", ""),
     (r"deps: \[src/assay, stages\]", "deps: [stages]\n    always_changed: true"),
     (
         r"deps: \[stages/settings.py, src/assay/config, src/assay/besides.py, params.yaml, rubrics, human, starts\]",

@@ -21,7 +21,7 @@ from assay.posts import count
 from assay.reads import note_read
 
 BROUGHT = ("torch", "torchvision")  # by machines with a GPU, in the build that fits it
-STAGES = ("embed", "train", "evaluate")
+STAGES = ("_own", "embed", "train", "evaluate")
 
 
 def pack_training(task: str, out: Path, root: Path = Path()) -> Path:
