@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import re
+import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,13 +18,16 @@ import pytest
 import yaml
 from PIL import Image
 
-from assay.errors import DataError
+from assay.errors import DataError, RowError
 from assay.measure.csvfile import write_csv
 from assay.measure.findings import brand_table, findings
 from assay.posts import read, schema, write_table
+from assay.sampling import sample_schema
 from assay.scoring.prediction import prediction_schema
 from assay.serve.options import Options, posts_shown
 from assay.serve.page.corpus import Query, ScoredCorpus
+from assay.teacher.corrections import keep
+from assay.teacher.quality import read_humans
 from tests.conftest import ROOT, picture
 from tests.estimators import estimator, posts_of
 from tests.serving import BIAS, KEY, MOODS, Server, make_model
@@ -81,7 +87,24 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder.mkdir(parents=True)
         (folder / "findings.json").write_text(json.dumps(told))
         write_csv(named, folder / "brands.csv")
+        judged(task, target, root, posts[:40], labels[:40])
     return root
+
+
+def judged(task: str, target: Any, root: Path, posts: list[dict[str, Any]], labels: list[Any]) -> None:
+    """What evaluate and sample write of labelled posts: post i has weight 1 + i % 3 and the error i / 10."""
+    truth = [[float(target.groups.index(one))] if isinstance(one, str) else [one] for one in labels]
+    said = ["positive" if isinstance(one, str) else 5.0 for one in labels]
+    ids = [post["post_id"] for post in posts]
+    told = {"post_id": ids, "student": said, "truth": truth}
+    told |= {"error": [i / 10 for i in range(len(ids))], "weight": [1.0 + i % 3 for i in range(len(ids))]}
+    write_table(pa.table(told), root / "metrics" / task / "errors.parquet")
+    rows = [dict.fromkeys(sample_schema(()).names) | {"inclusion_p": 0.5, "stratum": "all"} for _ in posts]
+    for i, (row, post) in enumerate(zip(rows, posts, strict=True)):
+        row |= {"post_id": post["post_id"], "text": post["text"], "brands": post["brands"], "image_sig": [], "lost": []}
+        row |= {"images": [picture((4 * i, 90, 200))], "image_hashes": ["x"]}
+    sample = pa.Table.from_pylist(rows, schema=sample_schema(()))
+    write_table(sample, root / "data/sample" / task / "part-00000.parquet")
 
 
 @pytest.fixture(scope="module")
@@ -187,6 +210,74 @@ def test_the_corpus_is_browsed(server: Server, browser: Browser, width: int) -> 
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert looks_drawn(page)
     page.close()
+
+
+def codes(repository: Path, task: str) -> list[str]:
+    path = repository / "human" / f"{task}.csv"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_label_is_corrected_and_kept_with_name_and_time(
+    server: Server, browser: Browser, repository: Path, width: int
+) -> None:
+    """The posts come by weight times error; what is kept is what Label Studio's import would have written."""
+    task = "sentiment" if width == 1280 else "gender_bias"
+    shutil.rmtree(repository / "human", ignore_errors=True)
+    page = opened(browser, server.url, width)
+    page.get_by_role("tab", name="Review").click()
+    page.wait_for_selector("#review .a-review", timeout=30_000)
+    if task == "gender_bias":
+        page.locator("#review-question input").click()
+        page.get_by_role("option", name="gender_bias", exact=True).click()
+        page.wait_for_selector("#review dd:has-text('of 10')", timeout=30_000)
+    first = max(range(40), key=lambda i: (1 + i % 3) * i / 10)
+    page.wait_for_selector(f"#review .a-foot:has-text('post {first};')")
+    page.click("#keep")
+    page.wait_for_selector("#review .a-warn:has-text('say who you are')", timeout=30_000)
+    assert codes(repository, task) == []
+    page.get_by_label("Your name or number").fill("anna")
+    if task == "sentiment":
+        page.locator("#right-name").get_by_label("neutral", exact=True).check()
+    else:
+        page.locator("#right-number input[type=number]").fill("7.5")
+    page.click("#keep")
+    page.wait_for_selector("#review [role=status]:has-text('Kept.')", timeout=30_000)
+    lines = codes(repository, task)
+    assert lines[0] == "post_id,coder,value,p,at"
+    assert re.fullmatch(rf"{first},anna,{'neutral' if task == 'sentiment' else '7.5'},,20\d\d-[-\dT:]+Z", lines[1])
+    second = page.inner_text("#review .a-foot")
+    page.click("#skip")
+    page.wait_for_function("before => document.querySelector('#review .a-foot').textContent !== before", arg=second)
+    page.get_by_label("A post by its id").fill("7")
+    page.get_by_label("A post by its id").press("Enter")
+    page.wait_for_selector("#review .a-foot:has-text('post 7;')", timeout=30_000)
+    assert page.title() not in ("1", "2"), "a hostile caption stays text"
+    page.click("#agree")
+    page.wait_for_selector("#review .a-foot:has-text('2 posts were coded')", timeout=30_000)
+    assert any(line.startswith("7,anna,") for line in codes(repository, task))
+    page.get_by_label("A post by its id").fill("59")
+    page.get_by_label("A post by its id").press("Enter")
+    page.wait_for_selector("#review .a-refused:has-text('has no label')", timeout=30_000)
+    page.wait_for_timeout(300)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert looks_drawn(page)
+    page.close()
+
+
+def test_corrections_of_many_pages_at_once_are_all_kept(tmp_path: Path) -> None:
+    path = tmp_path / "human" / "t.csv"
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda i: keep(path, MOODS, f"p{i % 10}", f"c{i // 10}", "neutral"), range(40)))
+    known = read_humans(path, MOODS)
+    assert sum(map(len, known.values())) == 40
+    keep(path, MOODS, "p0", "c0", "negative")
+    assert read_humans(path, MOODS)["p0"]["c0"] == "negative"
+    wrong = ("", "neutral", "say who you are"), ("=1+1", "neutral", "say who"), ("a", "nothing", "nothing")
+    for coder, value, why in wrong:
+        with pytest.raises((DataError, RowError), match=why):
+            keep(path, MOODS, "p1", coder, value)
+    assert sum(map(len, read_humans(path, MOODS).values())) == 40
 
 
 def test_two_models_are_compared(server: Server, browser: Browser) -> None:

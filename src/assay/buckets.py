@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from assay.errors import ImageProblem, SettingsError
-from assay.places import home
+from assay.places import home, with_extra
 
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "az": "azure", "abfs": "azure"}
 LONGEST = 1024  # bytes of a name
@@ -70,7 +70,7 @@ class Bucket:
             files, folder = fsspec.core.url_to_fs(self.address, use_listings_cache=False)
         except ImportError as error:
             extra = EXTRAS.get(scheme)
-            how = f"pip install 'assay[{extra}]'" if extra else "install the package that fsspec names for it"
+            how = f"{with_extra(extra)}" if extra else "install the package that fsspec names for it"
             raise SettingsError(f"{self}: what reads {scheme}:// is not installed; {how}") from error
         except ValueError as error:
             raise SettingsError(f"{self}: {error}; allowed: a folder, s3://, gs://, or what fsspec knows") from error

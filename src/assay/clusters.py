@@ -10,6 +10,7 @@ from typing import Any
 
 from assay.code import reach_digest
 from assay.errors import DataError, SettingsError
+from assay.places import with_extra
 from assay.progress import cores
 
 TOLD = "assay says: "  # begins what a worker refuses with, within what Ray says of it
@@ -27,9 +28,7 @@ def connected(setting: str, cpus: int) -> Iterator[Any]:
         import ray
         import ray.data
     except ImportError as error:
-        raise SettingsError(
-            f"{setting}: ray is not installed; pip install 'assay[cluster]', or engine: local"
-        ) from error
+        raise SettingsError(f"{setting}: ray is not installed; {with_extra('cluster')}, or engine: local") from error
     address = os.environ.get("RAY_ADDRESS")
     own: dict[str, Any] = {} if address else {"num_cpus": max(cores(), cpus), "include_dashboard": False}
     try:

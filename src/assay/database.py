@@ -19,6 +19,7 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from assay.errors import SettingsError
+from assay.places import with_extra
 
 VARIABLE = "ASSAY_STORE"
 SCHEMES = ("postgresql", "postgres")
@@ -152,7 +153,7 @@ class Postgres:
             import psycopg
         except ImportError as error:
             raise SettingsError(
-                f"{VARIABLE} names PostgreSQL, and its client is not installed; pip install 'assay[team]'"
+                f"{VARIABLE} names PostgreSQL, and its client is not installed; {with_extra('team')}"
             ) from error
         self._psycopg, self._address, self._schema = psycopg, address, schema
         self.errors: tuple[type[Exception], ...] = (psycopg.Error,)

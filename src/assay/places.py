@@ -43,6 +43,14 @@ def start_folder(name: str) -> Path:
     return Path("starts") / name
 
 
+def with_extra(name: str) -> str:
+    """How to install what an extra brings: in a checkout from there, else from the registry."""
+    checkout = Path(__file__).parents[2]
+    if not (checkout / "pyproject.toml").exists():
+        return f"pip install 'assay[{name}]'"
+    return f"pip install -e '{'.' if checkout == Path.cwd() else checkout}[{name}]'"
+
+
 def corpus_root(path: str) -> Path:
     """The absolute folder of a corpus; a relative path counts from the main checkout."""
     if "://" in path:

@@ -11,6 +11,7 @@ from sklearn.manifold import TSNE
 
 from assay.audit.spaces import Grid, Space
 from assay.config import Pictures
+from assay.places import with_extra
 from assay.progress import cores, progress, say
 
 COMPONENTS = 50
@@ -96,7 +97,7 @@ def _project(vectors: np.ndarray, kind: str, settings: Pictures, seed: int) -> n
     try:
         import umap
     except ImportError:
-        say("audit: no UMAP map: it needs pip install 'assay[audit]'")
+        say(f"audit: no UMAP map: it needs {with_extra('audit')}")
         return None
     with warnings.catch_warnings():  # that a seed makes it use one core
         warnings.simplefilter("ignore")

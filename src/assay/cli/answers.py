@@ -192,7 +192,7 @@ def _export(args: argparse.Namespace) -> None:
 
 def _import(args: argparse.Namespace) -> None:
     from assay.teacher.label_export import read_export
-    from assay.teacher.quality import read_chances, read_humans, write_humans
+    from assay.teacher.quality import read_chances, read_humans, read_times, write_humans
 
     params = config.load()
     brief = _asker(params, args.task)
@@ -208,7 +208,7 @@ def _import(args: argparse.Namespace) -> None:
     for post, coders in found.items():
         known[post] = known.get(post, {}) | coders
     highest = max(chances.values(), default=0.0)  # a larger export holds all posts of a smaller one
-    write_humans(path, known, dict.fromkeys(chances, highest))
+    write_humans(path, known, dict.fromkeys(chances, highest), read_times(path))
     for problem in problems[:20]:
         say(f"import: {problem}")
     if len(problems) > 20:

@@ -23,6 +23,7 @@ def add_check(commands: Any) -> None:
         "check", help="check params.yaml and what it names: rubrics, corpora, columns, encoders, keys, room"
     )
     check.add_argument("--params", default="params.yaml")
+    check.add_argument("--online", action="store_true", help="also ask the teachers' servers which models they have")
     check.set_defaults(run=_check)
 
     settings = commands.add_parser("settings", help="what a setting is for, what it may be, and what it is here")
@@ -59,7 +60,7 @@ def _check(args: argparse.Namespace) -> None:
             raise SettingsError(
                 "git has no commit yet, which DVC's curves and experiments need: git add -A, git commit"
             )
-    wrong = list(world.faults(params, root))
+    wrong = [*world.faults(params, root), *(world.online(params) if args.online else ())]
     for line in (*wrong, *world.warnings(params), *stale_samples(params, root)):
         say(line)
     if wrong:

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from assay.errors import SettingsError
+from assay.places import with_extra
 
 
 def add_serve(commands: Any) -> None:
@@ -78,7 +79,7 @@ def _start(models: list[Path], **given: Any) -> None:
         from assay.serve.run import serve
         from assay.student.folder import read_config
     except ImportError as error:
-        raise SettingsError(f"assay serve needs {error.name}: pip install 'assay[serve]'") from error
+        raise SettingsError(f"assay serve needs {error.name}: {with_extra('serve')}") from error
     try:
         options = Options(models=models, **given)
     except ValidationError as error:

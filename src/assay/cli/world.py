@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import shutil
 import zlib
@@ -9,11 +10,12 @@ from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
-from assay.config import Annotate, AnyCorpus, Params, Task
+from assay.config import Annotate, AnyCorpus, Params, Task, Teacher
 from assay.errors import AssayError
 from assay.places import corpus_root, home, start_folder
 
 LEAST_GIB = 2.0  # of room
+SECONDS = 10.0  # that a server may take to say which models it has
 SMALL = 64 * 2**20  # bytes of a table whose columns are looked at before it is ingested
 NAMED = ("packaged/", "timm/", "transformers/", "vae/", "plugin/")  # encoders that are no folders
 
@@ -37,6 +39,52 @@ def faults(params: Params, root: Path) -> Iterator[str]:
     for name, corpus in params.corpora.items():
         if name in params.scan:
             yield from _corpus(f"corpora.{name}", corpus, params)
+
+
+def online(params: Params) -> Iterator[str]:
+    """A line for each teacher's server that does not answer, refuses the key, or does not know the model.
+
+    Sends nothing but the question which models there are.
+    """
+    asked: dict[tuple[str, str | None], list[str] | str] = {}
+    for name, task in params.tasks.items():
+        for who in ("teacher", "second_teacher"):
+            teacher = getattr(task.annotate, who)
+            if task.annotate.source != "teacher" or teacher is None or teacher.base_url == "demo":
+                continue
+            place = teacher.base_url, teacher.api_key_env
+            if place not in asked:
+                asked[place] = _models_of(teacher)
+            found = asked[place]
+            if isinstance(found, str):
+                yield f"tasks.{name}.annotate.{who}: {teacher.base_url} {found}"
+            elif found and teacher.model not in found and f"{teacher.model}:latest" not in found:
+                near = difflib.get_close_matches(teacher.model, found, 3, 0.3) or found[:3]
+                yield f"tasks.{name}.annotate.{who}.model: {teacher.model} is not there; it has {', '.join(near)}, …"
+
+
+def _models_of(teacher: Teacher) -> list[str] | str:
+    """The models that a server has (none where it does not tell), or what is wrong with it."""
+    import httpx2
+
+    from assay.remote.server import api_key, one_line, secret_headers
+
+    try:
+        key, own = api_key(teacher), secret_headers(teacher)
+        headers = {"Authorization": f"Bearer {key}"} | teacher.headers | own
+        answer = httpx2.get(f"{teacher.base_url.rstrip('/')}/models", headers=headers, timeout=SECONDS)
+    except AssayError as error:
+        return f"cannot be asked: {error}"
+    except httpx2.HTTPError as error:
+        return f"does not answer ({type(error).__name__}); is it running?"
+    if answer.status_code in (401, 403):
+        return f"refuses the key of {teacher.api_key_env or 'nobody'} ({answer.status_code})"
+    if answer.status_code >= 500:
+        return f"answers {answer.status_code}: {one_line(answer.text, [key, *own.values()])}"
+    try:
+        return [str(one["id"]) for one in answer.json()["data"]]
+    except (ValueError, KeyError, TypeError):
+        return []
 
 
 def warnings(params: Params) -> Iterator[str]:

@@ -105,6 +105,10 @@ class Annotate(Section):
     """Who rates."""
     second_teacher: Teacher | None = None
     """Another teacher, asked the share `repeat` too; null: none."""
+    people: Literal["beside", "instead"] = "beside"
+    """What people say of posts (human/<task>.csv). beside: shown beside the labels, and how far these are from it;
+    instead: it is the label of the posts that people coded, from which the student learns and which findings rest on.
+    """
     mode: Literal["online", "batch"] = "online"
     """batch: the OpenAI Batch API, cheaper and up to a day's wait."""
     distribution: Literal["auto", "typed", "none"] = "auto"

@@ -13,7 +13,15 @@ Location = tuple[str | int, ...]
 
 def one_line(error: ValidationError, raw: dict[str, Any], root: type[BaseModel]) -> str:
     """The first problem as `key: what was wrong (value); what is allowed`."""
-    first = error.errors()[0]
+    return every_line(error, raw, root)[0]
+
+
+def every_line(error: ValidationError, raw: dict[str, Any], root: type[BaseModel]) -> list[str]:
+    """Every problem, a line each."""
+    return list(dict.fromkeys(_line(one, raw, root) for one in error.errors()))
+
+
+def _line(first: Any, raw: dict[str, Any], root: type[BaseModel]) -> str:
     kind, value, context = first["type"], first.get("input"), first.get("ctx", {})
     key = ".".join(str(part) for part in _visible(first["loc"], raw))
     shown = repr(value) if not isinstance(value, dict | list) else type(value).__name__

@@ -12,7 +12,7 @@ from pydantic import ValidationError, model_validator
 
 from assay.config.audits import Audit, DrawnSource, Generator
 from assay.config.corpora import AnyCorpus, Demo
-from assay.config.messages import one_line
+from assay.config.messages import every_line
 from assay.config.students import Student
 from assay.config.tasks import DESIGNS_WITH_FEATURES, Task
 from assay.errors import SettingsError
@@ -182,7 +182,7 @@ def sections(whole: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def load(path: str | Path = "params.yaml") -> Params:
-    """Read and check params.yaml; SettingsError with one line for the first thing that is wrong."""
+    """Read and check params.yaml; SettingsError with one line for each thing that is wrong."""
     try:
         text = Path(path).read_text(encoding="utf-8")
     except OSError as error:
@@ -197,7 +197,7 @@ def load(path: str | Path = "params.yaml") -> Params:
     try:
         return Params.model_validate(raw)
     except ValidationError as error:
-        raise SettingsError(f"{path}: {one_line(error, raw, Params)}") from None
+        raise SettingsError("\n".join(f"{path}: {line}" for line in every_line(error, raw, Params))) from None
 
 
 def _check_names(path: str | Path, raw: dict[str, Any]) -> None:

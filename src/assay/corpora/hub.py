@@ -17,7 +17,7 @@ import filelock
 
 from assay.config import Demo, HubCorpus
 from assay.errors import CorpusError, SettingsError
-from assay.places import corpus_root
+from assay.places import corpus_root, with_extra
 from assay.progress import progress
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def _load(settings: HubCorpus) -> dict[str, Any]:
     try:
         import datasets
     except ImportError as error:
-        raise SettingsError("a corpus of kind hub needs the package datasets: pip install 'assay[hub]'") from error
+        raise SettingsError(f"a corpus of kind hub needs the package datasets: {with_extra('hub')}") from error
     local = corpus_root(settings.path)
     try:
         if (local / "dataset_dict.json").is_file() or (local / "state.json").is_file():

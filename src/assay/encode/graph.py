@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from assay.encode.encoders import digest
 from assay.errors import SettingsError
-from assay.places import home
+from assay.places import home, with_extra
 from assay.progress import cores, say
 
 VARIABLE = "ASSAY_RUNTIME"
@@ -70,7 +70,7 @@ def wanted() -> str:
     if found not in RUNTIMES:
         raise SettingsError(f"{VARIABLE}={found}: no such runtime; allowed: {', '.join(RUNTIMES)}")
     if found == "openvino" and _installed() is None:
-        raise SettingsError(f"{VARIABLE}=openvino: it is not installed; pip install 'assay[fast]'")
+        raise SettingsError(f"{VARIABLE}=openvino: it is not installed; {with_extra('fast')}")
     return found
 
 

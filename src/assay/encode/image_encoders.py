@@ -27,6 +27,7 @@ from assay.encode.encoders import (
 from assay.encode.graph import ByGraph, Traced
 from assay.errors import EncoderError
 from assay.parallel import Clock
+from assay.places import with_extra
 
 EFFICIENTNET = "packaged/efficientnet-lite0"
 CPU_BATCH = 8  # images: larger batches leave the caches of a CPU
@@ -256,7 +257,7 @@ def _vae(settings: ImageBranch) -> ImageEncoder:
     try:
         from diffusers import AutoencoderKL
     except ImportError as error:
-        raise EncoderError(f"image.encoder: {settings.encoder} needs pip install 'assay[generate]'") from error
+        raise EncoderError(f"image.encoder: {settings.encoder} needs {with_extra('generate')}") from error
     quiet_transformers()
     source = settings.encoder.removeprefix("vae/")
     part = {"subfolder": "vae"} if (Path(source) / "vae").is_dir() else {}

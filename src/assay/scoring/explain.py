@@ -24,6 +24,7 @@ from assay.encode.features import Features
 from assay.encode.image_encoders import ImageEncoder
 from assay.encode.text_encoders import TextEncoder
 from assay.errors import DataError, ImageProblem, SettingsError
+from assay.places import with_extra
 from assay.scoring.predict import Predictor
 from assay.scoring.prediction import Prediction
 from assay.student.lexical import Grams
@@ -70,7 +71,7 @@ def explain(
     try:
         from captum.attr import IntegratedGradients, LayerIntegratedGradients
     except ImportError as error:
-        raise SettingsError("assay explain needs the package captum: pip install 'assay[explain]'") from error
+        raise SettingsError(f"assay explain needs the package captum: {with_extra('explain')}") from error
     task = predictor.check_task(task)
     post = PostInputs(texts.normalise(text), [(images.content_hash(image), image)] if image else [])
     prediction = predictor.score([post])[task][0]

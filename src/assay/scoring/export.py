@@ -22,6 +22,7 @@ from assay.encode.extract import PostInputs
 from assay.encode.image_encoders import ImageEncoder
 from assay.encode.text_encoders import TextEncoder
 from assay.errors import ModelError, SettingsError
+from assay.places import with_extra
 from assay.progress import say
 from assay.scoring.predict import Predictor
 from assay.student.lexical import Lexical, hash_grams
@@ -40,7 +41,7 @@ def export_onnx(model: Path, out: Path) -> dict[str, Any]:
         import onnxruntime
         import onnxscript as _  # noqa: F401
     except ImportError as error:
-        raise SettingsError(f"assay export needs {error.name}: pip install 'assay[onnx]'") from error
+        raise SettingsError(f"assay export needs {error.name}: {with_extra('onnx')}") from error
     predictor = Predictor.load(model, cached=False)
     trained = predictor.trained
     image, text = predictor.encoders()

@@ -26,7 +26,7 @@ from assay.errors import ModelError, SettingsError
 from assay.images import content_hash
 from assay.measure.judged import Judged, read_judged
 from assay.measure.paired import Pair, verdicts
-from assay.places import home
+from assay.places import home, with_extra
 from assay.posts import stream
 from assay.progress import progress, say
 from assay.scoring.exported import FOLDER, write_facts
@@ -122,7 +122,7 @@ def _check_installed() -> None:
         import nncf as _  # noqa: F401
         import openvino as __  # noqa: F401
     except ImportError as error:
-        raise SettingsError(f"export --graph needs {error.name}: pip install 'assay[fast]'") from error
+        raise SettingsError(f"export --graph needs {error.name}: {with_extra('fast')}") from error
 
 
 def _write(model: Path, folder: Path, plain: Predictor, kind: str) -> None:

@@ -9,6 +9,7 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import Response
 
 from assay.errors import SettingsError
+from assay.places import with_extra
 
 DOCS = "/docs"
 FILES = {"swagger-ui-bundle.js": "text/javascript", "swagger-ui.css": "text/css"}
@@ -21,7 +22,7 @@ def add_docs(app: FastAPI) -> None:
     try:
         folder = files("fastapi_swagger.resources")
     except ModuleNotFoundError as error:
-        raise SettingsError("assay serve needs fastapi-swagger: pip install 'assay[serve]'") from error
+        raise SettingsError(f"assay serve needs fastapi-swagger: {with_extra('serve')}") from error
     page = get_swagger_ui_html(
         openapi_url=str(app.openapi_url),
         title=f"{app.title}: documentation",

@@ -10,6 +10,7 @@ from typing import Any
 from dvclive.live import Live
 
 from assay.errors import SettingsError
+from assay.places import with_extra
 from assay.student.resume import Curve
 from assay.student.team import Team
 
@@ -43,5 +44,5 @@ def _writer(folder: Path) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
-        raise SettingsError("train.tensorboard needs the package tensorboard: pip install 'assay[tune]'") from error
+        raise SettingsError(f"train.tensorboard needs the package tensorboard: {with_extra('tune')}") from error
     return SummaryWriter(str(folder))

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from assay.errors import SettingsError
+from assay.places import with_extra
 
 
 class Team:
@@ -38,9 +39,7 @@ class Team:
             try:
                 from accelerate import Accelerator, DistributedDataParallelKwargs
             except ImportError as error:
-                raise SettingsError(
-                    "several processes need the package accelerate: pip install 'assay[tune]'"
-                ) from error
+                raise SettingsError(f"several processes need the package accelerate: {with_extra('tune')}") from error
             unused = DistributedDataParallelKwargs(find_unused_parameters=True)
             self._accelerator = Accelerator(cpu=device.type == "cpu", kwargs_handlers=[unused], mixed_precision="no")
         prepared: nn.Module = self._accelerator.prepare(module)

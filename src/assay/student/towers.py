@@ -15,6 +15,7 @@ from assay.encode.extract import PostInputs
 from assay.encode.image_encoders import ImageEncoder, load_image_encoder
 from assay.encode.text_encoders import TextEncoder, load_text_encoder
 from assay.errors import EncoderError, ImageProblem
+from assay.places import with_extra
 from assay.progress import cores
 from assay.student.augment import drop_words, image_change
 from assay.student.model import Batch
@@ -181,7 +182,7 @@ def _add_lora(model: nn.Module, lora: Lora, name: str) -> nn.Module:
     try:
         from peft import LoraConfig, get_peft_model
     except ImportError as error:
-        raise EncoderError("lora needs the package peft: pip install 'assay[tune]'") from error
+        raise EncoderError(f"lora needs the package peft: {with_extra('tune')}") from error
     linear = sorted(n for n, m in model.named_modules() if isinstance(m, nn.Linear))
     wanted = [n for n in linear if lora.targets == "all-linear" or any(n.endswith(t) for t in lora.targets)]
     if not wanted:

@@ -24,7 +24,7 @@ from assay.code import reach_digest
 from assay.config import Student, Train
 from assay.errors import DataError, SettingsError
 from assay.measure import metrics
-from assay.places import home
+from assay.places import home, with_extra
 from assay.progress import progress, say
 from assay.splits import grouped_folds
 from assay.student.crossfit import CrossFitted, crossfit
@@ -160,7 +160,7 @@ def tune(
     try:
         import optuna
     except ImportError as error:
-        raise SettingsError("assay tune needs Optuna: pip install 'assay[tune]'") from error
+        raise SettingsError(f"assay tune needs Optuna: {with_extra('tune')}") from error
     if search.student.tuned:
         raise SettingsError(f"tune: {' and '.join(search.student.tuned)} learn, an hour each; freeze them")
     back = search.kept_back()

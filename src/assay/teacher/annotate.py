@@ -24,6 +24,7 @@ from assay.targets import Target
 from assay.teacher.ask import ask
 from assay.teacher.asking import Round
 from assay.teacher.brands import brand_figures
+from assay.teacher.corrections import corrected
 from assay.teacher.dry_run import write_requests
 from assay.teacher.labels import LabelsFile, labelled, row_of
 from assay.teacher.privacy import handles
@@ -69,7 +70,8 @@ def annotate(
     people = write_people(humans, target, people_out) if people_out else read_humans(humans, target)
     if settings.source == "column":
         with LabelsFile(out, target) as file:
-            file.add(_from_column(sample, str(settings.column), target))
+            own = _from_column(sample, str(settings.column), target)
+            file.add(corrected(own, people, target) if settings.people == "instead" else own)
             return file.finish() | {"asked": 0, "from_store": 0}
     brief = Brief(Rubric.load(rubric, target, brands=settings.brands), settings, keep_handles)
     keys, digests = all_keys(sample, brief)
@@ -120,7 +122,8 @@ def _write(
     for batch in stream(sample, columns, LABEL_ROWS):
         answers = store.get(each(keys[row["post_id"]] for row in batch))
         found = [labelled(row, keys[row["post_id"]], answers, done.passing, brief.rubric, spoilt) for row in batch]
-        file.add(found, {post for post in (row["post_id"] for row in batch) if _is_open(keys[post], answers)})
+        told = corrected(found, people, brief.rubric.target) if brief.settings.people == "instead" else found
+        file.add(told, {post for post in (row["post_id"] for row in batch) if _is_open(keys[post], answers)})
         compared += [
             {name: row[name] for name in ("post_id", "value", "repeat", "second")}
             for row in found

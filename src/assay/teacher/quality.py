@@ -28,7 +28,9 @@ from assay.teacher.together import keyed
 
 HUMAN_COLUMNS = ("post_id", "coder", "value")
 CHANCE = "p"  # a further column: the chance of the labelled post to be coded; empty: not chosen by lot
+TIME = "at"  # a further column: when a post was coded, UTC; empty: not known
 Humans = dict[str, dict[str, Value]]  # post -> coder -> value
+Times = dict[tuple[str, str], str]  # (post, coder) -> time
 
 
 @dataclass(frozen=True)
@@ -211,13 +213,24 @@ def drift_figures(found: Sequence[Drift], target: Target) -> dict[str, Any]:
     return {"drift": figures} if figures else {}
 
 
-def write_humans(path: Path, found: Humans, chances: Mapping[str, float] | None = None) -> None:
-    """Write human labels, sorted, so that the file can be kept in git; `chances` of posts to be coded."""
-    chances = chances or {}
+def read_times(path: Path | None) -> Times:
+    """When a person coded a post, where the table of human labels tells it."""
+    return {(as_given(row["post_id"]), row["coder"]): row[TIME] for _, row in _human_rows(path) if row.get(TIME)}
+
+
+def write_humans(
+    path: Path, found: Humans, chances: Mapping[str, float] | None = None, times: Times | None = None
+) -> None:
+    """Write human labels, sorted, so that the file can be kept in git; it is there whole or as it was.
+
+    `chances` of posts to be coded, `times` when they were (the column is left out where none is known).
+    """
+    chances, times = chances or {}, times or {}
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w", newline="", encoding="utf-8") as file:
+    partial = path.with_name(f".{path.name}")
+    with open(partial, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow([*HUMAN_COLUMNS, CHANCE])
+        writer.writerow([*HUMAN_COLUMNS, CHANCE, *([TIME] if times else [])])
         for post in sorted(found):
             for coder in sorted(found[post]):
                 value = found[post][coder]
@@ -228,4 +241,6 @@ def write_humans(path: Path, found: Humans, chances: Mapping[str, float] | None 
                     if isinstance(value, float)
                     else value
                 )
-                writer.writerow([harmless(post), coder, harmless(text), chances.get(post, "")])
+                when = [times.get((post, coder), "")] if times else []
+                writer.writerow([harmless(post), coder, harmless(text), chances.get(post, ""), *when])
+    partial.replace(path)

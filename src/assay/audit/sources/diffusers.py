@@ -17,6 +17,7 @@ from PIL import Image
 from assay.audit.sources.base import Keep, Request, checked
 from assay.config import Audit, DiffusersSource
 from assay.errors import DataError, EncoderError, SettingsError
+from assay.places import with_extra
 
 SCHEDULERS = {
     "euler_ancestral": "EulerAncestralDiscreteScheduler",
@@ -195,7 +196,7 @@ def _diffusers() -> Any:
     try:
         import diffusers
     except ImportError as error:
-        raise EncoderError("generators: kind diffusers needs pip install 'assay[generate]'") from error
+        raise EncoderError(f"generators: kind diffusers needs {with_extra('generate')}") from error
     from transformers.utils import logging
 
     if not sys.stderr.isatty():

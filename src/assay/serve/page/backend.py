@@ -15,6 +15,7 @@ from assay.serve.models import Served
 from assay.serve.options import posts_shown
 from assay.serve.page.corpus import ScoredCorpus
 from assay.serve.page.doors import Uploads
+from assay.serve.page.queue import ReviewQueue
 from assay.serve.service import Service
 from assay.student.trained import load_trained
 
@@ -43,6 +44,20 @@ class Backend:
                 one = ScoredCorpus.of(folder, task, target)
                 if one is not None:
                     found[folder.name if task == folder.name else f"{folder.name}: {task}"] = one
+        return found
+
+    def queues(self) -> dict[str, ReviewQueue]:
+        """Labelled posts for people to look at, by model."""
+        found = {}
+        for folder in self.options.models:
+            try:
+                targets = load_trained(folder).targets
+            except AssayError:
+                continue
+            for task, target in targets.items():
+                one = ReviewQueue.of(folder, task, target)
+                if one is not None:
+                    found[folder.name] = one
         return found
 
     async def asked(self, model: str, text: str, picture: str | None) -> Asked:

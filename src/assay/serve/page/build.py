@@ -16,6 +16,7 @@ from assay.reads import note_read
 from assay.serve.page import cards
 from assay.serve.page.backend import Backend
 from assay.serve.page.corpus import ORDERS, Query, ScoredCorpus
+from assay.serve.page.review import review_tab
 from assay.targets import NUMBER
 
 PAGE_SIZE = 15
@@ -40,7 +41,7 @@ def _upload(backend: Backend, height: int) -> gr.Image:
 
 
 def build(backend: Backend, *, api: bool) -> gr.Blocks:
-    """The page with its three tabs."""
+    """The page with its tabs."""
     corpora = backend.corpora()
     blocks: gr.Blocks
     with gr.Blocks(title="assay", analytics_enabled=False, delete_cache=(600, 1800)) as blocks:
@@ -54,6 +55,9 @@ def build(backend: Backend, *, api: bool) -> gr.Blocks:
             _corpus_tab(blocks, backend, corpora)
         with gr.Tab("Compare"):
             _compare_tab(backend)
+        if backend.posts:
+            with gr.Tab("Review"):
+                review_tab(blocks, backend.queues())
     blocks.queue(max_size=64, default_concurrency_limit=16, api_open=False)
     return blocks
 

@@ -12,6 +12,7 @@ from assay.scoring.explain import Explanation, heat_url, tone
 from assay.scoring.prediction import Prediction
 from assay.serve.models import Served
 from assay.serve.page.corpus import Found
+from assay.serve.page.queue import Item
 from assay.targets import NAME, NUMBER, Target
 from assay.targets.score import BINS
 
@@ -127,6 +128,16 @@ def _brand(row: dict[str, Any], column: str, low: float, high: float) -> SimpleN
 def hits(found: Found, first: int) -> str:
     """Posts that were found, as a grid."""
     return str(PARTS.hits(found, first))
+
+
+def review(item: Item, target: Target, coded: int, note: str) -> str:
+    """The card of a labelled post, with what teacher and student say."""
+    label = f"{item.label:g} of {target.bounds[1]:g}" if target.shape == NUMBER else _listed(item.label)
+    return str(PARTS.review(item, label, coded, note))
+
+
+def _listed(value: Any) -> str:
+    return (", ".join(value) or "none") if isinstance(value, list) else str(value)
 
 
 def choices(target: Target) -> list[str]:

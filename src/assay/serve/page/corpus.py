@@ -53,7 +53,9 @@ class Hit:
     status: str
     brands: list[str]
     pictures: int
+    post_id: str = ""
     picture: str | None = None  # a data URL
+    unlike: bool = False  # all that the student learnt from
 
 
 @dataclass
@@ -169,15 +171,17 @@ class ScoredCorpus:
         return probabilities[self.target.groups.index(query.name)]
 
     def _hit(self, row: int, query: Query) -> Hit:
-        post = _row(self.posts, row, ["text", "brands", "images"])
-        scored = _row(self.predictions, row, ["value", "probabilities", "status"])
+        post = _row(self.posts, row, ["post_id", "text", "brands", "images"])
+        scored = _row(self.predictions, row, ["value", "probabilities", "status", "unlike"])
         likely = None
         if self.target.shape != NUMBER:
             likely = self._sure(scored["probabilities"], query)
         value = scored["value"]
         if self.target.shape == NAMES and not value:
             value = ["none"]
-        hit = Hit(post["text"], value, likely, scored["status"], post["brands"], len(post["images"]))
+        count = len(post["images"])
+        hit = Hit(post["text"], value, likely, scored["status"], post["brands"], count, post["post_id"])
+        hit.unlike = bool(scored.get("unlike"))
         if self.root is not None and post["images"]:
             hit.picture = _thumbnail(self.root, post["images"][0])
         return hit

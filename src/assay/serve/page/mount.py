@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from fastapi.responses import RedirectResponse, Response
 
 from assay.errors import SettingsError
+from assay.places import with_extra
 from assay.serve.docs import PATHS
 from assay.serve.page.backend import Backend
 from assay.serve.page.doors import Doors, Uploads
@@ -36,7 +37,7 @@ def mount(app: FastAPI, service: Service, path: str) -> None:
     try:
         import gradio as gr
     except ImportError as error:
-        raise SettingsError("the page needs gradio: pip install 'assay[page]', or say --no-page") from error
+        raise SettingsError(f"the page needs gradio: {with_extra('page')}, or say --no-page") from error
     from assay.serve.page import cards
     from assay.serve.page.build import build
 
