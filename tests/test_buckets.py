@@ -338,7 +338,7 @@ def test_what_is_no_storage_is_one_line(bucket: Bucket, monkeypatch: pytest.Monk
     with pytest.raises(SettingsError, match="nosuch"):
         Bucket("nosuch://bucket/folder").read("a")
     monkeypatch.setitem(sys.modules, "gcsfs", None)
-    with pytest.raises(SettingsError, match=r"gs:// is not installed; pip install 'assay\[gs\]'"):
+    with pytest.raises(SettingsError, match=r"gs:// is not installed; pip install -e '.*\[gs\]'"):
         Bucket("gs://bucket/folder").read("a")
     with pytest.raises(CorpusError, match="empty, or not there"):
         where.ensure(TableCorpus(kind="table", path=__file__, images_root=f"{bucket}/nothing"), Demo())

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
-from assay import cli
-from tests.conftest import ROOT
+from assay import cli, config
+from assay.cli.world import online
+from assay.errors import SettingsError
+from tests.conftest import ROOT, StubTeacher
 
 
 def project(root: Path, **corpus: Any) -> dict[str, Any]:
@@ -94,3 +96,57 @@ def test_a_server_of_no_model_is_one_line(
     said = capsys.readouterr().err.strip()
     assert "no readable config.json" in said
     assert len(said.splitlines()) == 1
+
+
+class Models:
+    """A server that says which models it has, to whoever has the key."""
+
+    def __init__(self, stub: StubTeacher) -> None:
+        class Handler(stub.server.RequestHandlerClass):  # type: ignore[misc, name-defined]
+            def do_GET(self) -> None:
+                if self.headers.get("Authorization") != "Bearer right":
+                    self.answer(401, {"error": {"message": f"no such key: {self.headers.get('Authorization')}"}})
+                else:
+                    self.answer(200, {"data": [{"id": "qwen2.5vl:7b"}, {"id": "llava"}]} if "/v1/" in self.path else {})
+
+        stub.server.RequestHandlerClass = Handler
+
+
+def test_online_it_asks_the_teachers_which_models_they_have(
+    stub: StubTeacher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Models(stub)
+    raw = yaml.safe_load((ROOT / "params.yaml").read_text())
+
+    def told(**teacher: Any) -> list[str]:
+        raw["tasks"]["sentiment"]["annotate"]["teacher"] = {"base_url": stub.url, "model": "llava"} | teacher
+        return list(online(config.Params.model_validate(raw)))
+
+    monkeypatch.setenv("TEACHER_KEY", "right")
+    assert told(api_key_env="TEACHER_KEY") == []
+    (line,) = told(api_key_env="TEACHER_KEY", model="qwen2.5vl")
+    assert line == "tasks.sentiment.annotate.teacher.model: qwen2.5vl is not there; it has qwen2.5vl:7b, …"
+    monkeypatch.setenv("TEACHER_KEY", "a-secret-that-is-wrong")
+    (line,) = told(api_key_env="TEACHER_KEY")
+    assert line.endswith("refuses the key of TEACHER_KEY (401)")
+    assert "a-secret-that-is-wrong" not in line
+    monkeypatch.delenv("TEACHER_KEY")
+    (line,) = told(api_key_env="TEACHER_KEY")
+    assert "cannot be asked: annotate.teacher.api_key_env: TEACHER_KEY is not set" in line
+    (line,) = told(base_url="http://127.0.0.1:9/v1")
+    assert (
+        line == "tasks.sentiment.annotate.teacher: http://127.0.0.1:9/v1 does not answer (ConnectError); is it running?"
+    )
+
+
+def test_all_that_is_wrong_with_the_settings_is_said_at_once(tmp_path: Path) -> None:
+    text = (ROOT / "params.yaml").read_text()
+    text = text.replace("train: {lr: 0.0001, metric: mae,", "train: {lr: -1, metricc: mae,", 1)
+    (tmp_path / "params.yaml").write_text(text.replace("demo: {posts: 1500, seed: 7}", "demo: {posts: many, seed: 7}"))
+    with pytest.raises(SettingsError) as error:
+        config.load(tmp_path / "params.yaml")
+    lines = str(error.value).splitlines()
+    assert [line.split(": ")[1] for line in lines] == [
+        "demo.posts", "tasks.gender_bias.train.lr", "tasks.gender_bias.train.metricc",
+    ]  # fmt: skip
+    assert all(line.startswith(f"{tmp_path / 'params.yaml'}: ") for line in lines)

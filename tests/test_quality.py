@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from assay.config import LabelsTarget
@@ -18,7 +19,7 @@ from assay.targets import Target
 from assay.teacher.annotate import annotate
 from assay.teacher.label_export import read_export
 from assay.teacher.label_studio import config_xml, export
-from assay.teacher.quality import read_humans, write_humans
+from assay.teacher.quality import read_humans, read_times, write_humans
 from assay.teacher.questions import Brief
 from assay.teacher.rubric import Rubric
 from tests.conftest import StubTeacher, completion, picture, valid_answer
@@ -344,3 +345,26 @@ def test_seeding_brings_back_every_answer(posts: Path, stub: StubTeacher, tmp_pa
     _, labels = run(posts, found)
     kept = [one["key"] for row in pq.read_table(posts.parent / "labels.parquet").to_pylist() for one in row["answers"]]
     assert len(kept) == len(set(kept)) == 120 + sum(row["repeat"] is not None for row in labels)
+
+
+def test_what_people_say_may_be_the_label(posts: Path, stub: StubTeacher, tmp_path: Path) -> None:
+    """annotate.people: instead; nothing more is asked, and how far the teacher is from people is still told."""
+    _, before = run(posts, settings(stub.url))
+    path, out = tmp_path / "human" / "t.csv", tmp_path / "l.parquet"
+    write_humans(path, {"p13": {"a": 1.0, "b": 2.0}, "p15": {"a": 9.0}}, times={("p13", "a"): "2026-01-02T03:04:05Z"})
+    found = changed(settings(stub.url), people="instead")
+    figures = annotate(posts, out, settings=found, target=SCORE, rubric=RUBRIC, humans=path)
+    rows = {row["post_id"]: row for row in pq.read_table(out).to_pylist()}
+    assert (rows["p13"]["value"], rows["p13"]["how"], rows["p13"]["votes"]) == (1.5, "people", 2)
+    assert rows["p15"]["value"] == 9.0
+    assert {row["post_id"]: row["value"] for row in before if row["post_id"] not in ("p13", "p15")} == {
+        post: row["value"] for post, row in rows.items() if post not in ("p13", "p15")
+    }
+    assert rows["p13"]["answers"], "what was paid for stays with the label"
+    assert figures["asked"] == 0
+    assert figures["how"]["people"] == 2
+    assert figures["agreement"]["human"]["posts"] == 2
+    teacher = {row["post_id"]: row["value"] for row in before}
+    off = (abs(1.5 - teacher["p13"]) + abs(9.0 - teacher["p15"])) / 2
+    assert figures["agreement"]["human"]["mean_absolute_difference"]["value"] == pytest.approx(off, abs=1e-3)
+    assert read_times(path) == {("p13", "a"): "2026-01-02T03:04:05Z"}

@@ -319,7 +319,7 @@ def test_an_address_that_is_none_is_one_line_without_the_password(
 def test_without_the_client_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(database.VARIABLE, "postgresql://user@host/db")
     monkeypatch.setitem(sys.modules, "psycopg", None)
-    with pytest.raises(SettingsError, match=r"pip install 'assay\[team\]'"):
+    with pytest.raises(SettingsError, match=r"pip install -e '.*\[team\]'"):
         AnswerStore()
 
 
