@@ -19,14 +19,8 @@ from assay.progress import say
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--task", required=True, help="a task, or a joint student of several")
-    parser.add_argument("--sample", type=Path, required=True)
-    parser.add_argument("--features", type=Path, required=True)
-    parser.add_argument("--labels", type=Path, required=True)
-    parser.add_argument("--split", type=Path, required=True)
-    parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--metrics", type=Path, required=True)
-    parser.add_argument("--plots", type=Path, required=True)
-    parser.add_argument("--errors", type=Path, required=True)
+    for name in ("sample", "features", "labels", "split", "model", "metrics", "plots", "errors"):
+        parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--summary", type=Path, required=True, help="for the few figures by which runs are compared")
     parser.add_argument("--machine", type=Path, help="for figures of this machine")
     args = parser.parse_args()
@@ -38,21 +32,22 @@ def main() -> None:
     from assay.student.trained import folder_digest
 
     tasks, found, short = config.load().members(args.task), {}, {}
+    stage = f"{'joint_report' if len(tasks) > 1 else 'report'}@{args.task}"
     for name, task in tasks.items():
         sample, labels = own(args.sample, name, tasks), own(args.labels, name, tasks, ".parquet")
-        places = args.model, sample, args.features, labels, args.split
-        ids, test = judge(*places, task=name, slices=task.evaluate.slices)
+        at = args.model, sample, args.features, labels, args.split
+        ids, test = judge(*at, task=name, slices=task.evaluate.slices)
         found[name] = evaluate(test, task.target, min_slice=task.evaluate.min_slice)
         found[name] |= {"noise_ceiling": ceiling} if (ceiling := asked_again(labels, task.target)) else {}
         short[name] = of_student(found[name], task.target)
-        say("\n".join(lines(name, found[name], task.target)))
+        say("\n".join(lines(name, found[name], task.target, stage)))
         for plot, rows in plot_tables(test, task.target).items():
             write_csv(rows, own(args.plots, name, tasks) / f"{plot}.csv")
         per_post(ids, test, task.target, own(args.errors, name, tasks, ".parquet"))
     speed, size = speed_and_size(args.model, sample)
     write_figures(args.machine, "evaluate", speed | beside_teacher(args.machine, speed["posts_per_s"]))
-    figures = found if len(tasks) > 1 else found[args.task]
-    write_json(short if len(tasks) > 1 else short[args.task], args.summary)
+    figures, few = (one if len(tasks) > 1 else one[args.task] for one in (found, short))
+    write_json(few, args.summary)
     write_json(figures | {"size": size, "model": folder_digest(args.model)[:16]}, args.metrics)
 
 

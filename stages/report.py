@@ -47,7 +47,7 @@ def main() -> None:
             errors=own(args.metrics / "errors", name, tasks).with_suffix(".parquet"),
             curves=args.metrics / "train" / "plots" / "metrics",
             plots=own(args.metrics / "plots", name, tasks),
-            veil=veil_of(task.report, params.corpora[task.corpus]),
+            veil=veil_of(task, params.corpora[task.corpus]),
         )
         places = {out: own(getattr(args, out), name, tasks, suffix) for out, suffix in outs.items()}
         found[name] = report(name, params, sources, stage=stage, **places)

@@ -18,6 +18,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from assay.config import LabelsTarget
 from assay.errors import DataError, RowError
 from assay.measure.csvfile import write_csv
 from assay.measure.findings import brand_table, findings
@@ -35,6 +36,7 @@ from tests.serving import BIAS, KEY, MOODS, Server, make_model
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
+LABELS = LabelsTarget(kind="labels", names=["x", "y", "z"])
 HOSTILE = '<img src=x onerror="document.title=1"> <script>document.title=2</script> caption'
 
 
@@ -233,15 +235,15 @@ def test_a_label_is_corrected_and_kept_with_name_and_time(
         page.wait_for_selector("#review dd:has-text('of 10')", timeout=30_000)
     first = max(range(40), key=lambda i: (1 + i % 3) * i / 10)
     page.wait_for_selector(f"#review .a-foot:has-text('post {first};')")
-    page.click("#keep")
-    page.wait_for_selector("#review .a-warn:has-text('say who you are')", timeout=30_000)
-    assert codes(repository, task) == []
-    page.get_by_label("Your name or number").fill("anna")
     if task == "sentiment":
         page.locator("#right-name").get_by_label("neutral", exact=True).check()
     else:
         page.locator("#right-number input[type=number]").fill("7.5")
     page.click("#keep")
+    page.wait_for_selector("#review .a-warn:has-text('say who you are')", timeout=30_000)
+    assert codes(repository, task) == []
+    page.get_by_label("Your name or number").fill("anna")
+    page.click("#keep")  # the answer is still there
     page.wait_for_selector("#review [role=status]:has-text('Kept.')", timeout=30_000)
     lines = codes(repository, task)
     assert lines[0] == "post_id,coder,value,p,at"
@@ -278,6 +280,9 @@ def test_corrections_of_many_pages_at_once_are_all_kept(tmp_path: Path) -> None:
         with pytest.raises((DataError, RowError), match=why):
             keep(path, MOODS, "p1", coder, value)
     assert sum(map(len, read_humans(path, MOODS).values())) == 40
+    for value in (["x", "z"], []):
+        keep(tmp_path / "l.csv", LABELS, "p", "c", value)
+        assert read_humans(tmp_path / "l.csv", LABELS)["p"]["c"] == value
 
 
 def test_two_models_are_compared(server: Server, browser: Browser) -> None:

@@ -145,13 +145,17 @@ def test_what_cannot_be_used_is_one_line(tmp_path: Path) -> None:
         est.human()
     with pytest.raises(DataError, match="nobody coded a labelled post"):
         est.human(codes({99: {"x": 1.0}}, 0.5))
-    with pytest.raises(DataError, match="10 of 10 coded posts have no chance"):
+    with pytest.raises(DataError, match="none of 10 coded posts has a chance to be coded"):
         est.human(codes({i: {"x": 1.0} for i in range(10)}, None))
     with pytest.raises(DataError, match=r"p is 1\.5"):
         est.human(codes({1: {"x": 1.0}}, 1.5))
     learnt = estimator([5.0] * 40, [5.0] * 40, SCORE, learnt=[True] * 20 + [False] * 20, held_out_p=0.5)
     with pytest.raises(DataError, match="needs a student of cross-fitting"):
         learnt.human(codes({30: {"x": 1.0}}, 0.5))
+    both = pa.concat_tables(
+        [codes({i: {"x": 4.0} for i in range(10)}, 0.5), codes({i: {"y": 0.0} for i in range(20, 30)}, None)]
+    )
+    assert est.human(both).coded == 10, "posts that were picked have no part"
     few = est.human(codes({i: {"x": 1.0} for i in range(3)}, 0.5)).rows[0]
     assert few["people"]["value"] is None
     path = tmp_path / "t.csv"
@@ -185,4 +189,4 @@ def test_findings_tell_of_people() -> None:
     assert "Of C the teacher says more than people do (the mean score)." in found["answers"]
     est.codes = codes({i: {"x": 1.0} for i in chosen}, None)
     found = findings(est, predictions, table, rankings, min_posts=10)
-    assert "no chance to be coded" in found["people"]["why_not"]
+    assert "has a chance to be coded" in found["people"]["why_not"]

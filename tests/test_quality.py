@@ -15,6 +15,7 @@ from assay.config import LabelsTarget
 from assay.errors import CorpusError, DataError
 from assay.measure.agreement import agreement, alpha, icc
 from assay.measure.ceiling import noise_ceiling
+from assay.student.parts import _labels
 from assay.targets import Target
 from assay.teacher.annotate import annotate
 from assay.teacher.label_export import read_export
@@ -347,24 +348,19 @@ def test_seeding_brings_back_every_answer(posts: Path, stub: StubTeacher, tmp_pa
     assert len(kept) == len(set(kept)) == 120 + sum(row["repeat"] is not None for row in labels)
 
 
-def test_what_people_say_may_be_the_label(posts: Path, stub: StubTeacher, tmp_path: Path) -> None:
-    """annotate.people: instead; nothing more is asked, and how far the teacher is from people is still told."""
+def test_a_student_may_learn_from_what_people_say(posts: Path, stub: StubTeacher, tmp_path: Path) -> None:
+    """annotate.people: learn; labels stay what they were, nothing more is asked, and a review is no agreement."""
     _, before = run(posts, settings(stub.url))
     path, out = tmp_path / "human" / "t.csv", tmp_path / "l.parquet"
-    write_humans(path, {"p13": {"a": 1.0, "b": 2.0}, "p15": {"a": 9.0}}, times={("p13", "a"): "2026-01-02T03:04:05Z"})
-    found = changed(settings(stub.url), people="instead")
+    write_humans(path, {"p13": {"a": 1.0, "b": 2.0}, "p15": {"a": 9.0}}, times={("p15", "a"): "2026-01-02T03:04:05Z"})
+    found = changed(settings(stub.url), people="learn")
     figures = annotate(posts, out, settings=found, target=SCORE, rubric=RUBRIC, humans=path)
     rows = {row["post_id"]: row for row in pq.read_table(out).to_pylist()}
-    assert (rows["p13"]["value"], rows["p13"]["how"], rows["p13"]["votes"]) == (1.5, "people", 2)
-    assert rows["p15"]["value"] == 9.0
-    assert {row["post_id"]: row["value"] for row in before if row["post_id"] not in ("p13", "p15")} == {
-        post: row["value"] for post, row in rows.items() if post not in ("p13", "p15")
-    }
-    assert rows["p13"]["answers"], "what was paid for stays with the label"
+    assert (rows["p13"]["corrected"], rows["p15"]["corrected"], rows["p14"]["corrected"]) == (1.5, 9.0, None)
+    assert {row["post_id"]: row["value"] for row in before} == {post: row["value"] for post, row in rows.items()}
     assert figures["asked"] == 0
-    assert figures["how"]["people"] == 2
-    assert figures["agreement"]["human"]["posts"] == 2
-    teacher = {row["post_id"]: row["value"] for row in before}
-    off = (abs(1.5 - teacher["p13"]) + abs(9.0 - teacher["p15"])) / 2
-    assert figures["agreement"]["human"]["mean_absolute_difference"]["value"] == pytest.approx(off, abs=1e-3)
-    assert read_times(path) == {("p13", "a"): "2026-01-02T03:04:05Z"}
+    assert figures["agreement"]["human"]["posts"] == 1, "that of p15 is a review's, who saw the label"
+    known = _labels(out, learning=True)
+    assert (known["p13"]["value"], known["p14"]["value"]) == (1.5, rows["p14"]["value"])
+    assert _labels(out, learning=False)["p13"]["value"] == rows["p13"]["value"]
+    assert read_times(path) == {("p15", "a"): "2026-01-02T03:04:05Z"}

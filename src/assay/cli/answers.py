@@ -191,6 +191,7 @@ def _export(args: argparse.Namespace) -> None:
 
 
 def _import(args: argparse.Namespace) -> None:
+    from assay.teacher.corrections import alone
     from assay.teacher.label_export import read_export
     from assay.teacher.quality import read_chances, read_humans, read_times, write_humans
 
@@ -199,16 +200,17 @@ def _import(args: argparse.Namespace) -> None:
     target = brief.rubric.target
     found, new, problems = read_export(args.file, target)
     path = Path("human") / f"{args.task}.csv"
-    known, chances = read_humans(path, target), read_chances(path) | new
-    replaced = sum(
-        known.get(post, {}).get(coder, value) != value
-        for post, coders in found.items()
-        for coder, value in coders.items()
-    )
-    for post, coders in found.items():
-        known[post] = known.get(post, {}) | coders
-    highest = max(chances.values(), default=0.0)  # a larger export holds all posts of a smaller one
-    write_humans(path, known, dict.fromkeys(chances, highest), read_times(path))
+    with alone(path):
+        known, chances = read_humans(path, target), read_chances(path) | new
+        replaced = sum(
+            known.get(post, {}).get(coder, value) != value
+            for post, coders in found.items()
+            for coder, value in coders.items()
+        )
+        for post, coders in found.items():
+            known[post] = known.get(post, {}) | coders
+        highest = max(chances.values(), default=0.0)  # a larger export holds all posts of a smaller one
+        write_humans(path, known, dict.fromkeys(chances, highest), read_times(path))
     for problem in problems[:20]:
         say(f"import: {problem}")
     if len(problems) > 20:

@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from assay import __version__
+from assay import __version__, config
 from assay.errors import DataError, SettingsError
 from assay.progress import say
 
@@ -58,7 +58,12 @@ def _page(task: str) -> Path:
     for place in places:
         if place.is_file():
             return place
-    raise DataError(f"{places[0]} is not there; run `dvc repro report@{first}`")
+    params = config.load()
+    stage = "audit" if task in params.audits else "joint_report" if first in params.joint else "report"
+    known = [*params.tasks, *params.audits, *(f"{one}/{member}" for one, own in params.joint.items() for member in own)]
+    if task not in known:
+        raise SettingsError(f"--task {task}: allowed: {', '.join(known)}")
+    raise DataError(f"{places[0]} is not there; run `dvc repro {stage}@{first}`")
 
 
 def _stamp() -> str:

@@ -105,9 +105,10 @@ class Annotate(Section):
     """Who rates."""
     second_teacher: Teacher | None = None
     """Another teacher, asked the share `repeat` too; null: none."""
-    people: Literal["beside", "instead"] = "beside"
+    people: Literal["beside", "learn"] = "beside"
     """What people say of posts (human/<task>.csv). beside: shown beside the labels, and how far these are from it;
-    instead: it is the label of the posts that people coded, from which the student learns and which findings rest on.
+    learn: the student learns from it, too, in place of the label of the posts that people coded. Figures and findings
+    are of the labels either way.
     """
     mode: Literal["online", "batch"] = "online"
     """batch: the OpenAI Batch API, cheaper and up to a day's wait."""

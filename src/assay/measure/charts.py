@@ -17,7 +17,7 @@ SMALL = 300  # pixels high
 
 def distribution(bars: Sequence[tuple[str, int]], *, title: str, edges: Sequence[float] = ()) -> Chart:
     """Counts of scored posts by score bin or class; `edges` are bins at which a band begins."""
-    names, counts = [name for name, _ in bars], [count for _, count in bars]
+    names, counts = unlike([name for name, _ in bars], 40), [count for _, count in bars]
     bar: Chart = {
         "type": "bar",
         "x": names,
@@ -37,7 +37,7 @@ def distribution(bars: Sequence[tuple[str, int]], *, title: str, edges: Sequence
 
 def dots(rows: Sequence[dict[str, Any]], *, title: str) -> Chart:
     """Figures with their intervals, a line each, the first at the top; rows have name, value, low and high."""
-    names = [str(row["name"])[:40] for row in rows]
+    names = unlike([str(row["name"]) for row in rows], 40)
     layout = {"title": title, "height": 110 + 22 * len(rows), "margin": {"l": 10, "r": 12, "t": 34, "b": 34}}
     return _chart([_dotted(names, rows, "$dot")], layout | {"yaxis": {"autorange": "reversed", "type": "category"}})
 
@@ -46,7 +46,7 @@ def comparison(figures: dict[str, dict[str, Any]], *, title: str, higher_is_bett
     """The student and its baselines with 95 % intervals, best on top."""
     known = {name: f for name, f in figures.items() if f["value"] is not None}
     order = sorted(known, key=lambda name: known[name]["value"], reverse=higher_is_better)
-    data = [_dotted([plain(n)], [known[n]], "$mark" if n == "student" else "$dot") for n in order]
+    data = [_dotted([plain_text(plain(n))], [known[n]], "$mark" if n == "student" else "$dot") for n in order]
     height = 100 + 28 * max(len(order), 2)
     return _chart(data, {"title": title, "height": height, "yaxis": {"autorange": "reversed", "type": "category"}})
 
@@ -64,9 +64,10 @@ def against_teacher(rows: Sequence[dict[str, str]], *, scores: bool) -> Chart:
         axes = {"xaxis": {"title": "teacher"}, "yaxis": {"title": "student"}}
         return _chart([dots_of, _line([low, high], [low, high])], layout | axes)
     names = sorted({row["teacher"] for row in rows})
+    shown = dict(zip(names, unlike(names, 40), strict=True))
     look: Chart = {"type": "box", "marker": {"color": "$dot", "size": 3}, "boxpoints": "outliers"}
     by_name = {n: [s for s, row in zip(student, rows, strict=True) if row["teacher"] == n] for n in names}
-    boxes = [look | {"name": name, "y": values} for name, values in by_name.items()]
+    boxes = [look | {"name": shown[name], "y": values} for name, values in by_name.items()]
     return _chart(boxes, layout | {"yaxis": {"title": "probability of what the teacher says", "range": [0, 1.02]}})
 
 
@@ -87,10 +88,10 @@ def ranked(rows: Sequence[dict[str, str]], x: str, y: str, *, title: str) -> Cha
     """One curve a name over the unit square, such as ROC; the diagonal is that of chance where x and y are rates."""
     data = [_line([0, 1], [0, 1])] if x.endswith("rate") else []
     names = list(dict.fromkeys(row["name"] for row in rows))
-    for at, name in enumerate(names):
+    for at, (name, shown) in enumerate(zip(names, unlike(names, 24), strict=True)):
         own = [row for row in rows if row["name"] == name]
         places = [[float(row[axis]) for row in own] for axis in (x, y)]
-        line: Chart = {"type": "scatter", "mode": "lines", "x": places[0], "y": places[1], "name": name[:24]}
+        line: Chart = {"type": "scatter", "mode": "lines", "x": places[0], "y": places[1], "name": shown}
         line |= {"line": {"color": SHADES[at % len(SHADES)], "width": 1.6}, "showlegend": True}
         data.append(line | {"hovertemplate": f"{x.replace('_', ' ')} %{{x:.2f}}, {y} %{{y:.2f}}"})
     axes = {"xaxis": {"title": x.replace("_", " ")}, "yaxis": {"title": y.replace("_", " ")}}
@@ -106,6 +107,23 @@ def curves(train: Sequence[tuple[int, float]], val: Sequence[tuple[int, float]])
     ]
     axes = {"xaxis": {"title": "epoch"}, "yaxis": {"title": "loss"}}
     return _chart(data, {"title": "Learning curves", "height": SMALL, "showlegend": True} | axes)
+
+
+def unlike(names: Sequence[str], most: int) -> list[str]:
+    """Names as Plotly shows them as they are: no HTML, at most so long, and no two alike."""
+    found: list[str] = []
+    for name in names:
+        short = name if len(name) <= most else f"{name[: most - 1]}…"
+        at = 2
+        while short in found:
+            short, at = f"{name[: most - 4]}… {at}", at + 1
+        found.append(short)
+    return [plain_text(name) for name in found]
+
+
+def plain_text(text: str) -> str:
+    """Text that Plotly does not read as HTML."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _dotted(names: list[str], rows: Sequence[dict[str, Any]], tone: str) -> Chart:
@@ -133,4 +151,4 @@ def _line(x: list[float], y: list[float]) -> Chart:
 
 
 def _chart(data: list[Chart], layout: Chart) -> Chart:
-    return {"data": data, "layout": {"showlegend": False} | layout}
+    return {"data": data, "layout": {"showlegend": False} | layout | {"title": plain_text(layout["title"])}}

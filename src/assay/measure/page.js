@@ -7,7 +7,7 @@ const assay = {
   },
   sort(table, column, head) {
     const down = !head.classList.contains("down"), body = table.tBodies[0], rows = [...body.rows];
-    const numbers = rows.map(row => assay.number(row.cells[column])), numeric = numbers.filter(n => !isNaN(n)).length > rows.length / 2;
+    const numbers = rows.map(row => assay.number(row.cells[column])), numeric = numbers.some(n => !isNaN(n));
     const key = row => numeric && column > 0 ? assay.number(row.cells[column]) : row.cells[column].textContent.trim().toLowerCase();
     rows.sort((a, b) => {
       const x = key(a), y = key(b);
@@ -61,7 +61,8 @@ const assay = {
     }
     if (tools.children.length) box.prepend(tools);
   },
-  async library() {
+  library() { return assay.loaded ||= assay.load(); },
+  async load() {
     const packed = document.getElementById("plotly");
     if (!packed || window.Plotly) return;
     const bytes = Uint8Array.from(atob(packed.textContent.trim()), c => c.charCodeAt(0));
@@ -72,10 +73,10 @@ const assay = {
   },
   tone(name) { return getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim(); },
   toned(value) {  // $dot and its like stand for colours of the page, light or dark
-    if (typeof value === "string") return value.startsWith("$") ? assay.tone(value.slice(1)) : value;
     if (Array.isArray(value)) return value.map(assay.toned);
-    if (value && typeof value === "object") return Object.fromEntries(Object.entries(value).map(([k, v]) => [k, assay.toned(v)]));
-    return value;
+    if (!value || typeof value !== "object") return value;
+    const named = (key, one) => key === "color" && typeof one === "string" && one.startsWith("$") ? assay.tone(one.slice(1)) : assay.toned(one);
+    return Object.fromEntries(Object.entries(value).map(([key, one]) => [key, named(key, one)]));
   },
   wrapped(text, width) {
     const most = Math.max(20, Math.floor(width / 8)), lines = [""];
@@ -97,7 +98,9 @@ const assay = {
   async start() {
     document.querySelectorAll(".table").forEach(assay.dress);
     await assay.library();
-    for (const box of document.querySelectorAll(".chart")) await assay.draw(box);
+    for (const box of document.querySelectorAll(".chart")) {
+      try { await assay.draw(box); } catch (error) { box.textContent = "This chart cannot be drawn: " + error.message; }
+    }
     document.documentElement.dataset.drawn = "yes";
   },
 };

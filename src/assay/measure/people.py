@@ -107,12 +107,13 @@ def _coded(est: Frame, table: pa.Table | None) -> _Coded:
     found = [(place[row["post_id"]], row) for row in rows if row["post_id"] in place and row["people"]]
     if not found:
         raise DataError("nobody coded a labelled post: `assay answers export` takes posts to Label Studio")
-    lacking = sum(row["people_p"] is None for _, row in found)
-    if lacking:
+    by_lot = [(at, row) for at, row in found if row["people_p"] is not None]
+    if not by_lot:
         raise DataError(
-            f"{lacking} of {len(found)} coded posts have no chance to be coded: choose posts by "
+            f"none of {len(found)} coded posts has a chance to be coded: choose posts by "
             "`assay answers export`, or write their chance into column p of the human labels"
         )
+    found = by_lot  # posts that were picked, as in a review, say nothing of all posts
     wrong = next((row for _, row in found if not 0 < row["people_p"] <= 1), None)
     if wrong:
         raise DataError(f"post {wrong['post_id']}: p is {wrong['people_p']}, must be above 0 and at most 1")

@@ -29,8 +29,8 @@ def of_corpus(found: dict[str, Any], target: Target) -> dict[str, Any]:
     return {f"share_{name}": figure["value"] for name, figure in list(corrected.items())[:CORPUS]}
 
 
-def lines(name: str, evaluated: dict[str, Any], target: Target) -> list[str]:
-    """What the student is worth, in a table of three lines, and what to do next."""
+def lines(name: str, evaluated: dict[str, Any], target: Target, stage: str) -> list[str]:
+    """What the student is worth, in a table of three lines, and what to do next: `stage` reports."""
     probe, gap = evaluated["gap_probe"]["against"], evaluated["gap_probe"]
     metrics = [one.name for one in target.metrics if one.name in evaluated][:STUDENT]
     judged = "labelled posts, each by a student that never saw it" if evaluated["folds"] else "test posts"
@@ -40,14 +40,14 @@ def lines(name: str, evaluated: dict[str, Any], target: Target) -> list[str]:
         rows.append(["student ahead by", *(_cell(evaluated["gaps"][probe][m]) for m in metrics)])
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return [*table, _next(name, gap)]
+    return [*table, _next(name, gap, stage)]
 
 
-def _next(name: str, gap: dict[str, Any]) -> str:
+def _next(name: str, gap: dict[str, Any], stage: str) -> str:
     if gap["value"] is None:
         return ""
     if (gap["low"] or 0) > 0:
-        return f"better than its probe; next: dvc repro report@{name}"
+        return f"better than its probe; next: dvc repro {stage}"
     what = "worse than its probe" if (gap["high"] or 0) < 0 else "not decided to be better than its probe"
     return f"{what}; try: assay tune --task {name}; or more labels: tasks.{name}.sample.posts"
 

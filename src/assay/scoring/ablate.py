@@ -39,7 +39,7 @@ def ablate(name: str, task: Task, student: Student, data: Path, seeds: list[int]
     for variant, settings in variants.items():
         view = _without(known, settings)
         tuned = sample if settings.tuned else None
-        parts = parts_by_split(ids, view, {name: labels}, split, target, sample=tuned)
+        parts = parts_by_split(ids, view, {name: labels}, split, target, sample=tuned, learning=True)
         check_parts(parts, target)
         facts = made | {"encoders": {k: v for k, v in made["encoders"].items() if getattr(settings, k)}}
         lesson = Lesson(name, target, settings, task.train, data / "features" / name, {name: labels}, split, sample)

@@ -32,7 +32,7 @@ def search_of(name: str, params: Params, data: Path, seed: int) -> Search:
             raise DataError(f"{path} is not there; run `dvc repro embed@{name} split@{name}` first")
     _check_same(name, params, data)
     ids, known, made = feature_files.load(data / "features" / name)
-    parts = parts_by_split(ids, known, {name: labels}, split, {name: task.target})
+    parts = parts_by_split(ids, known, {name: labels}, split, {name: task.target}, learning=True)
     official = bool(pq.read_table(split, columns=["held_out_p"])["held_out_p"].null_count)
     judged = official or not folds_wanted(student, task.train)
     pool = Part.join([part for where, part in sorted(parts.items()) if where != "test" or not judged])

@@ -76,7 +76,8 @@ def learn(lesson: Lesson, out: Path, card: Callable[[Trained], str], on_epoch: C
         raise DataError(
             f"students: {' and '.join(lesson.student.tuned)} learn, which a joint student cannot yet; freeze them"
         )
-    parts = parts_by_split(ids, known, lesson.labels, lesson.split, lesson.targets, sample=sample)
+    labels, split = lesson.labels, lesson.split
+    parts = parts_by_split(ids, known, labels, split, lesson.targets, sample=sample, learning=True)
     check_parts(parts, lesson.targets)
     trained = train_one(lesson, lesson.settings, parts, made, on_epoch)
     team = Team()

@@ -73,12 +73,14 @@ def parts_by_split(
     targets: dict[str, Target],
     *,
     sample: Path | None = None,
+    learning: bool = False,
 ) -> dict[str, Part]:
     """Features and targets of each split; posts without content or without a label of these tasks are left out.
 
-    `labels` and `targets` are by task; `sample` is read where an encoder learns from raw posts.
+    `labels` and `targets` are by task; `sample` is read where an encoder learns from raw posts. `learning`: what people
+    corrected stands in place of the label.
     """
-    known = {name: _labels(path) for name, path in labels.items()}
+    known = {name: _labels(path, learning=learning) for name, path in labels.items()}
     place = {post_id: i for i, post_id in enumerate(ids)}
     rows: dict[str, list[tuple[str, int, int]]] = {}
     labelled = {post_id for rows in known.values() for post_id in rows}
@@ -111,9 +113,14 @@ def parts_by_split(
     }
 
 
-def _labels(path: Path) -> dict[str, dict[str, Any]]:
-    table = pq.read_table(path, columns=["post_id", "status", "value", "distribution", "inclusion_p"])
-    return {row["post_id"]: row for row in table.to_pylist() if row["status"] == "ok"}
+def _labels(path: Path, *, learning: bool) -> dict[str, dict[str, Any]]:
+    more = ["corrected"] if learning and "corrected" in pq.read_schema(path).names else []
+    table = pq.read_table(path, columns=["post_id", "status", "value", "distribution", "inclusion_p", *more])
+    rows = {row["post_id"]: row for row in table.to_pylist() if row["status"] == "ok"}
+    for row in rows.values():
+        if row.get("corrected") is not None:
+            row |= {"value": row["corrected"], "distribution": None}
+    return rows
 
 
 def _weight(post_id: str, known: dict[str, dict[str, dict[str, Any]]]) -> float:

@@ -32,6 +32,7 @@ from assay.teacher.quality import (
     Humans,
     agreement_figures,
     ask_anchors,
+    by_no_review,
     drift_figures,
     read_humans,
     write_people,
@@ -71,7 +72,7 @@ def annotate(
     if settings.source == "column":
         with LabelsFile(out, target) as file:
             own = _from_column(sample, str(settings.column), target)
-            file.add(corrected(own, people, target) if settings.people == "instead" else own)
+            file.add(corrected(own, people, target) if settings.people == "learn" else own)
             return file.finish() | {"asked": 0, "from_store": 0}
     brief = Brief(Rubric.load(rubric, target, brands=settings.brands), settings, keep_handles)
     keys, digests = all_keys(sample, brief)
@@ -100,7 +101,7 @@ def annotate(
     }
     if dictionary is not None and settings.brands:
         figures["brands"] = brand_figures(named, dictionary)
-    return figures | agreement_figures(compared, target, people) | drift_figures(drift, target)
+    return figures | agreement_figures(compared, target, by_no_review(humans, people)) | drift_figures(drift, target)
 
 
 def _write(
@@ -122,7 +123,7 @@ def _write(
     for batch in stream(sample, columns, LABEL_ROWS):
         answers = store.get(each(keys[row["post_id"]] for row in batch))
         found = [labelled(row, keys[row["post_id"]], answers, done.passing, brief.rubric, spoilt) for row in batch]
-        told = corrected(found, people, brief.rubric.target) if brief.settings.people == "instead" else found
+        told = corrected(found, people, brief.rubric.target) if brief.settings.people == "learn" else found
         file.add(told, {post for post in (row["post_id"] for row in batch) if _is_open(keys[post], answers)})
         compared += [
             {name: row[name] for name in ("post_id", "value", "repeat", "second")}

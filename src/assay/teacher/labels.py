@@ -44,6 +44,7 @@ def label_schema(target: Target) -> pa.Schema:
             pa.field("status", pa.string(), nullable=False),  # ok | failed
             pa.field("reason", pa.string()),
             pa.field("value", value),
+            pa.field("corrected", value),  # what people say, where the student is to learn from it
             pa.field("distribution", pa.list_(pa.float64())),
             pa.field("spread", pa.float64()),
             pa.field("votes", pa.int64()),

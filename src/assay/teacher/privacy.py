@@ -12,7 +12,7 @@ from linkify_it import LinkifyIt
 from PIL import Image
 
 from assay import images
-from assay.config import AnyCorpus, Masked, Report
+from assay.config import AnyCorpus, Masked, Task
 from assay.errors import ImageProblem
 
 MARKS: dict[Masked, str] = {"email": "[email]", "phone": "[phone]", "handle": "[user]", "url": "[link]"}
@@ -95,17 +95,20 @@ def handles(corpus: AnyCorpus) -> list[str]:
     return sorted({handle for brand in corpus.brands.values() for handle in brand.handles})
 
 
-def veil_of(settings: Report, corpus: AnyCorpus) -> Callable[[str, bytes | None], tuple[str, bytes | None]] | None:
+def veil_of(task: Task, corpus: AnyCorpus) -> Callable[[str, bytes | None], tuple[str, bytes | None]] | None:
     """What lies over the posts that a page shows; None where they are to be shown as they are."""
-    return partial(veil, keep=handles(corpus)) if settings.share == "masked" else None
+    regions = task.annotate.phone_regions
+    return partial(veil, keep=handles(corpus), regions=regions) if task.report.share == "masked" else None
 
 
-def veil(text: str, image: bytes | None, *, keep: Collection[str] = ()) -> tuple[str, bytes | None]:
+def veil(
+    text: str, image: bytes | None, *, keep: Collection[str] = (), regions: Collection[str] = ("US",)
+) -> tuple[str, bytes | None]:
     """A post that may be mailed: marks for what names a person, and of its picture a mosaic of 12 by 12.
 
-    `keep`: handles, without @, that stay. None in place of a picture that cannot be read.
+    `keep`: handles, without @, that stay; `regions` as of `mask`. None in place of a picture that cannot be read.
     """
-    masked = mask(text, tuple(MARKS), keep=keep)
+    masked = mask(text, tuple(MARKS), keep=keep, regions=regions)
     if image is None:
         return masked, None
     try:
@@ -114,7 +117,8 @@ def veil(text: str, image: bytes | None, *, keep: Collection[str] = ()) -> tuple
         return masked, None
     out = io.BytesIO()
     coarse = shown.convert("RGB").resize((MOSAIC, MOSAIC), Image.Resampling.BOX)
-    coarse.resize((VEILED_PX, round(VEILED_PX * shown.height / shown.width)), Image.Resampling.NEAREST).save(out, "PNG")
+    high = min(max(round(VEILED_PX * shown.height / shown.width), MOSAIC), 4 * VEILED_PX)
+    coarse.resize((VEILED_PX, high), Image.Resampling.NEAREST).save(out, "PNG")
     return masked, out.getvalue()
 
 

@@ -100,6 +100,16 @@ def _human_rows(path: Path | None) -> Iterator[tuple[int, dict[str, Any]]]:
         raise CorpusError(f"{path}: {error}") from error
 
 
+def by_no_review(path: Path | None, people: Humans) -> Humans:
+    """Codes but for those of a review, where people saw the label, of posts that were picked for being far off."""
+    times, chances = read_times(path), read_chances(path)
+    own: Humans = {}
+    for post, said in people.items():
+        kept = {coder: value for coder, value in said.items() if post in chances or (post, coder) not in times}
+        own |= {post: kept} if kept else {}
+    return own
+
+
 def write_people(humans: Path | None, target: Target, out: Path) -> Humans:
     """Write what people said of posts as the report reads it, with the chance of each to be coded (null: not by lot).
 

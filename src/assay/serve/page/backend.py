@@ -12,7 +12,7 @@ from assay.scoring.predict import Predictor
 from assay.scoring.prediction import Prediction
 from assay.serve.inputs import Asked, check_post, packed
 from assay.serve.models import Served
-from assay.serve.options import posts_shown
+from assay.serve.options import LOOPBACK, posts_shown
 from assay.serve.page.corpus import ScoredCorpus
 from assay.serve.page.doors import Uploads
 from assay.serve.page.queue import ReviewQueue
@@ -31,6 +31,7 @@ class Backend:
         self._copies: dict[str, tuple[str, Predictor]] = {}
         self._one = asyncio.Lock()
         self.posts = posts_shown(self.options, service.keys)
+        self.may_write = self.posts and (bool(service.keys) or self.options.host in LOOPBACK)  # not whoever comes by
 
     def corpora(self) -> dict[str, ScoredCorpus]:
         """The scored corpora, by model and task as people read it."""

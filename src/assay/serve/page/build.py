@@ -55,9 +55,9 @@ def build(backend: Backend, *, api: bool) -> gr.Blocks:
             _corpus_tab(blocks, backend, corpora)
         with gr.Tab("Compare"):
             _compare_tab(backend)
-        if backend.posts:
-            with gr.Tab("Review"):
-                review_tab(blocks, backend.queues())
+        if backend.may_write:
+            with gr.Tab("Review") as review:
+                review_tab(review, backend.queues())
     blocks.queue(max_size=64, default_concurrency_limit=16, api_open=False)
     return blocks
 
@@ -323,11 +323,22 @@ def _compare_tab(backend: Backend) -> None:
     with gr.Row():
         with gr.Column(min_width=280):
             one = gr.HTML(elem_id="left", min_height=40)
+            why_one = gr.HTML(elem_id="why-left")
         with gr.Column(min_width=280):
             two = gr.HTML(elem_id="right", min_height=40)
+            why_two = gr.HTML(elem_id="why-right")
 
     async def compared(picture: str | None, text: str, left: str, right: str, request: gr.Request) -> tuple[str, str]:
         first = await _answered(backend, left, text, picture, request)
         return first, await _answered(backend, right, text, picture, request)
 
-    go.click(compared, [picture, text, left, right], [one, two], trigger_mode="once", **PRIVATE)
+    async def explained(picture: str | None, text: str, left: str, right: str, one: str, two: str) -> tuple[str, str]:
+        if "a-refused" in one or "a-refused" in two:
+            return "", ""
+        first = await _explained(backend, left, text, picture, None)
+        return first, await _explained(backend, right, text, picture, None)
+
+    post = [picture, text, left, right]
+    go.click(compared, post, [one, two], trigger_mode="once", **PRIVATE).then(
+        explained, [*post, one, two], [why_one, why_two], **PRIVATE
+    )

@@ -98,7 +98,7 @@ def findings(
         "differ from those of students that never saw them. Intervals account for the student's errors, not for those "
         "of the labels; those of the brands hold all at once, so that brands may be compared by them."
     )
-    return str(PARTS.findings(task, found, bars, what, rows, note))
+    return str(PARTS.findings(task, found, bars, what, rows, note, (f"{low:.3g}", f"{high:.3g}")))
 
 
 def _bars(values: list[Any], target: Target) -> list[tuple[str, float, int]]:
@@ -122,6 +122,8 @@ def _brand(row: dict[str, Any], column: str, low: float, high: float) -> SimpleN
     found.low, found.high = (row[f"{column}_joint_{edge}" if joint else f"{column}_{edge}"] for edge in ("low", "high"))
     found.left, right = 100 * (found.low - low) / (high - low), 100 * (found.high - low) / (high - low)
     found.width, found.at = right - found.left, 100 * (value - low) / (high - low)
+    first, last = row.get(f"{column}_rank_low"), row.get(f"{column}_rank_high")
+    found.rank = "" if first is None or last is None else f"{first:g}" if first == last else f"{first:g} to {last:g}"
     return found
 
 

@@ -17,17 +17,21 @@ PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "minima
 NOTHING = "Every labelled post was coded or passed over. Load the page again to see those that you passed over."
 
 
-def review_tab(blocks: gr.Blocks, queues: dict[str, ReviewQueue]) -> None:
+def review_tab(tab: gr.Tab, queues: dict[str, ReviewQueue]) -> None:
     """A post at a time: what teacher and student say, and what a person says instead."""
     if not queues:
-        gr.HTML(cards.waiting("No labelled posts stand beside this model; run dvc repro, and start the server there."))
+        gr.HTML(
+            cards.waiting(
+                "No labelled posts of a single task stand beside these models; run dvc repro, and start there."
+            )
+        )
         return
     names = list(queues)
     first = queues[names[0]]
     gr.HTML(
         '<p class="a-note">Labelled posts, those first whose label moves the findings most. What you say is kept in '
-        "human/&lt;task&gt;.csv with your name and the time; <code>dvc repro</code> shows it beside the teacher's, and "
-        "<code>annotate.people: instead</code> has the next student learn from it.</p>"
+        "human/&lt;task&gt;.csv with your name and the time; with <code>annotate.people: learn</code> the next student "
+        "learns from it. Figures stay those of the labels: posts that were picked say nothing of all posts.</p>"
     )
     with gr.Row():
         chosen = gr.Dropdown(names, value=names[0], label="Question", visible=len(names) > 1, elem_id="review-question")
@@ -48,7 +52,7 @@ def review_tab(blocks: gr.Blocks, queues: dict[str, ReviewQueue]) -> None:
         """The card, the id that it is of, and the answers as the label has them."""
         target = queues[chosen].target
         if item is None:
-            return [cards.waiting(note or NOTHING), None, *[gr.update()] * 3]
+            return [cards.waiting(NOTHING), None, *[gr.update()] * 3]
         values = _as_controls(target, item.label)
         card = cards.review(item, target, queues[chosen].count(), note)
         return [card, item.post_id, *(gr.update(**value) for value in values)]
@@ -80,8 +84,8 @@ def review_tab(blocks: gr.Blocks, queues: dict[str, ReviewQueue]) -> None:
             return another(chosen, passed, request)
         try:
             queue.keep(now, coder or "", value)
-        except AssayError as error:
-            return show(chosen, queue.find(now), str(error))
+        except AssayError as error:  # what was answered stays, to be kept at the second try
+            return [cards.review(queue.find(now), queue.target, queue.count(), str(error)), now, *[gr.update()] * 3]
         return another(chosen, passed, request, "Kept.")
 
     def own(
@@ -114,7 +118,7 @@ def review_tab(blocks: gr.Blocks, queues: dict[str, ReviewQueue]) -> None:
     )
     wanted.submit(looked_for, [chosen, wanted], outputs, **PRIVATE)
     chosen.change(other, chosen, [*controls, passed], **PRIVATE).then(another, [chosen, passed], outputs, **PRIVATE)
-    blocks.load(another, [chosen, passed], outputs, **PRIVATE)
+    tab.select(another, [chosen, passed], outputs, **PRIVATE)  # not before: posts are read, and that is written down
 
 
 def _of_number(target: Target) -> dict[str, Any]:
