@@ -7,10 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 import assay
+from assay.columns import files_in, text_in
 from assay.errors import CorpusError, RubricError, SettingsError, TeacherError
 from tests.conftest import ROOT, StubTeacher, picture
 from tests.serving import BIAS, MOODS, make_model
@@ -126,3 +129,43 @@ def test_a_script_without_a_guard_may_use_worker_processes(tmp_path: Path) -> No
         [sys.executable, "script.py"], cwd=tmp_path, env=env, capture_output=True, text=True, check=False
     )
     assert done.stdout.split() == ["4000"], done.stderr[-800:]
+
+
+def test_cells_of_all_kinds_are_read_or_said(tmp_path: Path) -> None:
+    """What loops over arrays, data sets and frames bring."""
+    (tmp_path / "a.jpg").write_bytes(picture())
+    whole = (tmp_path / "a.jpg").read_bytes()
+    drawn = Image.open(tmp_path / "a.jpg")
+    path = str(tmp_path / "a.jpg")
+    files = [np.str_(path), np.bytes_(whole), memoryview(whole), bytearray(whole), tmp_path / "a.jpg", drawn]
+    files += [{"bytes": whole, "path": None}, {"bytes": None, "path": path}, np.array([path]), pd.Series([path])]
+    for cell in files:
+        data, lost = files_in(cell, None)
+        assert (len(data), lost) == (1, []), type(cell)
+    for cell in (None, float("nan"), np.float32("nan"), pd.NA, pd.NaT, "", []):
+        assert files_in(cell, None) == ([], [])
+        assert text_in(cell) in ("", "[]")
+    assert files_in(7, None) == ([], [("bad_image", "neither path nor bytes, but int")])
+    assert files_in("a\0b", None)[1][0][0] == "missing_image"
+    assert (text_in(b"hello"), text_in(3), text_in(np.str_("x"))) == ("hello", "3", "x")
+
+
+def test_frames_that_cannot_be_understood_are_one_line(tmp_path: Path) -> None:
+    student = assay.Predictor.load(make_model(tmp_path / "task", MOODS))
+    twice = pd.DataFrame([["a", "b"], ["c", "d"]], columns=["text", "text"])
+    levels = pd.DataFrame([["a", "b"]], columns=pd.MultiIndex.from_tuples([("text", "x"), ("text", "y")]))
+    wrong = (twice, "several columns are named 'text'"), (levels, "several columns"), (["a"], "posts are a list")
+    for frame, why in wrong:
+        with pytest.raises(SettingsError, match=why):
+            student.predict_table(frame)  # type: ignore[arg-type]
+        with pytest.raises(SettingsError, match=why):
+            assay.rate(frame, rubric=RUBRIC, target=TARGET)  # type: ignore[arg-type]
+    assert student.predict(text=float("nan")).status == "failed"  # type: ignore[arg-type]
+    assert student.predict_table(pd.DataFrame({"text": []})).columns.tolist() == ["value", "status", "reason"]
+    assert assay.rate(pd.DataFrame({"text": []}), rubric=RUBRIC, target=TARGET).empty
+    nothing = assay.rate(pd.DataFrame({"text": [None, ""]}), rubric=RUBRIC, target=TARGET)
+    assert nothing["status"].tolist() == ["failed", "failed"]
+    with pytest.raises(RubricError, match=r"rubrics/none\.txt: No such file"):
+        assay.rate(pd.DataFrame({"text": ["a"]}), rubric="rubrics/none.txt")
+    with pytest.raises(SettingsError, match="target: kind"):
+        assay.rate(pd.DataFrame({"text": ["a"]}), rubric=RUBRIC, target="scor")  # type: ignore[arg-type]

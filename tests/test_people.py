@@ -152,9 +152,8 @@ def test_what_cannot_be_used_is_one_line(tmp_path: Path) -> None:
     learnt = estimator([5.0] * 40, [5.0] * 40, SCORE, learnt=[True] * 20 + [False] * 20, held_out_p=0.5)
     with pytest.raises(DataError, match="needs a student of cross-fitting"):
         learnt.human(codes({30: {"x": 1.0}}, 0.5))
-    both = pa.concat_tables(
-        [codes({i: {"x": 4.0} for i in range(10)}, 0.5), codes({i: {"y": 0.0} for i in range(20, 30)}, None)]
-    )
+    picked = codes({i: {"y": 0.0} for i in range(20, 30)}, None)
+    both = pa.concat_tables([codes({i: {"x": 4.0} for i in range(10)}, 0.5), picked])
     assert est.human(both).coded == 10, "posts that were picked have no part"
     few = est.human(codes({i: {"x": 1.0} for i in range(3)}, 0.5)).rows[0]
     assert few["people"]["value"] is None

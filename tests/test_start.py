@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +142,7 @@ def test_the_weights_of_a_start_are_checked_as_the_models_own(rich: Path, tmp_pa
 
 def lesson(rich: Path, start: str, target: Any = CLASSES) -> Lesson:
     none = rich / "none"
-    return Lesson("few", {"t": target}, SMALL, SETTINGS, none, {"t": none}, none, start=rich / "starts" / start)
+    return Lesson("few", {"few": target}, SMALL, SETTINGS, none, {"t": none}, none, start=rich / "starts" / start)
 
 
 def test_a_start_that_does_not_fit_is_one_line(rich: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,6 +154,8 @@ def test_a_start_that_does_not_fit_is_one_line(rich: Path, monkeypatch: pytest.M
     other: Any = made | {"encoders": FACTS | {"text": {"identity": "c", "dim": 5}}}
     with pytest.raises(DataError, match="reads another text encoder"):
         _start(lesson(rich, "rich"), other)
+    with pytest.raises(DataError, match="has learnt t itself, also from the posts"):
+        _start(replace(lesson(rich, "rich"), targets={"t": CLASSES}), made)
     with pytest.raises(DataError, match="kind ranks have no linear model"):
         _start(lesson(rich, "rich", RanksTarget(kind="ranks", names=["a", "b", "c"])), made)
     (rich / "starts/broken").mkdir(exist_ok=True)

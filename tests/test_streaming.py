@@ -303,3 +303,33 @@ def test_a_process_ends_though_its_pipe_is_silent(model: Path) -> None:  # noqa:
     assert process.returncode == 128 + signal.SIGTERM, said
     assert b"stopped before the end" in said
     assert b"Fatal" not in said
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "names", "found"),
+    [
+        ("one.tsv", "text\nhello, you\n", {}, ["hello, you"]),
+        ("a.csv", "key;Caption\n1;a, b\n", {"text": "caption"}, ["a, b"]),
+        ("b.csv", '"id";"text";"a,b"\n1;x, y;z\n', {}, ["x, y"]),
+        ("c.csv", "\n\nid,text\n1,hello\n", {}, ["hello"]),
+        ("d.csv", "id|text\n1|p;q\n", {}, ["p;q"]),
+        ("e.csv", "id,post|text\n1,x\n", {"text": "post|text"}, ["x"]),
+        ("f.jsonl", '{"id": 1}\n{"id": 2, "Text": "b"}\n', {}, ["", "b"]),
+    ],
+)
+def test_delimiters_and_columns_are_found(
+    tmp_path: Path, name: str, text: str, names: dict[str, str], found: list[str]
+) -> None:
+    (tmp_path / name).write_text(text)
+    posts = list(sources.of_table(tmp_path / name, None, sources.no_more, {**sources.OWN, **names}))
+    assert [post.text for post in posts] == found
+
+
+def test_a_table_without_content_is_refused_with_its_columns(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("id;caption\n1;x\n")
+    (tmp_path / "b.jsonl").write_text('{"id": 1, "caption": "x"}\n')
+    for name in ("a.csv", "b.jsonl"):
+        with pytest.raises(CorpusError, match=r"no column text or image; it has id, caption; say --columns"):
+            list(sources.of_table(tmp_path / name, None, sources.no_more))
+        with pytest.raises(CorpusError, match=r"no column body; it has"):
+            list(sources.of_table(tmp_path / name, None, sources.no_more, {**sources.OWN, "text": "body"}))

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -25,7 +26,7 @@ from assay.config.messages import one_line
 from assay.corpora.ingest import ingest
 from assay.corpora.layouts import open_corpus
 from assay.corpora.mapper import Rules
-from assay.errors import CorpusError, SettingsError
+from assay.errors import CorpusError, DataError, SettingsError
 from assay.parallel import without_loop
 from assay.posts import read, write_table
 from assay.reads import note_read
@@ -72,14 +73,19 @@ def rate(
     settings = _annotate(teacher, annotate_settings)
     text, image = columns_of(posts, text, image, "rate")
     root = Path(images_root) if images_root is not None else None
+    if posts.empty:
+        return pd.DataFrame(index=posts.index, columns=[*ANSWER, *SPENT])
     with tempfile.TemporaryDirectory(prefix="assay-rate-") as work:
         sample = Path(work) / "sample"
         rows = list(_sampled(posts, text, image, root))
         write_table(pa.Table.from_pylist(rows, schema=sample_schema(())), sample / "part-00000.parquet")
         labels = Path(work) / "labels.parquet"
         asked = partial(annotate, sample, labels, settings=settings, target=goal, rubric=_rubric(rubric, Path(work)))
-        figures = without_loop(partial(asked, task=task, committed=Path(work) / "none.parquet"))
-        found = pq.read_table(labels, columns=[*ANSWER, *SPENT]).to_pylist()
+        try:
+            figures = without_loop(partial(asked, task=task, committed=Path(work) / "none.parquet"))
+            found = pq.read_table(labels, columns=[*ANSWER, *SPENT]).to_pylist()
+        except DataError as error:  # no post got a label
+            figures, found = {}, [{"status": "failed", "reason": str(error)} for _ in range(len(posts))]
     answer = pd.DataFrame(found, index=posts.index, columns=[*ANSWER, *SPENT])
     if goal.shape != NUMBER:
         named = [_named(one, list(goal.groups)) for one in answer["distribution"]]
@@ -99,7 +105,9 @@ def load_corpus(
     `problems` (a dict a row). CorpusError or SettingsError where it is not there, or not as it is said to be.
     """
     place = Path(params)
-    known = config.load(place) if place.exists() and not settings and not Path(where).exists() else None
+    known = config.load(place) if place.exists() and not settings else None
+    if known is not None and str(where) not in known.corpora and Path(where).exists():
+        known = None
     if known is not None:
         if str(where) not in known.corpora:
             raise CorpusError(f"load_corpus: no corpus or file {where}; {place} has {', '.join(known.corpora)}")
@@ -134,13 +142,14 @@ def _sampled(posts: pd.DataFrame, text: str | None, image: str | None, root: Pat
 
 
 def _named(distribution: Any, names: list[str]) -> dict[str, float] | None:
-    if distribution is None or len(distribution) != len(names):
+    if not isinstance(distribution, list | np.ndarray) or len(distribution) != len(names):
         return None
     return dict(zip(names, map(float, distribution), strict=True))
 
 
-def _target(given: Target | Mapping[str, Any]) -> Target:
-    found: Target = _checked(AnyTarget, dict(given), "target") if isinstance(given, Mapping) else given
+def _target(given: Target | Mapping[str, Any] | str) -> Target:
+    told = {"kind": given} if isinstance(given, str) else given
+    found: Target = _checked(AnyTarget, dict(told), "target") if isinstance(told, Mapping) else told
     return found
 
 
@@ -164,8 +173,8 @@ def _checked(kind: Any, given: dict[str, Any], what: str) -> Any:
 
 def _rubric(rubric: str | Path, work: Path) -> Path:
     """A file of the rubric: what is given, or its text written down."""
-    if isinstance(rubric, Path) or ("\n" not in rubric and rubric.endswith(".md")):
-        return Path(rubric)
+    if isinstance(rubric, Path) or ("\n" not in rubric and not rubric.lstrip().startswith("#")):
+        return Path(rubric)  # one line is no rubric, unless it is a heading
     path = work / "rubric.md"
     path.write_text(rubric, encoding="utf-8")
     return path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import multiprocessing
 import sys
 import threading
@@ -27,15 +28,14 @@ if sys.platform != "win32":
 
         @staticmethod
         def _Popen(process_obj: BaseProcess) -> Any:
-            main = sys.modules["__main__"]
-            hidden = {name: getattr(main, name, None) for name in ("__file__", "__spec__")}
-            for name in hidden:
-                setattr(main, name, None)
+            main = vars(sys.modules["__main__"])
+            hidden: dict[str, Any] = {name: main.pop(name) for name in ("__file__", "__spec__") if name in main}
+            main["__spec__"] = None
             try:
                 return ForkServerProcess._Popen(process_obj)
             finally:
-                for name, value in hidden.items():
-                    setattr(main, name, value)
+                main.pop("__spec__")
+                main.update(hidden)
 
     class _Context(ForkServerContext):
         Process = _Process
@@ -58,7 +58,14 @@ def without_loop(work: Callable[[], Made]) -> Made:
     except RuntimeError:
         return work()
     with ThreadPoolExecutor(1, thread_name_prefix="apart") as apart:
-        return apart.submit(work).result()
+        waiting = apart.submit(work)
+        try:
+            return waiting.result()
+        except KeyboardInterrupt:  # what works elsewhere is told, and ends as it would have here
+            interrupt = ctypes.py_object(KeyboardInterrupt)
+            for thread in apart._threads:
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), interrupt)
+            raise
 
 
 def in_order(

@@ -34,6 +34,9 @@ def _keep(args: argparse.Namespace) -> None:
         raise SettingsError(f"--name {name}: a name of letters, digits, _ and -")
     trained = load_trained(Path("models") / args.task)
     folder = start_folder(name)
+    there = folder.is_dir()
     keep_start(start_of(trained), trained.encoders, folder)
     size = sum(path.stat().st_size for path in folder.iterdir()) / 2**20
+    if there:
+        say(f"keep: {folder} was there; tasks that start from it are trained again")
     say(f"keep: {folder}, {size:.1f} MiB; to start from it: dvc exp run -S +tasks.TASK.train.start_from={name}")

@@ -154,7 +154,7 @@ def _asked(args: argparse.Namespace, stopped: threading.Event) -> tuple[Iterator
             named[at] = str(sources.here(name, watched=watched))
             sources.check(Path(named[at]), watched=watched)
     parts = [
-        sources.standard_input(sys.stdin.buffer, args.images_root)
+        sources.standard_input(sys.stdin.buffer, args.images_root, columns)
         if name == "-"
         else sources.of(Path(name), args.images_root, wait if at == last else sources.no_more, columns)
         for at, name in enumerate(named)

@@ -45,7 +45,10 @@ def _report(args: argparse.Namespace) -> None:
         raise SettingsError(f"{out}: {error.strerror or error}") from error
     say(f"report: {out}, {out.stat().st_size / 2**20:.1f} MiB")
     if args.pdf:
-        _print(out, args.pdf)
+        try:
+            _print(out, args.pdf)
+        except OSError as error:
+            raise SettingsError(f"--pdf {args.pdf}: {error.strerror or error}") from error
         say(f"report: {args.pdf}, {args.pdf.stat().st_size / 2**20:.1f} MiB")
 
 

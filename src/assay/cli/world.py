@@ -24,7 +24,7 @@ def faults(params: Params, root: Path) -> Iterator[str]:
     """A line for each thing without which a stage would stop."""
     for name, task in params.tasks.items():
         yield from _rubric(f"tasks.{name}", name, task.annotate, task, root)
-        if task.train.start_from and not (folder := start_folder(task.train.start_from)).is_dir():
+        if task.train.start_from and not (folder := root / start_folder(task.train.start_from)).is_dir():
             yield f"tasks.{name}.train.start_from: {folder} is not there; `assay keep` puts a trained student there"
         student = params.students[task.student]
         for branch, one in (("image", student.image), ("text", student.text)):
@@ -47,20 +47,23 @@ def online(params: Params) -> Iterator[str]:
     Sends nothing but the question which models there are.
     """
     asked: dict[tuple[str, str | None], list[str] | str] = {}
-    for name, task in params.tasks.items():
+    labels = {f"tasks.{name}.annotate": task.annotate for name, task in params.tasks.items()}
+    seen = {name: audit.perceived for name, audit in params.audits.items() if audit.perceived}
+    labels |= {f"audits.{name}.perceived.annotate": one.annotate for name, one in seen.items()}
+    for place, annotate in labels.items():
         for who in ("teacher", "second_teacher"):
-            teacher = getattr(task.annotate, who)
-            if task.annotate.source != "teacher" or teacher is None or teacher.base_url == "demo":
+            teacher = getattr(annotate, who)
+            if annotate.source != "teacher" or teacher is None or teacher.base_url == "demo":
                 continue
-            place = teacher.base_url, teacher.api_key_env
-            if place not in asked:
-                asked[place] = _models_of(teacher)
-            found = asked[place]
+            server = teacher.base_url, teacher.api_key_env
+            if server not in asked:
+                asked[server] = _models_of(teacher)
+            found = asked[server]
             if isinstance(found, str):
-                yield f"tasks.{name}.annotate.{who}: {teacher.base_url} {found}"
-            elif found and teacher.model not in found and f"{teacher.model}:latest" not in found:
+                yield f"{place}.{who}: {teacher.base_url} {found}"
+            elif found and not {teacher.model, f"{teacher.model}:latest", f"models/{teacher.model}"} & set(found):
                 near = difflib.get_close_matches(teacher.model, found, 3, 0.3) or found[:3]
-                yield f"tasks.{name}.annotate.{who}.model: {teacher.model} is not there; it has {', '.join(near)}, …"
+                yield f"{place}.{who}.model: {teacher.model} is not there; it has {', '.join(near)}, …"
 
 
 def _models_of(teacher: Teacher) -> list[str] | str:
@@ -75,10 +78,14 @@ def _models_of(teacher: Teacher) -> list[str] | str:
         answer = httpx2.get(f"{teacher.base_url.rstrip('/')}/models", headers=headers, timeout=SECONDS)
     except AssayError as error:
         return f"cannot be asked: {error}"
-    except httpx2.HTTPError as error:
+    except (httpx2.HTTPError, httpx2.InvalidURL) as error:
         return f"does not answer ({type(error).__name__}); is it running?"
+    except UnicodeError:
+        return "cannot be asked: its key or a header has characters that no header may have"
     if answer.status_code in (401, 403):
         return f"refuses the key of {teacher.api_key_env or 'nobody'} ({answer.status_code})"
+    if answer.status_code == 404:
+        return "has no list of models; is this its address? Most end in /v1"
     if answer.status_code >= 500:
         return f"answers {answer.status_code}: {one_line(answer.text, [key, *own.values()])}"
     try:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from assay import images, text
-from assay.columns import files_in
+from assay.columns import files_in, text_in
 from assay.encode.encoders import Encoder, hub_is_allowed
 from assay.encode.extract import Extractor, PostInputs
 from assay.encode.features import Features
@@ -108,7 +108,7 @@ class Predictor:
         A picture that is not there is a reason of the answer, whose status then says that it rests on the text alone.
         """
         files, lost = files_in(image, None)
-        found = self.predict_many([(text or "", files)], task=task)[0]
+        found = self.predict_many([(text_in(text), files)], task=task)[0]
         told = [f"{code}: {detail}" for code, detail in lost]
         return replace(found, reason="; ".join([*told, *([found.reason] if found.reason else [])])) if told else found
 

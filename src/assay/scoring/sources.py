@@ -106,9 +106,9 @@ def of_lines(
             if not isinstance(row, dict):
                 raise ValueError("no object")
             told = {str(key).lower(): value for key, value in row.items()}
-            if strict:
+            if strict and set(told) - {names["id"]}:
                 _check_names(name, list(row), names)
-                strict = False
+            strict = False
             yield _of_row(told, made_up, root, names)
         except (ValueError, TypeError, RecursionError) as error:
             said = " ".join(str(error).split())[:120]
@@ -137,10 +137,8 @@ class _Cut(Exception):
 
 def _of_cells(path: Path, lines: Iterator[bytes], delimiter: str, root: Root | None, names: Names) -> Iterator[Post]:
     faults: list[Post] = []
-    first = next(lines, b"")
-    lines = chain([first], lines)
-    there = {one: first.count(one.encode()) for one in DELIMITERS}
-    delimiter = delimiter if there.get(delimiter) else max(there, key=lambda one: there[one])
+    first = next((line for line in lines if line.strip()), b"")
+    lines, delimiter = chain([first], lines), _delimiter(first, delimiter, names)
 
     def decoded() -> Iterator[str]:
         for number, line in enumerate(lines, 1):
@@ -170,6 +168,17 @@ def _of_cells(path: Path, lines: Iterator[bytes], delimiter: str, root: Root | N
         if row:
             given = {(name or "").strip().lstrip("\ufeff").lower(): value for name, value in row.items()}
             yield _of_row(given, f"{path.name}:{number}", root, names)
+
+
+def _delimiter(first: bytes, own: str, names: Names) -> str:
+    """What parts the cells of a table by its first line: what gives columns that are looked for, or the most."""
+    text, wanted = first.decode("utf-8", "replace"), set(names.values())
+    cells = {one: next(csv.reader([text], delimiter=one), []) for one in DELIMITERS}
+    known = {one: len(wanted & {c.strip().lstrip("\ufeff").lower() for c in found}) for one, found in cells.items()}
+    most = max(known.values())
+    if most:
+        return max(DELIMITERS, key=lambda one: (known[one], one == own, len(cells[one])))
+    return max(DELIMITERS, key=lambda one: (len(cells[one]), one == own))
 
 
 def _check_names(where: str, there: list[str], names: Names) -> None:
@@ -274,9 +283,9 @@ def _of_picture(path: Path, name: str) -> Post:
     return Post(name, caption, [path])
 
 
-def standard_input(stream: BinaryIO, root: Root | None) -> Iterator[Post]:
+def standard_input(stream: BinaryIO, root: Root | None, names: Names = OWN) -> Iterator[Post]:
     """Posts of JSON lines on a pipe, each as soon as its line is whole."""
-    for post in of_lines(_of_pipe(stream), root, "-"):
+    for post in of_lines(_of_pipe(stream), root, "-", names):
         post.lasting = not post.post_id.startswith("-:")
         yield post
 

@@ -50,7 +50,7 @@ def score_table(
             for found, (_, lost) in zip(student.predict_many(told, task=name), seen, strict=True):
                 rows.append(_row(found, [f"{code}: {detail}" for code, detail in lost]))
             bar.update(len(part))
-    names = list(dict.fromkeys(key for row in rows for key in row))
+    names = list(dict.fromkeys(["value", "status", "reason", *(key for row in rows for key in row)]))
     return pd.DataFrame(rows, index=posts.index, columns=names)
 
 

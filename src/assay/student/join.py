@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
+from assay.besides import folder_digest
 from assay.config import Task
 from assay.encode import features as feature_files
 from assay.encode.features import Features
 from assay.errors import DataError
+from assay.places import start_folder
 from assay.posts import read, write_table
 from assay.splits import split_by
 
@@ -52,7 +54,9 @@ def join(tasks: dict[str, Task], *, samples: Path, labels: Path, features: Path,
         name: task.model_dump(include={"target", "train", "student", "evaluate"}, by_alias=True)
         for name, task in tasks.items()
     }
-    (out / "lesson.json").write_text(json.dumps(lesson, indent=1, sort_keys=True) + "\n")
+    starts = {task.train.start_from for task in tasks.values()} - {None}
+    begun = {f"start {name}": folder_digest(start_folder(str(name))) for name in starts}
+    (out / "lesson.json").write_text(json.dumps(lesson | begun, indent=1, sort_keys=True) + "\n")
     return {"posts": len(ids), "labelled": table.num_rows}
 
 

@@ -203,7 +203,13 @@ def _start(lesson: Lesson, made: Recipe) -> Start | None:
         raise DataError(
             f"train.start_from: targets of kind {kinds} have no linear model, which would see it; leave it out"
         )
-    return kept_start(lesson.start, made["encoders"])
+    start = kept_start(lesson.start, made["encoders"])
+    if same := sorted(set(start.targets) & set(lesson.targets)):
+        raise DataError(
+            f"train.start_from: {lesson.start} has learnt {same[0]} itself, also from the posts that this one is judged by; "
+            "start from a student of another task"
+        )
+    return start
 
 
 def _weigh(fitted: Fitted, parts: dict[str, Part], targets: dict[str, Target], settings: Train) -> None:

@@ -48,7 +48,7 @@ def read_start(folder: Path, told: StartFacts, dims: tuple[int, int]) -> Start:
     try:
         with torch.device("meta"):
             shapes = {name: tensor.shape for name, tensor in build().state_dict().items()}
-    except (RuntimeError, ValueError, TypeError, OverflowError, MemoryError) as error:
+    except (RuntimeError, ValueError, TypeError, KeyError, OverflowError, MemoryError) as error:
         raise ModelError(f"{folder}/config.json asks for a start that cannot be; keep it again") from error
     check_shapes(path, shapes)
     start = build()

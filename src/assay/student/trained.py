@@ -128,7 +128,7 @@ def load_trained(folder: Path) -> Trained:
         with torch.device("meta"):  # what config.json asks for, before memory is given to it
             planned = build()
         shapes = {name: tensor.shape for name, tensor in _own(planned).items()}
-    except (RuntimeError, ValueError, TypeError, OverflowError, MemoryError) as error:
+    except (RuntimeError, ValueError, TypeError, KeyError, OverflowError, MemoryError) as error:
         said = " ".join(str(error).split())[:120]
         raise ModelError(f"{folder}/config.json asks for a student that cannot be ({said}); train again") from error
     check_shapes(weights, shapes)

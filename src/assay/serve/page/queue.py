@@ -69,9 +69,7 @@ class ReviewQueue:
         table = pq.read_table(self._errors, columns=["post_id", "student", "truth"])
         rows = table.filter(pc.equal(table["post_id"], post_id)).to_pylist()
         if not rows:
-            raise DataError(
-                f"post {post_id} has no label that the student was judged by; only such posts can be corrected"
-            )
+            raise DataError(f"post {post_id} has no label that the student was judged by, so it cannot be corrected")
         for path in shards(self._sample):
             part = pq.read_table(path, columns=["post_id", "text", "images"])
             found = part.filter(pc.equal(part["post_id"], post_id)).to_pylist()

@@ -20,11 +20,7 @@ NOTHING = "Every labelled post was coded or passed over. Load the page again to 
 def review_tab(tab: gr.Tab, queues: dict[str, ReviewQueue]) -> None:
     """A post at a time: what teacher and student say, and what a person says instead."""
     if not queues:
-        gr.HTML(
-            cards.waiting(
-                "No labelled posts of a single task stand beside these models; run dvc repro, and start there."
-            )
-        )
+        gr.HTML(cards.waiting("No labelled posts of a single task stand beside these models; run dvc repro first."))
         return
     names = list(queues)
     first = queues[names[0]]
