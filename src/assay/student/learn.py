@@ -206,8 +206,8 @@ def _start(lesson: Lesson, made: Recipe) -> Start | None:
     start = kept_start(lesson.start, made["encoders"])
     if same := sorted(set(start.targets) & set(lesson.targets)):
         raise DataError(
-            f"train.start_from: {lesson.start} has learnt {same[0]} itself, also from the posts that this one is judged by; "
-            "start from a student of another task"
+            f"train.start_from: {lesson.start} has learnt {same[0]} itself, also from the posts that this one is "
+            "judged by; start from a student of another task"
         )
     return start
 
