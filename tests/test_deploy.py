@@ -72,7 +72,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_an_installed_package_has_its_templates(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     wanted = {
-        p.relative_to(ROOT / "src").as_posix() for kind in ("html", "css") for p in (ROOT / "src").rglob(f"*.{kind}")
+        p.relative_to(ROOT / "src").as_posix()
+        for kind in ("html", "css", "js")
+        for p in (ROOT / "src").rglob(f"*.{kind}")
     }
     assert wanted
     assert wanted <= names
