@@ -310,7 +310,7 @@ def test_a_kind_of_target_in_two_files_goes_from_rubric_to_findings(repository: 
     assert list(found["confusion"]) == ["negative", "neutral", "positive"]
     findings = repository.json("metrics/sentiment/findings.json")
     assert set(findings["corrected"]) == set(findings["shares"]) == {"negative", "neutral", "positive"}
-    assert "<svg" in (repository.folder / "metrics/sentiment/report.html").read_text()
+    assert 'id="comparison-spec"' in (repository.folder / "metrics/sentiment/report.html").read_text()
     said = repository.run("assay", "predict", "--model", "models/sentiment", "--text", "what a lovely day").stdout
     assert set(json.loads(said)["probabilities"]) == {"negative", "neutral", "positive"}
     restored(repository)
@@ -327,7 +327,7 @@ def test_a_joint_student_answers_two_tasks_in_one_pass(repository: Repository) -
         assert repository.json("metrics/joint/both/evaluate.json")[task]["n"] > 10
         assert repository.json("metrics/joint/both/findings.json")[task]["scored"] > 100
         page = (repository.folder / f"metrics/joint/both/report/{task}.html").read_text()
-        assert "<svg" in page
+        assert 'id="comparison-spec"' in page
         assert task in page
         assert (repository.folder / f"metrics/joint/both/brands/{task}.csv").read_text().startswith("brand,posts,")
     post = ["--text", "Old people should stay off the road", "--task", "hateful"]
