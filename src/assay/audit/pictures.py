@@ -158,7 +158,7 @@ def atlas(thumbs: Sequence[Image.Image], side: int) -> tuple[bytes, int, int]:
     """
     row = max(1, math.ceil(len(thumbs) ** 0.5))
     while True:
-        sheet = Image.new("RGB", (row * side, math.ceil(len(thumbs) / row) * side), (255, 255, 255))
+        sheet = Image.new("RGB", (row * side, max(1, math.ceil(len(thumbs) / row)) * side), (255, 255, 255))
         for at, thumb in enumerate(thumbs):
             small = thumb.copy()
             small.thumbnail((side, side))
