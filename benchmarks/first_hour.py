@@ -33,43 +33,10 @@ from assay.errors import run_main
 FORMAL = ["we hereby announce", "kindly note that", "it is our pleasure to present", "dear customers, regarding"]
 CASUAL = ["lol check out", "omg so into", "hey folks, grab", "gonna love", "cant even with"]
 THINGS = ["the new autumn menu", "this jacket", "our annual meeting", "a walk by the river", "the new office", "my dog"]
-WORDS = [
-    "river",
-    "blue",
-    "window",
-    "late",
-    "summer",
-    "paper",
-    "green",
-    "door",
-    "music",
-    "small",
-    "train",
-    "coffee",
-    "yellow",
-    "garden",
-    "morning",
-    "quiet",
-    "bread",
-    "stone",
-    "market",
-    "rain",
-    "bicycle",
-    "light",
-    "harbour",
-    "letter",
-    "winter",
-    "orange",
-    "street",
-    "tall",
-    "mountain",
-    "shoe",
-    "dinner",
-    "lamp",
-    "ticket",
-    "cloud",
-    "silver",
-]
+WORDS = (
+    "river blue window late summer paper green door music small train coffee yellow garden morning quiet bread stone "
+    "market rain bicycle light harbour letter winter orange street tall mountain shoe dinner lamp ticket cloud silver"
+)
 
 
 def main() -> None:
@@ -130,7 +97,7 @@ def draw_table(work: Path, posts: int) -> None:
                 coarse.resize((96, 72)).save(out, "JPEG")
                 (work / "fotos" / name).write_bytes(out.getvalue())
             day = f"{rng.randrange(1, 29):02d}/{rng.randrange(1, 13):02d}/2024"
-            text = f"{start} {rng.choice(THINGS)}, {' '.join(rng.sample(WORDS, 7))}"
+            text = f"{start} {rng.choice(THINGS)}, {' '.join(rng.sample(WORDS.split(), 7))}"
             writer.writerow([1000 + i, f"user{rng.randrange(150)}", day, text, name])
 
 
