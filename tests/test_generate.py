@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import json
@@ -232,6 +233,15 @@ def test_endpoint_that_gives_links(how: str, stub: StubTeacher, tmp_path: Path) 
     server.shutdown()
 
 
+def test_endpoint_where_a_loop_runs_already(stub: StubTeacher, tmp_path: Path) -> None:
+    stub.elsewhere = lambda _, request: (200, drawn_answer(request))
+
+    async def notebook() -> int:
+        return int(made(small(), endpoint(stub), tmp_path / "a")[0]["ok"])
+
+    assert asyncio.run(notebook()) == 24
+
+
 def test_endpoint_failures_are_counted_and_lasting_ones_kept(stub: StubTeacher, tmp_path: Path) -> None:
     calls: Counter[str] = Counter()
 
@@ -338,7 +348,6 @@ def test_links_that_lead_nowhere_are_not_bought_again(link: str, stub: StubTeach
 
 
 def test_links_into_this_network_are_not_followed_for_a_server_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    import asyncio
 
     from assay.audit.sources.openai import Endpoint
     from assay.errors import PassingFault

@@ -27,7 +27,6 @@ from assay.corpora.ingest import ingest
 from assay.corpora.layouts import open_corpus
 from assay.corpora.mapper import Rules
 from assay.errors import CorpusError, DataError, SettingsError
-from assay.parallel import without_loop
 from assay.posts import read, write_table
 from assay.reads import note_read
 from assay.sampling import sample_schema, with_images
@@ -82,7 +81,7 @@ def rate(
         labels = Path(work) / "labels.parquet"
         asked = partial(annotate, sample, labels, settings=settings, target=goal, rubric=_rubric(rubric, Path(work)))
         try:
-            figures = without_loop(partial(asked, task=task, committed=Path(work) / "none.parquet"))
+            figures = asked(task=task, committed=Path(work) / "none.parquet")
             found = pq.read_table(labels, columns=[*ANSWER, *SPENT]).to_pylist()
         except DataError as error:  # no post got a label
             figures, found = {}, [{"status": "failed", "reason": str(error)} for _ in range(len(posts))]

@@ -11,13 +11,15 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import wraps
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from time import perf_counter
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 Given = TypeVar("Given")
 Made = TypeVar("Made")
+Taken = ParamSpec("Taken")
 
 
 if sys.platform != "win32":
@@ -51,21 +53,26 @@ def processes() -> BaseContext:
     return _Context()
 
 
-def without_loop(work: Callable[[], Made]) -> Made:
-    """What a function returns that runs an asyncio loop of its own, also where one runs already, as in a notebook."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return work()
-    with ThreadPoolExecutor(1, thread_name_prefix="apart") as apart:
-        waiting = apart.submit(work)
+def without_loop(work: Callable[Taken, Made]) -> Callable[Taken, Made]:
+    """A function that runs an asyncio loop of its own, made fit for where one runs already, as in a notebook."""
+
+    @wraps(work)
+    def fit(*args: Taken.args, **named: Taken.kwargs) -> Made:
         try:
-            return waiting.result()
-        except KeyboardInterrupt:  # what works elsewhere is told, and ends as it would have here
-            interrupt = ctypes.py_object(KeyboardInterrupt)
-            for thread in apart._threads:
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), interrupt)
-            raise
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return work(*args, **named)
+        with ThreadPoolExecutor(1, thread_name_prefix="apart") as apart:
+            waiting = apart.submit(work, *args, **named)
+            try:
+                return waiting.result()
+            except KeyboardInterrupt:  # what works elsewhere is told, and ends as it would have here
+                interrupt = ctypes.py_object(KeyboardInterrupt)
+                for thread in apart._threads:
+                    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), interrupt)
+                raise
+
+    return fit
 
 
 def in_order(

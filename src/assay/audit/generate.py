@@ -18,6 +18,7 @@ from assay.audit.prompts import Activity, Prompt, prompts, read_activities, take
 from assay.audit.sources.base import ImageSource, Request
 from assay.config import Audit, FolderSource, Generator
 from assay.errors import DataError, PassingFailure
+from assay.parallel import without_loop
 from assay.plugins import brought
 from assay.posts import ShardWriter
 from assay.progress import progress, say
@@ -56,6 +57,7 @@ SCHEMA = pa.schema(
 """A row of the manifest: one image, what it is of, and how it was made."""
 
 
+@without_loop
 def generate(audit: Audit, generator: Generator, activities: Path, out: Path) -> dict[str, Any]:
     """Make what is lacking and write the image shards to `out`; returns the counts of generate.json.
 

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from assay.config import Annotate, AnyCorpus, Task, Teacher
 from assay.errors import DataError, RowError, TooManyFailures
+from assay.parallel import without_loop
 from assay.posts import gold_names, shards, stream
 from assay.progress import say
 from assay.remote.answers import COLUMNS, Answer, AnswerStore
@@ -44,6 +45,7 @@ from assay.text import BrandIndex
 LABEL_ROWS = 1000  # of the table that are in memory at once
 
 
+@without_loop
 def annotate(
     sample: Path,
     out: Path,
