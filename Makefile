@@ -16,6 +16,7 @@ help:  ## this list
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
+	test ! -d .dvc || assay plots
 	touch $(READY)
 
 install: $(READY)  ## make .venv and install the project under constraints.txt
@@ -24,6 +25,7 @@ install-hashed:  ## make .venv from constraints-hashed.txt alone: no file whose 
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r constraints-hashed.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	test ! -d .dvc || assay plots
 	touch $(READY)
 
 repro: $(READY)  ## run what changed of the pipeline

@@ -17,6 +17,7 @@ from assay.cli.keep import add_keep
 from assay.cli.models import add_models
 from assay.cli.parser import Parser, add_completion
 from assay.cli.plan import add_plan
+from assay.cli.plots import add_plots
 from assay.cli.predict import add_predict
 from assay.cli.publish import add_publish
 from assay.cli.report import add_report
@@ -73,6 +74,7 @@ def _parser() -> Parser:
     add_models(commands)
     add_keep(commands)
     add_report(commands)
+    add_plots(commands)
     add_tune(commands)
     add_completion(commands, parser)
     return parser

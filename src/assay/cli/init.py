@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from assay import config
+from assay.cli import plots
 from assay.errors import SettingsError
 from assay.progress import say
 
@@ -155,6 +156,8 @@ def _put_under_dvc(folder: Path) -> None:
     (folder / ".dvc" / "config").write_text(text if git else without_git, encoding="utf-8")
     (folder / ".dvc" / "plots").mkdir(exist_ok=True)
     shutil.copyfile(ours / "plots" / "by_name.json", folder / ".dvc" / "plots" / "by_name.json")
+    if plots.can_be_made():
+        plots.make_page(folder)
     if git and fresh:  # DVC's experiments and curves start from a commit
         known = _run(folder, git, "config", "user.email", check=False)
         nobody = [] if known else ["-c", "user.name=assay init", "-c", "user.email=assay@localhost"]

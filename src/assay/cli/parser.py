@@ -18,7 +18,7 @@ GROUPS = {
     "Begin": ("init", "check", "settings", "doctor"),
     "Labels": ("answers", "plan"),
     "Students": ("predict", "explain", "models", "tune", "ablate", "keep"),
-    "Findings": ("report", "compare", "export"),
+    "Findings": ("report", "compare", "export", "plots"),
     "Elsewhere": ("serve", "page", "push", "pack", "completion"),
 }
 EXAMPLES = {
@@ -47,6 +47,7 @@ EXAMPLES = {
         "assay export models/sentiment --graph deployed",
         "assay export models/sentiment --onnx graphs",
     ],
+    "plots": ["assay plots"],
     "serve": ["assay serve --model models/sentiment"],
     "page": ["assay page --model models/sentiment"],
     "push": ["assay push models/sentiment --to hub --out repository"],

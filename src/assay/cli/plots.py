@@ -1,0 +1,77 @@
+"""assay plots: DVC's pages of plots, made so that they open without network.
+
+DVC's own page loads Vega, Vega-Lite and Vega-Embed from elsewhere. A template with these scripts inside lies beside
+DVC's settings (`.dvc/plots-page.html`, which git does not keep), and the settings of this clone name it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from assay.errors import SettingsError
+from assay.places import with_extra
+from assay.progress import say
+
+PAGE = "plots-page.html"
+TEMPLATE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+{refresh_tag}
+<title>Plots</title>
+<style>body { font-family: sans-serif; } table { border-spacing: 15px; }</style>
+<script>(() => {SCRIPTS})();</script>
+</head>
+<body>
+{plot_divs}
+</body>
+</html>
+"""
+
+
+def add_plots(commands: Any) -> None:
+    """Add `plots` to the command line."""
+    plots = commands.add_parser(
+        "plots",
+        help="make the pages of `dvc plots diff` and `dvc plots show` work without network",
+        description="Write a template with Vega inside (.dvc/plots-page.html) and name it in this clone's settings of "
+        "DVC (.dvc/config.local). Once a clone; `make install` and `assay init` do it.",
+    )
+    plots.add_argument("--root", type=Path, default=Path(), help="the repository; default: here")
+    plots.set_defaults(run=_plots)
+
+
+def _plots(args: argparse.Namespace) -> None:
+    if not can_be_made():
+        raise SettingsError(f"plots without network need the package vl-convert-python: {with_extra('plots')}")
+    place = make_page(args.root)
+    say(f"{place}: the pages of `dvc plots diff` and `dvc plots show` need no network now")
+
+
+def can_be_made() -> bool:
+    """Whether the package that brings Vega is there."""
+    return find_spec("vl_convert") is not None
+
+
+def make_page(root: Path) -> Path:
+    """Write the template of a repository and name it in its local settings; SettingsError where it is none of DVC's."""
+    import vl_convert
+
+    folder = root / ".dvc"
+    if not folder.is_dir():
+        raise SettingsError(f"{root.resolve()} is no repository of DVC: there is no folder .dvc in it; go to one")
+    scripts = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace("</script", "<\\/script")
+    try:
+        (folder / PAGE).write_text(TEMPLATE.replace("SCRIPTS", scripts), encoding="utf-8")
+    except OSError as error:
+        raise SettingsError(f"{folder / PAGE}: {error.strerror or error}") from error
+    command = [sys.executable, "-m", "dvc", "config", "--local", "plots.html_template", PAGE]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SettingsError(f"{root}: dvc config: {' '.join(done.stderr.split())}")
+    return folder / PAGE
