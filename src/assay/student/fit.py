@@ -11,24 +11,23 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from assay.config import Student, Train
 from assay.encode.encoders import GPUS, default_device
-from assay.encode.extract import PostInputs
 from assay.encode.seeding import threads
 from assay.errors import DataError
 from assay.measure.metrics import point
 from assay.progress import cores, progress
 from assay.student.augment import hide_modality
 from assay.student.losses import JointLoss, is_known
-from assay.student.model import Batch, Inputs, Start, StudentModel
+from assay.student.model import Inputs, Start, StudentModel
 from assay.student.parts import Part
 from assay.student.resume import Checkpoint, Curve, State
 from assay.student.sampler import post_weights
-from assay.student.schedule import build_optimizer, learning_rate
+from assay.student.schedule import build_optimizer
 from assay.student.team import Team
 from assay.student.towers import Towers
+from assay.student.updates import Learner, Updates
 from assay.targets import Target
 
 EVAL_ROWS = 256
@@ -74,99 +73,131 @@ def fit(
         raise DataError("train or val has no labelled posts; label more posts or change the shares in split")
     small = towers is None and settings.batch_size < MANY_ROWS
     with threads(1 if small else cores()):  # small steps: the same bits on any number of cores
-        run = _Run(train, val, student, targets, settings, checkpoint, towers, epochs or settings.epochs, start)
-        return run.go(on_epoch, what)
+        torch.manual_seed(settings.seed)
+        model = StudentModel(student, targets, train.features.image.shape[1], train.features.text.shape[1], start)
+        place = _Place.of(settings)
+        data = _Data.of(train, val, model, targets, settings, place.device)
+        updates = _updates(model, data, towers, student, settings, place)
+        kept = Checkpoint(checkpoint, updates.states(), writes=place.team.is_main)
+        run = _Run(settings, data, place, updates, kept, place.team.prepare(updates.learner, place.device))
+        return run.go(epochs or settings.epochs, on_epoch, what)
 
 
-class _Run:
-    """One training run."""
+@dataclass(frozen=True)
+class _Place:
+    """Where a run computes: one process or several, a device, and the number format of forward passes."""
 
-    def __init__(
-        self,
+    team: Team
+    device: torch.device
+    precision: torch.dtype
+
+    @classmethod
+    def of(cls, settings: Train) -> _Place:
+        team = Team()
+        device = team.device(device_of(settings))
+        return cls(team, device, precision_of(settings, device))
+
+
+@dataclass(frozen=True)
+class _Data:
+    """The posts of a run: what a student sees of them, and what is wanted of it."""
+
+    train: Part
+    val: Part | None
+    inputs: Inputs
+    val_inputs: Inputs | None
+    targets: dict[str, Target]
+    wanted: dict[str, Tensor]
+    soft: dict[str, Tensor]
+    draw_weights: Tensor | None
+
+    @classmethod
+    def of(
+        cls,
         train: Part,
         val: Part | None,
-        student: Student,
+        model: StudentModel,
         targets: dict[str, Target],
         settings: Train,
-        checkpoint: Path | None,
-        towers: Towers | None,
-        epochs: int,
-        start: Start | None,
-    ) -> None:
-        torch.manual_seed(settings.seed)
-        self.train_part, self.val, self.settings, self.targets, self.epochs = train, val, settings, targets, epochs
-        self.team = Team()
-        self.device = self.team.device(device_of(settings))
-        self.precision = precision_of(settings, self.device)
-        self.model = StudentModel(student, targets, train.features.image.shape[1], train.features.text.shape[1], start)
-        self.inputs = Inputs(train.features, self.model)
-        self.val_inputs = Inputs(val.features, self.model) if val is not None else None
-        self.towers = towers
-        values = {name: torch.from_numpy(v) for name, v in train.values.items()}
-        self._begin(values)
-        self.model.to(self.device)
-        self.wanted = {name: v.to(self.device) for name, v in values.items()}
-        self.soft = {name: torch.from_numpy(v).to(self.device) for name, v in train.soft.items()}
-        self.soft_share = settings.soft_targets
-        known = {name: v[is_known(v)] for name, v in values.items()}
-        outputs = {name: self.model.output(name) for name in targets}
-        self.loss = JointLoss(settings, targets, outputs, known).to(self.device)
-        self.optimizer = build_optimizer(self.model, self.loss, towers, student, settings)
-        self.steps = math.ceil(math.ceil(len(train) / settings.batch_size) / settings.grad_accumulation)
-        factor = learning_rate(settings, self.steps * settings.epochs)
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, factor)
-        self.learner = _Learner(self.model, self.loss, towers, compiled=settings.compile)
-        self.called = self.team.prepare(self.learner, self.device)
-        average = get_ema_multi_avg_fn(settings.ema)  # type: ignore[no-untyped-call]
-        self.averaged = AveragedModel(self.learner, multi_avg_fn=average, use_buffers=False) if settings.ema else None
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision is torch.float16)
-        self.draw_weights = post_weights(train.values, targets) if settings.sampler == "weighted" else None
-        parts: dict[str, Any] = {"learner": self.learner}
-        parts |= {"optimizer": self.optimizer, "schedule": self.schedule}
-        parts |= {"averaged": self.averaged} if self.averaged is not None else {}
-        self.checkpoint = Checkpoint(checkpoint, parts, writes=self.team.is_main)
-
-    def _begin(self, values: dict[str, Tensor]) -> None:
-        """Standardise by the training posts, and start from their mean answer."""
-        model, inputs = self.model, self.inputs
+        device: torch.device,
+    ) -> _Data:
+        """Also begins the model: it standardises by the training posts, and starts from their mean answer."""
+        inputs = Inputs(train.features, model)
         model.image.fit(inputs.image[inputs.has_image])
         model.text.fit(inputs.text[inputs.has_text])
         if model.lexical is not None and inputs.table is not None:
             model.lexical.fit(inputs.table)
-        start = [model.output(name).start(v[is_known(v)]) for name, v in values.items()]
-        model.heads.start(torch.cat(start))
+        values = {name: torch.from_numpy(v) for name, v in train.values.items()}
+        model.heads.start(torch.cat([model.output(name).start(v[is_known(v)]) for name, v in values.items()]))
+        return cls(
+            train,
+            val,
+            inputs,
+            Inputs(val.features, model) if val is not None else None,
+            targets,
+            {name: v.to(device) for name, v in values.items()},
+            {name: torch.from_numpy(v).to(device) for name, v in train.soft.items()},
+            post_weights(train.values, targets) if settings.sampler == "weighted" else None,
+        )
 
-    def go(self, on_epoch: Callable[[Curve], None] | None, what: str) -> Fitted:
-        state, best = self.checkpoint.load() or (State(), self._weights())
-        fitted = Fitted(self.model, state.curves, state.best_epoch, resumed_at=state.epoch, towers=self.towers)
+
+def _updates(
+    model: StudentModel, data: _Data, towers: Towers | None, student: Student, settings: Train, place: _Place
+) -> Updates:
+    model.to(place.device)
+    values = {name: torch.from_numpy(v) for name, v in data.train.values.items()}
+    known = {name: v[is_known(v)] for name, v in values.items()}
+    outputs = {name: model.output(name) for name in data.targets}
+    loss = JointLoss(settings, data.targets, outputs, known).to(place.device)
+    learner = Learner(model, loss, towers, compiled=settings.compile)
+    optimizer = build_optimizer(model, loss, towers, student, settings)
+    steps = math.ceil(math.ceil(len(data.train) / settings.batch_size) / settings.grad_accumulation)
+    return Updates(learner, optimizer, settings, steps * settings.epochs, place.device, place.precision)
+
+
+@dataclass
+class _Run:
+    """One training run."""
+
+    settings: Train
+    data: _Data
+    place: _Place
+    updates: Updates
+    checkpoint: Checkpoint
+    called: torch.nn.Module  # the learner as it is called: of several processes, with their mean gradient
+
+    def go(self, epochs: int, on_epoch: Callable[[Curve], None] | None, what: str) -> Fitted:
+        learner = self.updates.learner
+        state, best = self.checkpoint.load() or (State(), self.updates.weights())
+        fitted = Fitted(learner.model, state.curves, state.best_epoch, resumed_at=state.epoch, towers=learner.towers)
         for earlier in state.curves:
             if on_epoch:
                 on_epoch(earlier)
         fitted.stopped = "epochs"
-        with progress(what=what, total=self.epochs, unit="epoch") as bar:
+        with progress(what=what, total=epochs, unit="epoch") as bar:
             bar.update(state.epoch)
-            while state.epoch < self.epochs:
-                if self.val is not None and state.waited >= self.settings.patience:
+            while state.epoch < epochs:
+                if self.data.val is not None and state.waited >= self.settings.patience:
                     fitted.stopped = "patience"
                     break
                 curve = self._one_epoch(state.epoch)
                 improved = self._judge(curve, state)
                 if improved:
-                    best = self._weights()
+                    best = self.updates.weights()
                 state.curves.append(curve)
                 if on_epoch:
                     on_epoch(curve)
                 self.checkpoint.keep(state, best)
                 bar.update()
-        if self.val is not None and not math.isfinite(state.best):
+        if self.data.val is not None and not math.isfinite(state.best):
             raise DataError(
-                f"train.metric {self.settings.metric} is undefined on the val split ({len(self.val)} posts, too much "
-                "alike); choose loss, or label more posts"
+                f"train.metric {self.settings.metric} is undefined on the val split ({len(self.data.val)} posts, "
+                "too much alike); choose loss, or label more posts"
             )
-        self.learner.load_state_dict(best)
-        self.model.to("cpu").eval()
+        learner.load_state_dict(best)
+        learner.model.to("cpu").eval()
         fitted.best_epoch = state.best_epoch
-        self.team.wait()
+        self.place.team.wait()
         self.checkpoint.remove()
         return fitted
 
@@ -174,20 +205,20 @@ class _Run:
         trained = self._pass(epoch)
         if not math.isfinite(trained):
             raise DataError(f"training diverged at epoch {epoch} (loss {trained}); lower train.lr {self.settings.lr:g}")
-        curve: Curve = {"epoch": epoch, "lr": float(self.schedule.get_last_lr()[0]), "train_loss": trained}
-        if self.val is not None and self.val_inputs is not None:
-            found = self._evaluate(self.val, self.val_inputs)
+        curve: Curve = {"epoch": epoch, "lr": float(self.updates.schedule.get_last_lr()[0]), "train_loss": trained}
+        if self.data.val is not None and self.data.val_inputs is not None:
+            found = self._evaluate(self.data.val, self.data.val_inputs)
             curve |= {f"val_{name}": value for name, value in found.items()}
         return curve
 
     def _judge(self, curve: Curve, state: State) -> bool:
         """Count the epoch; True when its weights are the best so far."""
         state.epoch += 1
-        if self.val is None:
+        if self.data.val is None:
             state.best_epoch = state.epoch - 1
             return True
         metric = self.settings.metric
-        higher = metric != "loss" and all(target.is_higher_better(metric) for target in self.targets.values())
+        higher = metric != "loss" and all(target.is_higher_better(metric) for target in self.data.targets.values())
         score = (-1.0 if higher else 1.0) * curve[f"val_{metric}"]
         if score < state.best - 1e-6:
             state.best, state.best_epoch, state.waited = score, state.epoch - 1, 0
@@ -195,30 +226,25 @@ class _Run:
         state.waited += 1
         return False
 
-    def _weights(self) -> dict[str, Tensor]:
-        """The weights that count: averaged ones where there are, of all that learns."""
-        source = self.averaged.module if self.averaged is not None else self.learner
-        return {name: v.detach().cpu().clone() for name, v in source.state_dict().items()}
-
     def _pass(self, epoch: int) -> float:
         """One pass in an order that depends on seed and epoch alone, so that a resumed run is the same run."""
-        self.learner.train()
+        self.updates.learner.train()
         torch.manual_seed(self.settings.seed * 100_003 + epoch)
-        total, count = torch.zeros((), device=self.device), 0
+        total, count = torch.zeros((), device=self.place.device), 0
         batches = self._batches()
         for number, rows in enumerate(batches, 1):
-            loss = self._loss(self.team.share(rows))
-            self.scaler.scale(loss / self.settings.grad_accumulation).backward()  # type: ignore[no-untyped-call]
+            loss = self._loss(self.place.team.share(rows))
+            self.updates.scaler.scale(loss / self.settings.grad_accumulation).backward()  # type: ignore[no-untyped-call]
             total += loss.detach() * len(rows)
             count += len(rows)
             if number % self.settings.grad_accumulation == 0 or number == len(batches):
-                self._step()
+                self.updates.step()
         return float(total) / count
 
     def _batches(self) -> list[Tensor]:
-        n, size = len(self.train_part), self.settings.batch_size
-        if self.draw_weights is not None:
-            order = torch.multinomial(self.draw_weights, n, replacement=True)
+        n, size = len(self.data.train), self.settings.batch_size
+        if self.data.draw_weights is not None:
+            order = torch.multinomial(self.data.draw_weights, n, replacement=True)
         else:
             order = torch.randperm(n)
         batches = list(torch.split(order, size))
@@ -227,69 +253,35 @@ class _Run:
         return batches
 
     def _loss(self, rows: Tensor) -> Tensor:
-        batch = hide_modality(self.inputs.rows(rows).to(self.device), self.settings)
-        with torch.autocast(self.device.type, self.precision, enabled=self.precision is not torch.float32):
-            posts = [self.train_part.posts[i] for i in rows.tolist()] if self.towers is not None else []
-            rows = rows.to(self.device)
-            wanted = {name: v[rows] for name, v in self.wanted.items()}
-            soft = {name: v[rows] for name, v in self.soft.items()} if self.soft_share else None
-            found: Tensor = self.called(batch, posts, wanted, soft, self.soft_share)
+        data, device, precision = self.data, self.place.device, self.place.precision
+        batch = hide_modality(data.inputs.rows(rows).to(device), self.settings)
+        with torch.autocast(device.type, precision, enabled=precision is not torch.float32):
+            posts = [data.train.posts[i] for i in rows.tolist()] if self.updates.learner.towers is not None else []
+            rows = rows.to(device)
+            wanted = {name: v[rows] for name, v in data.wanted.items()}
+            share = self.settings.soft_targets
+            soft = {name: v[rows] for name, v in data.soft.items()} if share else None
+            found: Tensor = self.called(batch, posts, wanted, soft, share)
         return found
-
-    def _step(self) -> None:
-        if self.settings.clip_norm:
-            self.scaler.unscale_(self.optimizer)
-            torch.nn.utils.clip_grad_norm_(
-                [p for group in self.optimizer.param_groups for p in group["params"]], self.settings.clip_norm
-            )
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.schedule.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        if self.averaged is not None:
-            self.averaged.update_parameters(self.learner)
 
     def _evaluate(self, part: Part, inputs: Inputs) -> dict[str, float]:
         """Loss and metrics of a split, weighted by inverse inclusion probability (the loss is not).
 
         Of a joint student the metrics are means over its tasks.
         """
-        learner: _Learner = self.averaged.module if self.averaged is not None else self.learner  # type: ignore[assignment]
-        raw = raw_outputs(learner.model, part, inputs, learner.towers, self.device)
-        wanted = {name: torch.from_numpy(v).to(self.device) for name, v in part.values.items()}
+        learner = self.updates.counting
+        raw = raw_outputs(learner.model, part, inputs, learner.towers, self.place.device)
+        wanted = {name: torch.from_numpy(v).to(self.place.device) for name, v in part.values.items()}
         with torch.inference_mode():
-            found = {"loss": float(self.loss(raw, wanted))}
+            found = {"loss": float(self.updates.learner.loss(raw, wanted))}
         figures: dict[str, list[float]] = {}
         for name, predicted in learner.model.answers(raw).items():
             known = part.known(name)
             if known.any():
                 y, w = part.values[name][known], part.weights[known]
-                for figure, value in point(y, predicted[known], w, self.targets[name]).items():
+                for figure, value in point(y, predicted[known], w, self.data.targets[name]).items():
                     figures.setdefault(figure, []).append(value)
         return found | {figure: float(np.mean(values)) for figure, values in figures.items()}
-
-
-class _Learner(torch.nn.Module):
-    """All that learns, as one module: for averaging, for resume files and for several processes."""
-
-    def __init__(self, model: StudentModel, loss: JointLoss, towers: Towers | None, *, compiled: bool) -> None:
-        super().__init__()
-        self.model, self.loss, self.towers = model, loss, towers
-        self._run = [torch.compile(model) if compiled else model]  # in a list, so that it is no second submodule
-
-    def forward(
-        self,
-        batch: Batch,
-        posts: list[PostInputs],
-        wanted: dict[str, Tensor],
-        soft: dict[str, Tensor] | None,
-        share: float,
-    ) -> Tensor:
-        """The loss of a batch."""
-        if self.towers is not None:
-            batch = self.towers.fill(batch, posts)
-        found: Tensor = self.loss(self._run[0](batch), wanted, soft, share)
-        return found
 
 
 def raw_outputs(model: StudentModel, part: Part, inputs: Inputs, towers: Towers | None, device: torch.device) -> Tensor:
