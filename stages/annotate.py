@@ -31,7 +31,7 @@ def main() -> None:
     report_to(args.progress, "annotate")
     params = config.load()
     task = params.tasks[args.task]
-    rubric = args.rubrics / f"{task.annotate.rubric or args.task}.md"
+    rubric = args.rubrics / task.annotate.rubric_file(args.task)
     found = annotate(
         args.sample,
         args.out,

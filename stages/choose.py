@@ -1,6 +1,7 @@
 """Which posts a diverse or active sample takes; nothing for other designs: python stages/choose.py --help"""
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 import _own  # noqa: F401
@@ -20,8 +21,6 @@ def main() -> None:
     parser.add_argument("--labels", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
-    from assay.teacher.privacy import handles
-
     params = config.load()
     task = params.tasks[args.task]
     corpus = params.corpora[task.corpus]
@@ -29,18 +28,25 @@ def main() -> None:
         write_choice({}, args.out)
         return
     from assay.scoring.choose import choose  # brings torch, which other designs do not need
+    from assay.teacher.annotate import annotate
+    from assay.teacher.privacy import handles
 
     choose(
         args.posts,
         images_root(corpus, params.demo),
         args.out,
-        name=args.task,
         task=task,
         student=params.students[task.student],
         max_pixels=corpus.max_pixels,
-        rubric=args.rubrics / f"{task.annotate.rubric or args.task}.md",
-        committed=args.labels,
-        keep_handles=handles(corpus),
+        ask=partial(
+            annotate,
+            settings=task.annotate,
+            target=task.target,
+            rubric=args.rubrics / task.annotate.rubric_file(args.task),
+            task=args.task,
+            keep_handles=handles(corpus),
+            committed=args.labels,
+        ),
     )
 
 

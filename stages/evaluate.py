@@ -29,7 +29,7 @@ def main() -> None:
     from assay.measure.tables import plot_tables
     from assay.scoring.judge import asked_again, judge, per_post, speed_and_size
     from assay.scoring.run_log import beside_teacher
-    from assay.student.trained import folder_digest
+    from assay.student.trained import model_digest
 
     tasks, found, short = config.load().members(args.task), {}, {}
     stage = f"{'joint_report' if len(tasks) > 1 else 'report'}@{args.task}"
@@ -48,7 +48,7 @@ def main() -> None:
     write_figures(args.machine, "evaluate", speed | beside_teacher(args.machine, speed["posts_per_s"]))
     figures, few = (one if len(tasks) > 1 else one[args.task] for one in (found, short))
     write_json(few, args.summary)
-    write_json(figures | {"size": size, "model": folder_digest(args.model)[:16]}, args.metrics)
+    write_json(figures | {"size": size, "model": model_digest(args.model)[:16]}, args.metrics)
 
 
 if __name__ == "__main__":

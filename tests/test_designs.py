@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -131,12 +132,17 @@ def test_choose_on_the_drawn_corpus(drawn: Path, tmp_path: Path) -> None:
         posts,
         drawn,
         out,
-        name="t",
         task=task,
         student=params.students["text_only"],
         max_pixels=corpus.max_pixels,
-        rubric=ROOT / "rubrics" / "gender_bias.md",
-        committed=tmp_path / "none.parquet",
+        ask=partial(
+            annotate,
+            settings=task.annotate,
+            target=task.target,
+            rubric=ROOT / "rubrics" / task.annotate.rubric_file("gender_bias"),
+            task="t",
+            committed=tmp_path / "none.parquet",
+        ),
     )
     taken = read_choice(out, 300)
     assert taken is not None

@@ -11,7 +11,7 @@ import pytest
 from assay.cli.models import _models
 from assay.errors import DataError
 from assay.scoring.models import trained_models
-from assay.student.trained import folder_digest
+from assay.student.trained import model_digest
 from tests.serving import BIAS, MOODS, make_model
 
 
@@ -21,7 +21,7 @@ def evaluated(root: Path, name: str, model: Path, metric: str) -> None:
     folder.mkdir(parents=True)
     figure = {"value": 0.81, "low": 0.7, "high": 0.9}
     gap = {"value": 0.01, "low": -0.02, "high": 0.04, "against": "both"}
-    found = {metric: figure, "gap_probe": gap, "n": 1200, "model": folder_digest(model)[:16]}
+    found = {metric: figure, "gap_probe": gap, "n": 1200, "model": model_digest(model)[:16]}
     (folder / "evaluate.json").write_text(json.dumps(found))
 
 

@@ -22,7 +22,7 @@ from assay.scoring.export import export_onnx
 from assay.scoring.predict import Predictor
 from assay.scoring.publish import hub_folder, publish
 from assay.student.lexical import hash_grams
-from assay.student.trained import folder_digest, load_trained
+from assay.student.trained import load_trained, model_digest
 from tests.conftest import picture
 from tests.serving import BIAS, MOODS, make_model
 
@@ -35,7 +35,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     metrics = root / "metrics" / "moods"
     metrics.mkdir(parents=True)
     figures = {"f1_weighted": {"value": 0.81, "low": 0.7, "high": 0.9}, "n": 100}
-    figures |= {"model": folder_digest(found)[:16]}
+    figures |= {"model": model_digest(found)[:16]}
     (metrics / "evaluate.json").write_text(json.dumps(figures))
     (found / "seed-2").mkdir()
     return found

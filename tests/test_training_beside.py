@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from assay.scoring.publish import evaluated
-from assay.student.trained import folder_digest
+from assay.student.trained import model_digest
 from tests.conftest import Repository, small
 from tests.serving import Server
 
@@ -37,7 +37,7 @@ def test_jobs_train_beside_what_is_served(tmp_path: Path, monkeypatch: pytest.Mo
     repository.params(lambda raw: raw["tasks"]["sentiment"]["train"].update(lr=0.003, seeds=[5, 6, 7, 8, 9]))
     before = kept(repository)
     model = repository.folder / "models" / "sentiment"
-    version = folder_digest(model)[:16]
+    version = model_digest(model)[:16]
     monkeypatch.chdir(repository.folder)
     server = Server(tmp_path / "home", "--model", str(model), "--allow-training")
     assert server.http.get("/v1/model").json()["metrics"]["model"] == version
@@ -65,7 +65,7 @@ def test_jobs_train_beside_what_is_served(tmp_path: Path, monkeypatch: pytest.Mo
             assert figures["metrics"] is None or figures["metrics"]["model"] == figures["version"]
             found = server.http.get(f"/v1/jobs/{job}").json()
         assert found["status"] == "done", server.http.get(f"/v1/jobs/{job}/log").text
-        fresh = folder_digest(model)[:16]
+        fresh = model_digest(model)[:16]
         assert fresh != version
         until = time.monotonic() + 30
         while server.http.get("/v1/model").json()["version"] != fresh and time.monotonic() < until:

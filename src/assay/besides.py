@@ -24,7 +24,7 @@ def of_others(params: Params, root: Path = Path()) -> dict[str, dict[str, Any]]:
         for other in (name, *task.annotate.ask_with):
             asked = params.tasks[other].annotate
             if asked.source == "teacher":
-                file = f"rubrics/{asked.rubric or other}.md"
+                file = f"rubrics/{asked.rubric_file(other)}"
                 rubrics[file] = digest(root / file)
         found[f"tasks/{name}/rubric"] = rubrics
         found[f"tasks/{name}/human"] = {f"human/{name}.csv": digest(root / "human" / f"{name}.csv")}
@@ -32,7 +32,7 @@ def of_others(params: Params, root: Path = Path()) -> dict[str, dict[str, Any]]:
         found[f"tasks/{name}/start"] = {start: folder_digest(root / start_folder(start))} if start else {}
     for name, audit in params.audits.items():
         if audit.perceived and audit.perceived.annotate.source == "teacher":
-            file = f"rubrics/{audit.perceived.annotate.rubric or name}.md"
+            file = f"rubrics/{audit.perceived.annotate.rubric_file(name)}"
             found[f"audits/{name}/rubric"] = {file: digest(root / file)}
     return found
 

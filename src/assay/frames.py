@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import TypeAdapter, ValidationError
 
-from assay import config
+from assay import config, images
 from assay import text as texts
 from assay.authors import author_key
 from assay.columns import columns_of, files_in, text_in
@@ -36,7 +36,6 @@ from assay.teacher.annotate import annotate
 ANSWER = ("value", "status", "reason", "distribution", "spread", "how", "model")
 SPENT = ("cost_usd", "prompt_tokens", "completion_tokens")
 SIGNED = ("text_sig", "image_sig")  # of the post table, of no use to people
-MAX_PIXELS = 50_000_000
 WHOLE = Sample()
 
 
@@ -137,7 +136,7 @@ def _sampled(posts: pd.DataFrame, text: str | None, image: str | None, root: Pat
         data, lost = files_in(posts[image].iloc[i], root) if image is not None else ([], [])
         body = texts.normalise(text_in(posts[text].iloc[i])) if text is not None else ""
         row = nothing | {"post_id": str(i), "text": body, "brands": [], "inclusion_p": 1.0, "stratum": "all"}
-        yield with_images(row, data[: WHOLE.max_images], lost, WHOLE, MAX_PIXELS)
+        yield with_images(row, data[: WHOLE.max_images], lost, WHOLE, images.MAX_PIXELS)
 
 
 def _named(distribution: Any, names: list[str]) -> dict[str, float] | None:

@@ -86,7 +86,7 @@ def _labels(
         work / "labels.parquet",
         settings=settings.annotate,
         target=ClassesTarget(kind="classes", names=settings.names),
-        rubric=rubrics / f"{settings.annotate.rubric or name}.md",
+        rubric=rubrics / settings.annotate.rubric_file(name),
         task=f"audit {name}",
     )
     table = pq.read_table(work / "labels.parquet", columns=["post_id", "status", "value"]).to_pylist()

@@ -120,7 +120,7 @@ def _rubric(key: str, name: str, annotate: Annotate, task: Task, root: Path) -> 
 
 
 def _rubric_file(annotate: Annotate, name: str, root: Path) -> Path:
-    return root / "rubrics" / f"{annotate.rubric or name}.md"
+    return root / "rubrics" / annotate.rubric_file(name)
 
 
 def _corpus(key: str, corpus: AnyCorpus, params: Params) -> Iterator[str]:

@@ -168,3 +168,7 @@ class Annotate(Section):
         if self.phone_regions != [one.upper() for one in self.phone_regions]:
             raise ValueError("phone_regions are two-letter country codes in capitals, such as US or GB")
         return self
+
+    def rubric_file(self, task: str) -> str:
+        """The file in the folder rubrics that a task's teacher is asked by."""
+        return f"{self.rubric or task}.md"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
@@ -21,6 +21,12 @@ class EncoderFacts(TypedDict):
 
     identity: str
     dim: int
+
+
+def dims_of(encoders: Mapping[str, EncoderFacts]) -> tuple[int, int]:
+    """Lengths of the image and the text vectors, 0 for what a student does not see."""
+    image, text = (encoders[name]["dim"] if name in encoders else 0 for name in ("image", "text"))
+    return image, text
 
 
 class Recipe(TypedDict):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,6 @@ from assay.posts import read, write_table
 from assay.progress import say
 from assay.sampling import frame, permanent_number, random_draw, write_choice, write_sample
 from assay.scoring.designs import Chosen, active, compress, diverse
-from assay.teacher.annotate import annotate
 
 
 def choose(
@@ -27,18 +26,15 @@ def choose(
     root: Root,
     out: Path,
     *,
-    name: str,
     task: Task,
     student: Student,
     max_pixels: int,
-    rubric: Path,
-    committed: Path,
-    keep_handles: Sequence[str] = (),
+    ask: Callable[[Path, Path], object],
 ) -> None:
     """Write which posts the sample takes, with inclusion probabilities.
 
-    The first batch of an active sample is labelled here; its answers are in the store, so that `annotate`
-    pays for none of them again. `committed`: where the labels table stands, whose version at HEAD can fill the store.
+    `ask(sample, labels)` has the first batch of an active sample labelled, as the task's `annotate` would: its
+    answers are in the store then, and none of them is paid again.
     """
     settings = task.sample
     ids, _ = frame(posts, None)
@@ -62,16 +58,7 @@ def choose(
             batch = read(work / "pool")
             batch = batch.filter(pc.is_in(batch["post_id"], pa.array([pool_ids[i] for i in rows])))
             write_table(batch, work / "first" / "part-00000.parquet")
-            annotate(
-                work / "first",
-                work / "labels.parquet",
-                settings=task.annotate,
-                target=task.target,
-                rubric=rubric,
-                task=name,
-                keep_handles=keep_handles,
-                committed=committed,
-            )
+            ask(work / "first", work / "labels.parquet")
             table = pq.read_table(work / "labels.parquet", columns=["post_id", "value"]).to_pylist()
             values = {row["post_id"]: row["value"] for row in table}
             return task.target.encode([values.get(pool_ids[i]) for i in rows])

@@ -31,7 +31,7 @@ from assay.scoring.exported import FACTS, FOLDER
 from assay.scoring.predict import Predictor
 from assay.scoring.run_log import RunLog
 from assay.scoring.shards import Place, Shard, folds_of_posts, plan, score_shard
-from assay.student.trained import folder_digest
+from assay.student.trained import model_digest
 
 KEEP_S = 7 * 86_400
 ROW_BYTES = 100  # of a prediction on disk, with room to spare
@@ -61,7 +61,7 @@ def infer(
     learnt = set() if fold_of else _learnt(split)
     graph = model / FOLDER / FACTS
     own = graph.read_text() if graph.exists() else ""
-    stem = " ".join([folder_digest(model), own, str(max_pixels), reach_digest(__file__)])
+    stem = " ".join([model_digest(model), own, str(max_pixels), reach_digest(__file__)])
     place = Place(posts.resolve(), root.resolve() if isinstance(root, Path) else root, settings.batch_size, stem)
     most_images = predictor.max_images
     planned = list(

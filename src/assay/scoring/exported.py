@@ -12,7 +12,7 @@ from typing import Any
 
 from assay.durable import file_digest
 from assay.progress import say
-from assay.student.trained import folder_digest
+from assay.student.trained import model_digest
 
 FOLDER = "graph"
 FACTS = "graph.json"
@@ -25,7 +25,7 @@ def graphs_of(folder: Path) -> dict[str, Path] | None:
         return None
     try:
         told = json.loads((place / FACTS).read_text())
-        if told["model"] != folder_digest(folder):
+        if told["model"] != model_digest(folder):
             say(f"{place}: of another model; `assay export --graph` makes it anew, and it is not used now")
             return None
         changed = [name for name, known in told["files"].items() if file_digest(place / name) != known]
@@ -42,6 +42,6 @@ def write_facts(folder: Path, facts: dict[str, Any]) -> dict[str, Any]:
     """Write graph.json beside the graphs of a model folder; returns its content."""
     place = folder / FOLDER
     files = {path.name: file_digest(path) for path in sorted(place.iterdir()) if path.name != FACTS}
-    told = {"model": folder_digest(folder), "files": files, **facts}
+    told = {"model": model_digest(folder), "files": files, **facts}
     (place / FACTS).write_text(json.dumps(told, indent=1) + "\n")
     return told

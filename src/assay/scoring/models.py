@@ -9,7 +9,7 @@ from assay.errors import AssayError, ModelError
 from assay.machine import read_figures
 from assay.scoring.publish import evaluated, figure_files
 from assay.student.folder import Config, read_config
-from assay.student.trained import folder_digest
+from assay.student.trained import model_digest
 
 
 def trained_models(root: Path) -> list[dict[str, Any]]:
@@ -26,7 +26,7 @@ def trained_models(root: Path) -> list[dict[str, Any]]:
         except ModelError as error:
             rows.append(_row(folder, folder.name) | {"note": str(error)})
             continue
-        digest = folder_digest(folder)[:16]
+        digest = model_digest(folder)[:16]
         told = evaluated(folder, digest)
         speed = read_figures(root / "metrics" / "machine" / folder.name, "evaluate")
         for task, target in config.targets.items():

@@ -15,7 +15,7 @@ import yaml
 from assay.errors import ModelError, SettingsError
 from assay.progress import say
 from assay.scoring.export import export_onnx
-from assay.student.trained import Trained, folder_digest, load_trained
+from assay.student.trained import Trained, load_trained, model_digest
 
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 HUB_TASKS = {"number": "regression", "name": "classification", "names": "multi-label-classification"}
@@ -91,7 +91,7 @@ def evaluated(model: Path, version: str | None = None) -> dict[str, Any] | None:
 
     None where there is none, or where it judged another version than `version` (default: that of the folder).
     """
-    version = version or folder_digest(model)[:16]
+    version = version or model_digest(model)[:16]
     for path in figure_files(model):
         with contextlib.suppress(OSError, ValueError):
             found = json.loads(path.read_text())

@@ -51,7 +51,7 @@ class Revision:
 
     def rubric(self) -> str | None:
         """The text of the rubric; None where labels come from a column."""
-        path = self.root / "rubrics" / f"{self.task.annotate.rubric or self.task_name}.md"
+        path = self.root / "rubrics" / self.task.annotate.rubric_file(self.task_name)
         if self.task.annotate.source == "column" or not path.exists():
             return None
         return path.read_text(encoding="utf-8")

@@ -16,7 +16,7 @@ from assay.scoring.predict import Predictor
 from assay.scoring.publish import evaluated
 from assay.serve.batching import Batcher
 from assay.serve.options import Options
-from assay.student.trained import folder_digest
+from assay.student.trained import model_digest
 
 Stamp = tuple[tuple[str, int, int], ...]
 
@@ -98,7 +98,7 @@ class Models:
 
     async def _load(self, folder: Path) -> Served:
         loop, options = asyncio.get_running_loop(), self.options
-        version = await loop.run_in_executor(None, folder_digest, folder)
+        version = await loop.run_in_executor(None, model_digest, folder)
         copies = workers(options)
         predictor = await loop.run_in_executor(None, warm, folder, options)
         batcher = Batcher(

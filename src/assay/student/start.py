@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from assay.encode.features import EncoderFacts
+from assay.encode.features import EncoderFacts, dims_of
 from assay.errors import DataError, ModelError
 from assay.student.folder import FORMAT, Kept, StartFacts, check_shapes
 from assay.student.model import Start
@@ -76,12 +76,13 @@ def kept_start(folder: Path, encoders: dict[str, EncoderFacts]) -> Start:
         found = Kept.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, RecursionError, ValidationError) as error:
         raise ModelError(f"{path} is not one of this version; keep it again: `assay keep --task TASK`") from error
-    theirs = {str(name): one.model_dump() for name, one in found.encoders.items()}
+    theirs: dict[str, EncoderFacts] = {
+        str(name): {"identity": one.identity, "dim": one.dim} for name, one in found.encoders.items()
+    }
     for name in sorted(set(theirs) | set(encoders)):
         if theirs.get(name) != encoders.get(name):
             raise DataError(
                 f"train.start_from: {folder} reads another {name} encoder than this student, or reads it otherwise; "
                 "start from a student with the same branches"
             )
-    dims = (theirs["image"]["dim"] if "image" in theirs else 0, theirs["text"]["dim"] if "text" in theirs else 0)
-    return read_start(folder, found.start, dims)
+    return read_start(folder, found.start, dims_of(theirs))

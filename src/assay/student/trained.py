@@ -27,7 +27,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from assay.config import Student
-from assay.encode.features import EncoderFacts
+from assay.encode.features import EncoderFacts, dims_of
 from assay.errors import ModelError
 from assay.student.familiar import FILE as FAMILIAR
 from assay.student.familiar import Familiar
@@ -115,7 +115,7 @@ def load_trained(folder: Path) -> Trained:
     facts: dict[str, EncoderFacts] = {
         name: {"identity": one.identity, "dim": one.dim} for name, one in config.encoders.items()
     }
-    dims = (facts["image"]["dim"] if "image" in facts else 0, facts["text"]["dim"] if "text" in facts else 0)
+    dims = dims_of(facts)
     weights = folder / "model.safetensors"
     start = read_start(folder, config.start, dims) if config.start else None
 
@@ -164,9 +164,7 @@ def start_of(trained: Trained) -> Start:
     if trained.start is not None:
         raise ModelError(f"{trained.name} started from {trained.start.name} itself; keep a student that did not")
     members = trained.model.members
-    dims = (trained.encoders["image"]["dim"] if "image" in trained.encoders else 0,
-            trained.encoders["text"]["dim"] if "text" in trained.encoders else 0)  # fmt: skip
-    start = Start(trained.name, trained.student, trained.targets, *dims, members=len(members))
+    start = Start(trained.name, trained.student, trained.targets, *dims_of(trained.encoders), members=len(members))
     for mine, theirs in zip(start, members, strict=True):
         wanted = mine.state_dict()
         mine.load_state_dict({name: tensor for name, tensor in theirs.state_dict().items() if name in wanted})
@@ -190,7 +188,7 @@ def folds_of(folder: Path) -> dict[str, int]:
     return dict(zip(table["post_id"].to_pylist(), table["fold"].to_pylist(), strict=True))
 
 
-def folder_digest(folder: Path) -> str:
+def model_digest(folder: Path) -> str:
     """A digest of what decides a model's predictions: its weights and its config."""
     digest = hashlib.sha256()
     for path in [folder / "config.json", *sorted(folder.glob("*.safetensors"))]:

@@ -158,7 +158,7 @@ def _is_compared(row: dict[str, Any], people: Humans) -> bool:
 
 def brief_of(name: str, task: Task, corpus: AnyCorpus, rubrics: Path) -> Brief:
     """The brief of a task of params, whose rubric lies in `rubrics`."""
-    rubric = Rubric.load(rubrics / f"{task.annotate.rubric or name}.md", task.target, brands=task.annotate.brands)
+    rubric = Rubric.load(rubrics / task.annotate.rubric_file(name), task.target, brands=task.annotate.brands)
     return Brief(rubric, task.annotate, handles(corpus))
 
 
