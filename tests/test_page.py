@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import re
@@ -19,7 +20,7 @@ import yaml
 from PIL import Image
 
 from assay.config import LabelsTarget
-from assay.errors import DataError, RowError
+from assay.errors import CorpusError, DataError, RowError
 from assay.measure.csvfile import write_csv
 from assay.measure.findings import brand_table, findings
 from assay.posts import read, schema, write_table
@@ -27,6 +28,7 @@ from assay.sampling import sample_schema
 from assay.scoring.prediction import prediction_schema
 from assay.serve.options import Options, posts_shown
 from assay.serve.page.corpus import Query, ScoredCorpus
+from assay.serve.page.given import MOST_POSTS, File, Given, read_given
 from assay.teacher.corrections import keep
 from assay.teacher.quality import read_humans
 from tests.conftest import ROOT, picture
@@ -283,6 +285,107 @@ def test_corrections_of_many_pages_at_once_are_all_kept(tmp_path: Path) -> None:
     for value in (["x", "z"], []):
         keep(tmp_path / "l.csv", LABELS, "p", "c", value)
         assert read_humans(tmp_path / "l.csv", LABELS)["p"]["c"] == value
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_table_with_a_folder_of_pictures_is_scored(
+    server: Server, browser: Browser, tmp_path: Path, width: int
+) -> None:
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    rows = ["nr;Beitrag text;Bild;note"]
+    for i in range(40):
+        rows.append(
+            f"{i};{HOSTILE if i == 3 else '=1+1 said somebody' if i == 4 else f'a day by the sea {i}'};p{i}.jpg;n"
+        )
+        if i != 5:
+            (pictures / f"p{i}.jpg").write_bytes(b"none" if i == 6 else picture((5 * i, 80, 120), kind="JPEG"))
+    rows += ["40;;p0.jpg;n", "41;;;n"]
+    (tmp_path / "posts.csv").write_text("\n".join(rows), encoding="cp1252")
+    page = opened(browser, server.url, width)
+    faults: list[str] = []
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.get_by_role("tab", name="Many", exact=True).click()
+    page.locator("#table input[type=file]").set_input_files(tmp_path / "posts.csv")
+    page.locator("#folder input[type=file]").set_input_files(pictures)
+    page.wait_for_function("document.querySelectorAll('#folder tr.file').length == 39", timeout=30_000)
+    page.wait_for_selector("#table tr.file")
+    page.click("#score-all")
+    page.wait_for_selector("#many .a-many", timeout=60_000)
+    said = page.locator("#many").inner_text()
+    assert "texts in column 'Beitrag text' and pictures in column 'Bild'" in said
+    assert "38 text and picture" in said
+    assert "2 text alone" in said
+    assert "1 picture alone" in said
+    assert "1 failed" in said
+    assert "missing_image: p5.jpg" in said
+    assert page.locator("#many script, #many img").count() == 0
+    with page.expect_download() as waiting:
+        page.click("#download")
+    waiting.value.save_as(tmp_path / "scores.csv")
+    with open(tmp_path / "scores.csv", newline="", encoding="utf-8") as file:
+        found = list(csv.DictReader(file))
+    assert [row["nr"] for row in found] == [str(i) for i in range(42)]
+    assert found[3]["Beitrag text"] == HOSTILE
+    assert found[4]["Beitrag text"] == "'=1+1 said somebody"  # no formula
+    assert all(row["assay_sentiment"] in MOODS.names for row in found[:41])
+    assert found[6]["assay_sentiment_status"] == "text_only"
+    assert found[6]["assay_sentiment_reason"].startswith("undecodable_image: ")
+    assert (found[41]["assay_sentiment_status"], found[41]["assay_sentiment"]) == ("failed", "")
+    assert found[41]["assay_sentiment_reason"].startswith("no_content: ")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.title() == "assay"
+    assert faults == []
+    page.close()
+
+
+def test_an_upload_that_cannot_be_used_is_said_and_a_run_can_be_stopped(
+    server: Server, browser: Browser, tmp_path: Path
+) -> None:
+    page = opened(browser, server.url)
+    page.get_by_role("tab", name="Many", exact=True).click()
+    page.click("#score-all")
+    page.wait_for_selector("#many .a-refused", timeout=30_000)
+    assert "nothing was uploaded" in page.locator("#many").inner_text()
+    (tmp_path / "numbers.csv").write_text("a,b\n1,2\n3,4\n")
+    page.locator("#table input[type=file]").set_input_files(tmp_path / "numbers.csv")
+    page.wait_for_selector("#table tr.file")
+    page.click("#score-all")
+    page.wait_for_function("document.querySelector('#many').innerText.includes('neither texts nor')", timeout=30_000)
+    assert "/tmp" not in page.locator("#many").inner_text()  # nor where it lies here
+    page.locator("#table button[aria-label=Clear]").click()
+    long = "\n".join(["text", *(f"a long walk along the sea and back again number {i}" for i in range(4000))])
+    (tmp_path / "long.csv").write_text(long)
+    page.locator("#table input[type=file]").set_input_files(tmp_path / "long.csv")
+    page.wait_for_selector("#table tr.file")
+    page.click("#score-all")
+    page.wait_for_selector("#many [role=progressbar]", timeout=30_000)
+    page.click("#stop-all")
+    page.wait_for_function("document.querySelector('#many').innerText.includes('Stopped')", timeout=30_000)
+    page.close()
+
+
+def test_what_is_given_as_many_posts(tmp_path: Path) -> None:
+    def given(name: str, text: str, *pictures: str) -> Given:
+        (tmp_path / name).write_text(text)
+        return read_given(File(name, tmp_path / name), [File(one, tmp_path / one) for one in pictures])
+
+    alone = read_given(None, [File("b/2.jpg", tmp_path / "2"), File("a/1.jpg", tmp_path / "1")])
+    assert [row.cells["picture"] for row in alone.rows] == ["a/1.jpg", "b/2.jpg"]
+    twice = given("a.jsonl", '{"caption": "by the sea again", "image": "1.jpg"}\n{"caption":\n', "a/1.jpg", "b/1.jpg")
+    assert "several of the pictures" in twice.rows[0].lost[0]
+    assert twice.rows[1].lost[0].startswith("bad_row")
+    own = given("b.jsonl", '{"caption": "by the sea again", "image": "b/1.jpg"}', "a/1.jpg", "b/1.jpg")
+    assert own.rows[0].pictures == [tmp_path / "b/1.jpg"]
+    for name, text, said in (
+        ("a.txt", "x", "a.txt is no table"),
+        ("b.csv", "n\n1\n", "neither texts nor pictures"),
+        ("c.csv", "text\n" + "one two three\n" * (MOST_POSTS + 1), "more than 5,000 rows"),
+        ("d.parquet", "no parquet", "d.parquet"),
+    ):
+        with pytest.raises(CorpusError, match=said) as refused:
+            given(name, text)
+        assert str(tmp_path) not in str(refused.value)
 
 
 def test_two_models_are_compared(server: Server, browser: Browser) -> None:

@@ -108,13 +108,35 @@ class Guess:
 
 def guess(path: Path) -> Guess:
     """Look at the first rows of a table; CorpusError where it is none, has no ids, or neither text nor picture."""
+    found, values, nameless = _found(path, ORDER)
+    if "id" not in found.columns:
+        which = " with a name" if nameless else ""
+        raise CorpusError(
+            f"{path}: no column{which} has another value in each row, to tell posts by; add one, such as id"
+        )
+    if "created_at" in found.columns:
+        dates = values[found.columns["created_at"]]
+        found.date_form = _form(dates)
+        found.either = _either(found.date_form, dates)
+    if "image" in found.columns:
+        _look_for_pictures(found, path.parent, values[found.columns["image"]])
+    return found
+
+
+def content(path: Path) -> Guess:
+    """Which columns hold texts and pictures; CorpusError where there are neither."""
+    return _found(path, ("image", "text"))[0]
+
+
+def _found(path: Path, roles: Iterable[str]) -> tuple[Guess, dict[str, list[Any]], bool]:
+    """What some of ours are in a table, the first cells of its columns, and whether it has columns without a name."""
     said, rows, listed = _first_rows(path)
     names = [name for name in listed if str(name).strip()]  # a column without a name cannot be named
     if not rows or not names:
         raise CorpusError(f"{path}: no rows that can be read")
     values = {name: [cells.flat(row.get(name)) for row in rows] for name in names}
     found = Guess(said, len(rows))
-    for role in ORDER:
+    for role in roles:
         taken = set(found.columns.values())
         ranked = sorted(
             ((score, -place, name) for place, name in enumerate(names)
@@ -124,20 +146,9 @@ def guess(path: Path) -> Guess:
         if ranked:
             found.columns[role] = ranked[0][2]
             found.why[role] = _why(role, values[ranked[0][2]])
-    if "id" not in found.columns:
-        nameless = " with a name" if len(names) < len(listed) else ""
-        raise CorpusError(
-            f"{path}: no column{nameless} has another value in each row, to tell posts by; add one, such as id"
-        )
     if "text" not in found.columns and "image" not in found.columns:
         raise CorpusError(f"{path}: neither texts nor pictures are found in its columns: {', '.join(names)}")
-    if "created_at" in found.columns:
-        dates = values[found.columns["created_at"]]
-        found.date_form = _form(dates)
-        found.either = _either(found.date_form, dates)
-    if "image" in found.columns:
-        _look_for_pictures(found, path.parent, values[found.columns["image"]])
-    return found
+    return found, values, len(names) < len(listed)
 
 
 def _first_rows(path: Path) -> tuple[str, list[dict[str, Any]], list[str]]:

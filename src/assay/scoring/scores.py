@@ -62,15 +62,15 @@ def write_scores(name: str, params: Params, data: Path, out: Path) -> dict[str, 
     out.parent.mkdir(parents=True, exist_ok=True)
     with open(partial, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([harmless(column) for column in (*columns, *_heads(name, task.target))])
+        writer.writerow([harmless(column) for column in (*columns, *heads(name, task.target))])
         for source, post_id, row in rows:
             at = place.get(post_id) if post_id is not None and source not in why else None
             status = DROPPED if at is None else REPEATED if post_id in seen else None
             found = {"reason": why.get(source)} if at is None or status else scored.slice(at, 1).to_pylist()[0]
-            told = _told(found | ({"status": status} if status else {}), task.target)
-            counts[told[0]] = counts.get(told[0], 0) + 1
+            own = told(found | ({"status": status} if status else {}), task.target)
+            counts[own[0]] = counts.get(own[0], 0) + 1
             seen |= {post_id} if post_id is not None and at is not None else set()
-            writer.writerow([harmless(value) for value in (*(row.get(column) for column in columns), *told)])
+            writer.writerow([harmless(value) for value in (*(row.get(column) for column in columns), *own)])
     partial.replace(out)
     return counts
 
@@ -120,7 +120,8 @@ def _wanted(path: Path, mapped: list[str]) -> list[str]:
     return list(pq.read_schema(path).names) if kind_of(path) == ".parquet" else mapped
 
 
-def _heads(name: str, target: Target) -> list[str]:
+def heads(name: str, target: Target) -> list[str]:
+    """The names of the columns in which a task's answers stand."""
     start = f"assay_{name}"
     if target.shape == NUMBER:
         return [f"{start}_status", start, f"{start}_low", f"{start}_high", f"{start}_unlike", f"{start}_reason"]
@@ -128,7 +129,7 @@ def _heads(name: str, target: Target) -> list[str]:
     return [f"{start}_status", start, f"{start}_set", *shares, f"{start}_unlike", f"{start}_reason"]
 
 
-def _told(found: dict[str, Any], target: Target) -> list[Any]:
+def told(found: dict[str, Any], target: Target) -> list[Any]:
     """The cells of a row; empty where there is nothing to say."""
     value, shares = found.get("value"), found.get("probabilities")
     listed = ", ".join(value) if isinstance(value, list) else value

@@ -54,10 +54,11 @@ class Asked:
     partial: bool = False
     several: bool = False
     faults: dict[int, Refusal] = field(default_factory=dict)
+    in_order: bool = False  # who asks knows which post is which: faults do not name them
 
     def fault(self, number: int, refusal: Refusal) -> None:
         """Note that a post cannot be used; the refusal, which names the post, where the request is not partial."""
-        if self.several:
+        if self.several and not self.in_order:
             named = f"posts.{number}" + ("" if self.ids[number] is None else f" (id {self.ids[number]!r})")
             refusal = Refusal(refusal.status, refusal.code, f"{named}: {refusal.detail}")
         if not (self.partial and self.several):

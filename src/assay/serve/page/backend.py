@@ -69,11 +69,15 @@ class Backend:
 
     async def score(self, asked: Asked, caller: str) -> tuple[Served, dict[str, Prediction]]:
         """The answers to a post, through the same queue as those of the API."""
+        served, found = await self.score_many(asked, caller)
+        return served, found[0]
+
+    async def score_many(self, asked: Asked, caller: str) -> tuple[Served, list[dict[str, Prediction]]]:
+        """The answers to several posts."""
         self.service.rates.take(caller)
         if not self.service.ready:
             raise Refusal(503, "loading", "the models are still loading; try again in a moment", retry_after_s=2)
-        served, found = await self.service.predict(asked, time.monotonic() + self.options.timeout_s)
-        return served, found[0]
+        return await self.service.predict(asked, time.monotonic() + self.options.timeout_s)
 
     async def explain(self, asked: Asked, task: str, answer: str | None) -> Explanation:
         """What an answer rests on, by a copy of the model, since gradients may not run through the one at work."""

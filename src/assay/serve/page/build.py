@@ -16,6 +16,7 @@ from assay.reads import note_read
 from assay.serve.page import cards
 from assay.serve.page.backend import Backend
 from assay.serve.page.corpus import ORDERS, Query, ScoredCorpus
+from assay.serve.page.many import many_tab
 from assay.serve.page.review import review_tab
 from assay.targets import NUMBER
 
@@ -51,6 +52,8 @@ def build(backend: Backend, *, api: bool) -> gr.Blocks:
         )
         with gr.Tab("Post"):
             _score_tab(backend, corpora)
+        with gr.Tab("Many"):
+            many_tab(backend)
         with gr.Tab("Corpus"):
             _corpus_tab(blocks, backend, corpora)
         with gr.Tab("Compare"):

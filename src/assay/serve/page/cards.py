@@ -12,6 +12,7 @@ from assay.scoring.explain import Explanation, heat_url, tone
 from assay.scoring.prediction import Prediction
 from assay.serve.models import Served
 from assay.serve.page.corpus import Found
+from assay.serve.page.given import Given
 from assay.serve.page.queue import Item
 from assay.targets import NAME, NUMBER, Target
 from assay.targets.score import BINS
@@ -19,6 +20,7 @@ from assay.targets.score import BINS
 CSS = Path(__file__).with_name("page.css")
 SEEN = {"ok": "text and picture", "text_only": "text alone", "image_only": "picture alone", "failed": "failed"}
 DIST_BINS = 10
+FIRST_ROWS = 12
 
 
 def _module() -> Any:
@@ -77,6 +79,26 @@ def explained(found: Explanation) -> str:
     words = [(word, tone(weight / top), f"{weight:+.3f}") for word, weight in found.words]
     heat = heat_url(found) if found.heat is not None else None
     return str(PARTS.explained(found, words, heat))
+
+
+def progress(done: int, total: int, seconds: float) -> str:
+    """How far a run is, its rate and the time left."""
+    rate = done / seconds if seconds and done else 0.0
+    return str(PARTS.progress(done, total, rate, (total - done) / rate if rate else None))
+
+
+def many(given: Given, found: list[dict[str, Prediction]], served: Served, seconds: float) -> str:
+    """What came of many posts: how many have an answer, how the answers are spread, the first rows."""
+    tasks = []
+    for task, target in served.predictor.targets.items():
+        ones = [by_task[task] for by_task in found]
+        rows = [
+            (_short(row.text or ", ".join(map(str, row.cells.values())), 90), _listed(one.value), row.reason(one))
+            for row, one in list(zip(given.rows, ones, strict=True))[:FIRST_ROWS]
+        ]
+        counts = [(SEEN[status], sum(one.status == status for one in ones)) for status in SEEN]
+        tasks.append((task, _bars([one.value for one in ones], target), rows, [c for c in counts if c[1]]))
+    return str(PARTS.many(served.name, served.version[:8], len(found), seconds, given.said, tasks))
 
 
 def findings(
@@ -139,7 +161,14 @@ def review(item: Item, target: Target, coded: int, note: str) -> str:
 
 
 def _listed(value: Any) -> str:
-    return (", ".join(value) or "none") if isinstance(value, list) else str(value)
+    if isinstance(value, list):
+        return ", ".join(value) or "none"
+    return "–" if value is None else f"{value:.2f}" if isinstance(value, float) else str(value)
+
+
+def _short(text: str, most: int) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= most else line[: most - 1] + "…"
 
 
 def choices(target: Target) -> list[str]:

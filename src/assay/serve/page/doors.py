@@ -25,7 +25,7 @@ from assay.serve.rates import Rates
 COOKIE = "assay_page"
 LIBRARY = "/gradio_api"
 GUESSES_PER_MINUTE = 30.0  # wrong keys at the log-in, from one address
-MOST_SESSIONS, MOST_UPLOADS = 10_000, 500
+MOST_SESSIONS, MOST_UPLOADS = 2_000, 6_000
 READ = (
     *("/", "/config", "/theme.css", "/manifest.json", "/robots.txt", "/pwa_icon", "/favicon.ico", "/logout"),
     *("/user", "/login_check", "/token", "/app_id", "/info", "/startup-events", "/queue/data", "/upload_progress"),
