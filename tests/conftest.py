@@ -24,6 +24,7 @@ if WORKERS > 1:  # before torch is imported: processes that share the cores must
 
 import pytest
 import yaml
+from filelock import FileLock
 from PIL import Image
 
 from assay.corpora.demo import ensure_drawn
@@ -224,11 +225,13 @@ def faultless(browser: Browser, page: Path, width: int, ready: str) -> Page:
 class Repository:
     """A temporary repository with the project's pipeline, and its own home folder."""
 
-    def __init__(self, folder: Path, home: Path) -> None:
+    def __init__(self, folder: Path, home: Path, *, like: Path | None = None) -> None:
+        """`like`: what to copy instead, see `small_run`."""
         self.folder, self.home = folder, home
         self.env = {
             **os.environ,
             "ASSAY_HOME": str(home),
+            "ASSAY_RUNTIME": "torch",  # a graph is made once a home; tests of graphs ask for them
             "PATH": os.pathsep.join([str(warm.folder()), str(Path(sys.executable).parent), os.environ["PATH"]]),
             "GIT_AUTHOR_NAME": "t",
             "GIT_AUTHOR_EMAIL": "t@example.org",
@@ -236,6 +239,10 @@ class Repository:
             "GIT_COMMITTER_EMAIL": "t@example.org",
             "DVC_NO_ANALYTICS": "1",
         }
+        if like is not None:
+            for name, place in (("work", folder), ("home", home)):
+                shutil.copytree(like / name, place, symlinks=True)
+            return
         copied = subprocess.run(
             ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
         )
@@ -299,4 +306,24 @@ def small(raw: dict[str, Any]) -> None:
     raw["audits"] = {}
     for task in raw["tasks"].values():
         task["sample"]["posts"] = 160
-        task["train"]["epochs"] = 12
+        task["train"] |= {"epochs": 12, "crossfit": 3}
+
+
+@pytest.fixture(scope="session")
+def small_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small pipeline after its first run, committed, with its home; by whichever process comes first, to be copied.
+
+    `ran.json` has the names of the stages that ran.
+    """
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if WORKERS > 1 else base) / "small"
+    with FileLock(folder.with_suffix(".lock")):
+        if not (folder / "ran.json").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            made = Repository(folder / "work", folder / "home")
+            made.params(small)
+            made.commit("a small pipeline")
+            ran = made.repro()
+            made.commit("results")
+            (folder / "ran.json").write_text(json.dumps(ran))
+    return folder

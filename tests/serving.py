@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from assay.encode.extract import Extractor
 from assay.student.model import StudentModel
 from assay.student.trained import Trained
 from assay.targets import Target
+from tests import warm
 from tests.test_encoders import PACKAGED
 
 BIAS = ScoreTarget(kind="score", bands=[3.5, 6.5], band_names=["low", "moderate", "high"])
@@ -32,7 +32,7 @@ def b64(data: bytes) -> str:
 
 
 class Server:
-    """`assay serve` in a process of its own."""
+    """`assay serve` in a process of its own, `pid`, which forks from a warm one."""
 
     def __init__(self, home: Path, *arguments: str, keys: str | None = KEY, command: str = "serve") -> None:
         with socket.socket() as free:
@@ -43,7 +43,9 @@ class Server:
         if keys:
             env["ASSAY_API_KEYS"] = keys
         self.log = home.parent / f"serve-{self.port}.log"
-        words = [sys.executable, "-m", "assay", command, "--port", str(self.port), *arguments]
+        noted = home.parent / f"serve-{self.port}.pid"
+        env["ASSAY_WARM_PID"] = str(noted)
+        words = [str(warm.folder() / "assay"), command, "--port", str(self.port), *arguments]
         with open(self.log, "wb") as file:
             self.process = subprocess.Popen(words, env=env, stdout=file, stderr=file)
         headers = {"Authorization": f"Bearer {KEY}"} if keys else {}
@@ -53,6 +55,7 @@ class Server:
         while True:
             try:
                 if self.http.get("/readyz").status_code == 200:
+                    self.pid = int(noted.read_text())
                     return
             except httpx2.HTTPError:
                 pass

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from assay.posts import read
+from tests import warm
 from tests.conftest import ROOT, StubTeacher, completion, picture
 
 pytestmark = pytest.mark.slow
@@ -22,9 +23,9 @@ OLLAMA = ("127.0.0.1", 11434)  # where the tutorial's teacher listens
 
 
 def environment(home: Path) -> dict[str, str]:
-    """That of a user, with a home folder of its own and this python's commands."""
+    """That of a user, with a home folder of its own and this python's commands; stages fork from a warm one."""
     own = {"ASSAY_HOME": str(home), "DVC_NO_ANALYTICS": "1", "ASSAY_RUNTIME": "torch"}
-    own["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    own["PATH"] = os.pathsep.join([str(warm.folder()), str(Path(sys.executable).parent), os.environ["PATH"]])
     return os.environ | own
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from assay.scoring.publish import evaluated
 from assay.student.trained import model_digest
-from tests.conftest import Repository, small
+from tests.conftest import Repository
 from tests.serving import Server
 
 pytestmark = pytest.mark.slow
@@ -27,13 +27,8 @@ def kept(repository: Repository) -> dict[str, dict[str, bytes] | bytes]:
     return found | {"lock": (root / "dvc.lock").read_bytes()}
 
 
-def test_jobs_train_beside_what_is_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
-    repository = Repository(tmp_path / "work", tmp_path / "home")
-    repository.params(small)
-    repository.params(lambda raw: raw["tasks"].pop("gender_bias") and raw["tasks"].pop("hateful"))
-    repository.commit("a pipeline")
-    repository.repro("evaluate@sentiment")
-    repository.commit("ran")
+def test_jobs_train_beside_what_is_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_run: Path) -> None:
+    repository = Repository(tmp_path / "work", tmp_path / "own", like=small_run)
     repository.params(lambda raw: raw["tasks"]["sentiment"]["train"].update(lr=0.003, seeds=[5, 6, 7, 8, 9]))
     before = kept(repository)
     model = repository.folder / "models" / "sentiment"
@@ -48,6 +43,7 @@ def test_jobs_train_beside_what_is_served(tmp_path: Path, monkeypatch: pytest.Mo
         time.sleep(0.2)
     assert "train@sentiment" in server.http.get(f"/v1/jobs/{job}/log").text
     assert kept(repository) == before
+    assert server.http.post("/train_model", json={"task": "sentiment"}).status_code == 409  # one at a time
     assert server.stop() == 0  # in the middle of training
     assert kept(repository) == before
     assert not list((repository.folder / ".dvc/tmp/exps").glob("serve-*"))

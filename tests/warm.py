@@ -3,7 +3,8 @@
 A stage of a test's pipeline is a process of its own, of which most of the time is the import of torch, transformers
 and scikit-learn. Here one process imports these (and nothing of assay) and forks for each stage: what is tested is
 loaded afresh in every stage, what is not is loaded once. Whatever is no `python script.py …` runs in a python of its
-own, and so do the runs that are killed (`Repository.start`), since a fork is not in their group of processes.
+own, and so do the runs that are killed (`Repository.start`), since a fork is not in their group of processes. Servers
+are forks too; signals reach them (`ASSAY_WARM_PID` names a file for the number of their process).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import sys
 import tempfile
 import threading
 import traceback
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -42,9 +44,12 @@ HEAVY = (
     "jinja2",
     "phonenumbers",
     "charset_normalizer",
+    "fastapi",
+    "uvicorn",
+    "gradio",
 )
 CLIENT = """#!{python} -ISE
-import json, os, socket, sys
+import json, os, signal, socket, sys
 if len(sys.argv) < 2 or not sys.argv[1].endswith(".py"):
     os.execv({python!r}, [{python!r}, *sys.argv[1:]])
 link = socket.socket(socket.AF_UNIX)
@@ -52,6 +57,11 @@ link.connect({address!r})
 told = json.dumps({{"argv": sys.argv[1:], "cwd": os.getcwd(), "env": dict(os.environ)}}).encode()
 socket.send_fds(link, [len(told).to_bytes(8, "big")], [0, 1, 2])
 link.sendall(told)
+pid = int.from_bytes(link.recv(8), "big")
+for number in (signal.SIGTERM, signal.SIGINT):
+    signal.signal(number, lambda number, _: os.kill(pid, number))
+if "ASSAY_WARM_PID" in os.environ:
+    open(os.environ["ASSAY_WARM_PID"], "w").write(str(pid))
 found = link.recv(1)
 sys.exit(found[0] if found else 70)
 """
@@ -69,6 +79,7 @@ def folder() -> Path:
     (home / "assay").write_text(f'#!/bin/sh\nexec {path} {home}/command.py "$@"\n')
     (home / "assay").chmod(0o755)
     env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    env["GRADIO_ANALYTICS_ENABLED"] = "False"
     listening = socket.socket(socket.AF_UNIX)  # from now on whoever connects is answered when all is imported
     listening.bind(address)
     listening.listen(64)
@@ -107,9 +118,18 @@ def _answer(link: socket.socket) -> None:
         os._exit(_run(**json.loads(told)))
     for fd in fds:
         os.close(fd)
+    link.sendall(child.to_bytes(8, "big"))
+    threading.Thread(target=_end_with, args=(link, child), daemon=True).start()
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     link.sendall(bytes([status if status >= 0 else 128 - status]))
     os._exit(0)
+
+
+def _end_with(link: socket.socket, child: int) -> None:
+    """A script ends when the process that asked for it has ended."""
+    if not link.recv(1):
+        with suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
 
 
 def _run(argv: list[str], cwd: str, env: dict[str, str]) -> int:

@@ -29,6 +29,7 @@ def add_serve(commands: Any) -> None:
     serve.add_argument("--wait-ms", type=float, default=4.0, help="how long the first post of a batch waits for others")
     serve.add_argument("--max-wait-s", type=float, default=4.0, help="refuse posts that would wait longer, with 503")
     serve.add_argument("--timeout-s", type=float, default=30.0, help="of a request")
+    serve.add_argument("--reload-s", type=float, default=5.0, help="how often to look for a changed model folder")
     serve.set_defaults(run=_serve)
     _add_page(commands)
 

@@ -27,7 +27,7 @@ from assay.student.parts import Part, parts_by_split
 from assay.student.trained import Trained, load_trained
 from assay.targets import NAMES, Target
 
-SPEED_POSTS = 48
+SPEED_POSTS = 32
 FEWEST_REPEATS = 10  # fewer posts asked twice say nothing
 
 
@@ -214,12 +214,12 @@ def slice_columns(sample: Path, ids: list[str], wanted: list[str]) -> dict[str, 
 def speed_and_size(model: Path, sample: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """How fast a student scores posts of the sample end to end (decode, encoders, head; nothing cached); its size.
 
-    The best of three rounds over the same posts; the first also loads the encoders.
+    The better of two rounds over the same posts; the first also loads the encoders.
     """
     predictor = Predictor.load(model, cached=False)
     posts = [sample_inputs(row) for row in next(stream(sample, ["text", "images", "image_hashes"], SPEED_POSTS))]
     times = []
-    for _ in range(3):
+    for _ in range(2):
         start = time.perf_counter()
         predictor.score(posts)
         times.append(time.perf_counter() - start)
