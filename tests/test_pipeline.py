@@ -21,7 +21,7 @@ import pytest
 from cryptography.fernet import Fernet
 from PIL import Image
 
-from assay.errors import DataError
+from assay.errors import DataError, SettingsError
 from assay.posts import read
 from assay.remote.answers import Answer, AnswerStore
 from assay.scoring.compare import compare
@@ -329,6 +329,15 @@ def test_a_joint_student_answers_two_tasks_in_one_pass(repository: Repository) -
         assert 'id="comparison-spec"' in page
         assert task in page
         assert (repository.folder / f"metrics/joint/both/brands/{task}.csv").read_text().startswith("brand,posts,")
+    found = compare("workspace", "workspace:both", "hateful", root=repository.folder)
+    assert [row["key"] for row in found["changed"]["settings"]] == ["answered by"]
+    assert found["notes"] == []
+    assert found["question"] is None
+    assert found["judged"]["both"] > 100
+    assert {row["verdict"] for row in found["metrics"]} <= {"better", "worse", "equivalent", "not decided"}
+    assert found["findings"]
+    with pytest.raises(SettingsError, match=r"no joint student 'other' answers hateful; allowed: both"):
+        compare("workspace", "workspace:other", "hateful", root=repository.folder)
     post = ["--text", "Old people should stay off the road", "--task", "hateful"]
     said = repository.run("assay", "predict", "--model", "models/both", *post).stdout
     assert set(json.loads(said)["probabilities"]) == {"racist", "sexist", "homophobe", "religion", "otherhate"}

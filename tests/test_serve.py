@@ -433,7 +433,7 @@ def test_shutdown_finishes_what_was_taken(model: Path, home: Path) -> None:
 
 
 def test_training_as_a_job(model: Path, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A job has status and log (one at a time: see test_training_beside); here dvc fails at once, since there is no pipeline to run."""
+    """A job has status and log; here dvc fails at once, since there is no pipeline to run."""
     from tests.conftest import ROOT
 
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())

@@ -21,7 +21,7 @@ def add_compare(commands: Any) -> None:
         "compare",
         help="say whether one revision's student is better than another's, and how findings moved",
         description="Compare two commits, branches, tags, DVC experiments, or `workspace`, post by post, on posts that "
-        "neither student learnt from.",
+        "neither student learnt from. REV:NAME is the joint student NAME of a revision instead of the task's own.",
     )
     compare.add_argument("a", metavar="REV_A", help="what is compared with, such as HEAD")
     compare.add_argument("b", metavar="REV_B", help="what is judged, such as workspace or an experiment's name")

@@ -16,7 +16,7 @@ from assay.measure.moved import moved
 from assay.measure.paired import LEAST_SEEDS, MARGIN, pair_up, verdicts
 from assay.posts import read, shards
 from assay.scoring.repository import open_estimator
-from assay.scoring.revisions import WORKSPACE, Revision, opened, stale
+from assay.scoring.revisions import WORKSPACE, Revision, opened, parted, stale
 
 CONTENT = ["post_id", "text", "images", "image_sig"]
 SCOPES = {
@@ -38,8 +38,10 @@ def compare(a: str, b: str, task: str, *, root: Path = Path(), margin: float = M
         found: dict[str, Any] = {"task": task, "a": a, "b": b, "question": None, "changed": changed(first, second)}
         labels, other = _labels(first, second)
         found |= {"labels": labels, "notes": []}
-        if WORKSPACE in (a, b) and (why := stale(task, root)):
-            found["notes"].append(f"{WORKSPACE}: {why}")
+        for name in dict.fromkeys((a, b)):
+            rev, joint = parted(name)
+            if rev == WORKSPACE and (why := stale(task, joint, root)):
+                found["notes"].append(f"{name}: {why}")
         found["question"] = _other_question(first, second, found["changed"], other)
         found |= _metrics(first, second, margin, found)
         found |= _findings(first, second, found)
@@ -81,7 +83,8 @@ def _settings(revision: Revision) -> dict[str, Any]:
         f"corpora.{task.corpus}": params.corpora[task.corpus],
     }
     whole = {name: part.model_dump(by_alias=True, mode="json") for name, part in parts.items()}
-    return {key: value for name, part in whole.items() for key, value in _flat(name, part)}
+    found = {key: value for name, part in whole.items() for key, value in _flat(name, part)}
+    return found | {"answered by": f"joint.{revision.joint}" if revision.joint else f"tasks.{revision.task_name}"}
 
 
 def _flat(name: str, value: Any) -> list[tuple[str, Any]]:
@@ -151,7 +154,7 @@ def _findings(a: Revision, b: Revision, found: dict[str, Any]) -> dict[str, Any]
         found["notes"].append("findings: report.target differs; they are about different posts")
         return told
     try:
-        one, other = (open_estimator(r.task_name, r.root) for r in (a, b))
+        one, other = (open_estimator(r.task_name, r.root, joint=r.joint) for r in (a, b))
         told["findings"] = moved(one, other)
         if one.groups("brand").names and other.groups("brand").names:
             told["brands"] = moved(one, other, "brand")

@@ -15,6 +15,7 @@ from typing import Any
 from assay import config
 from assay.config import Params, Task
 from assay.errors import DataError, SettingsError
+from assay.scoring.repository import Answered, answered
 
 WORKSPACE = "workspace"
 ALWAYS = "always changed"  # what DVC says of stages that look at the world each time
@@ -28,6 +29,7 @@ class Revision:
     root: Path
     params: Params
     task_name: str
+    joint: str | None = None  # the joint student that is meant, instead of the task's own
 
     @property
     def task(self) -> Task:
@@ -35,14 +37,19 @@ class Revision:
         return self.params.tasks[self.task_name]
 
     @property
+    def at(self) -> Answered:
+        """Where its files stand."""
+        return answered(self.task_name, self.joint)
+
+    @property
     def errors(self) -> Path:
         """What evaluate said of each judged post."""
-        return self.root / "metrics" / self.task_name / "errors.parquet"
+        return self.root / self.at.errors
 
     @property
     def labels(self) -> Path:
         """What annotate found."""
-        return self.root / "data" / "labels" / f"{self.task_name}.parquet"
+        return self.root / self.at.labels
 
     @property
     def posts(self) -> Path:
@@ -65,19 +72,20 @@ class Revision:
 def opened(name: str, task: str, root: Path = Path()) -> Iterator[Revision]:
     """A revision of the repository at `root`: a commit, branch, tag, DVC experiment, or `workspace`.
 
-    SettingsError for one that there is not, or without the task; DataError where an output is neither in the cache
-    nor in a remote.
+    Behind a colon the name of a joint student, instead of the task's own: `workspace:moods`. SettingsError for one
+    that there is not, or without the task; DataError where an output is neither in the cache nor in a remote.
     """
-    if name == WORKSPACE:
-        found = Revision(name, root, _params(name, root, task), task)
+    rev, joint = parted(name)
+    if rev == WORKSPACE:
+        found = Revision(name, root, _params(name, root, task, joint), task, joint)
         for place in _wanted(found):
             if not (root / place).exists():
-                raise DataError(f"{name} has no {place}; run `dvc repro report@{task}`, or `dvc checkout`")
+                raise DataError(f"{name} has no {place}; run `dvc repro {found.at.report}`, or `dvc checkout`")
         yield found
         return
-    with TemporaryDirectory(prefix="assay-revision-") as folder, _files(name, root) as files:
+    with TemporaryDirectory(prefix="assay-revision-") as folder, _files(rev, root) as files:
         files.lay("params.yaml", Path(folder))
-        found = Revision(name, Path(folder), _params(name, Path(folder), task), task)
+        found = Revision(name, Path(folder), _params(name, Path(folder), task, joint), task, joint)
         for place in _wanted(found):
             if not files.lay(place, found.root):
                 raise DataError(f"{name} has no {place}: the pipeline had not come so far there")
@@ -86,34 +94,35 @@ def opened(name: str, task: str, root: Path = Path()) -> Iterator[Revision]:
         yield found
 
 
-def stale(task: str, root: Path = Path()) -> str | None:
+def parted(name: str) -> tuple[str, str | None]:
+    """A revision, and the joint student behind its colon."""
+    rev, _, joint = name.partition(":")
+    return rev, joint or None
+
+
+def stale(task: str, joint: str | None, root: Path = Path()) -> str | None:
     """Why the workspace's files may be of other settings, code or data than stand there now; None: they are not."""
+    report = answered(task, joint).report
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
     try:
         with Repo(str(root)) as repo:
-            found = repo.status(targets=[f"{root / 'dvc.yaml'}:report@{task}"], with_deps=True)
+            found = repo.status(targets=[f"{root / 'dvc.yaml'}:{report}"], with_deps=True)
     except DvcException as error:  # such as the lock of a run that goes on
         return f"whether it is up to date could not be told ({' '.join(str(error).split())[:120]})"
     if any(changes != [ALWAYS] for changes in found.values()):
-        return f"it has changed since it was run; run `dvc repro report@{task}` first"
+        return f"it has changed since it was run; run `dvc repro {report}` first"
     return None
 
 
 def _wanted(revision: Revision) -> list[str]:
-    name = revision.task_name
-    return [
-        f"data/labels/{name}.parquet",
-        f"data/split/{name}.parquet",
-        f"data/sample/{name}",
-        f"data/predictions/{name}",
-        f"data/corpora/{revision.task.corpus}/posts",
-        f"metrics/{name}/errors.parquet",
-    ]
+    at = revision.at
+    posts, sample = f"data/corpora/{revision.task.corpus}/posts", f"data/sample/{revision.task_name}"
+    return [at.labels, at.split, sample, at.predictions, posts, at.errors]
 
 
-def _params(name: str, folder: Path, task: str) -> Params:
+def _params(name: str, folder: Path, task: str, joint: str | None) -> Params:
     try:
         params = config.load(folder / "params.yaml")
     except SettingsError as error:
@@ -121,6 +130,9 @@ def _params(name: str, folder: Path, task: str) -> Params:
         raise SettingsError(f"{name}: {said}; this version cannot read that revision's settings") from error
     if task not in params.tasks:
         raise SettingsError(f"{name} has no task {task!r}; it has {', '.join(params.tasks)}")
+    if joint is not None and task not in params.joint.get(joint, []):
+        there = [one for one, members in params.joint.items() if task in members]
+        raise SettingsError(f"{name}: no joint student {joint!r} answers {task}; allowed: {', '.join(there) or 'none'}")
     return params
 
 
