@@ -29,7 +29,7 @@ def predictions_of(values: Sequence[Any], target: Target) -> pa.Table:
 
 
 def posts_of(n: int, **columns: Sequence[Any]) -> pa.Table:
-    """A post table of n posts with some columns, the others empty."""
+    """A post table of n posts with some columns, also ones of their own, the others empty."""
     lists = {field.name for field in schema() if pa.types.is_list(field.type)}
     rows = [
         {field.name: [] if field.name in lists else None for field in schema()}
@@ -37,7 +37,10 @@ def posts_of(n: int, **columns: Sequence[Any]) -> pa.Table:
         | {name: values[i] for name, values in columns.items()}
         for i in range(n)
     ]
-    return pa.Table.from_pylist(rows, schema=schema())
+    table = pa.Table.from_pylist(rows, schema=schema())
+    for name in [name for name in columns if name not in table.column_names]:
+        table = table.append_column(name, pa.array(list(columns[name])))
+    return table
 
 
 def estimator(

@@ -19,7 +19,7 @@ from assay.measure.estimate import LEAST_EFFECTIVE
 from assay.measure.estimator import read_estimator
 from assay.measure.facts import failures, of_labels, of_posts, settings_of, versions
 from assay.measure.findings import brand_table, findings
-from assay.measure.groups import as_csv, by_brand, group_table
+from assay.measure.groups import BRAND_GROUP, as_csv, by_brand, group_table, with_brand_groups
 from assay.measure.pages import template, with_contents, write_text
 from assay.measure.palette import colour_table, pictures_of
 from assay.measure.ranking import Ranking
@@ -68,8 +68,9 @@ def report(
     """
     task = params.tasks[name]
     target, least, predictions = task.target, task.report.min_posts, sources.predictions
+    together = task.report.brand_groups
     est = read_estimator(
-        sources.posts,
+        with_brand_groups(sources.posts, together),
         predictions,
         labels=sources.labels,
         people=sources.people,
@@ -79,7 +80,7 @@ def report(
         target=task.report.target,
     )
     table, rankings = brand_table(est, sources.posts, min_posts=least)
-    by = group_table(est, task.report.by, min_posts=least)
+    by = group_table(est, [*([BRAND_GROUP] if together else []), *task.report.by], min_posts=least)
     found = findings(est, predictions, table, rankings, min_posts=least, groups=by)
     seen = colour_table(est, pictures_of(sources.posts, sources.sample), min_posts=least)
     write_csv(table or [{"brand": None, "posts": None}], brands)

@@ -11,6 +11,7 @@ from assay import config
 from assay.errors import DataError, SettingsError
 from assay.measure.estimate import Of
 from assay.measure.estimator import Estimator, read_estimator
+from assay.measure.groups import with_brand_groups
 from assay.posts import beside, gold_names, read, shards
 
 PREDICTED = ["post_id", "status", "value", "probabilities", "by_student", "fold", "in_train"]
@@ -69,7 +70,7 @@ def open_estimator(task: str, root: Path = Path(), *, joint: str | None = None, 
         raise DataError(f"{places[0]} has no column {sorted(lacking)[0]}: an earlier version wrote it; infer again")
     predictions = read(places[0], PREDICTED)
     return read_estimator(
-        beside(predictions, read(posts, columns)),
+        with_brand_groups(beside(predictions, read(posts, columns)), own.report.brand_groups),
         predictions,
         labels=places[1],
         people=people if (people := data / "people" / f"{task}.parquet").exists() else None,

@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from assay.config import Annotate, Teacher
+from assay.config import Annotate, Masked, Teacher
 from assay.posts import stream
 from assay.teacher.client import sampling_key
 from assay.teacher.privacy import clean_image, mask
@@ -41,6 +41,12 @@ class Keys:
         return [*self.votes, *(key for key in (self.repeat, self.second) if key)]
 
 
+@lru_cache(maxsize=10_000)
+def _masked(text: str, kinds: tuple[Masked, ...], keep: tuple[str, ...], regions: tuple[str, ...]) -> str:
+    """A text is masked once for its key and its question."""
+    return mask(text, kinds, keep=keep, regions=regions)
+
+
 @dataclass(frozen=True)
 class Brief:
     """What turns posts into questions: rubric, settings, and the handles that stay in texts."""
@@ -52,7 +58,7 @@ class Brief:
     def text(self, row: dict[str, Any]) -> str:
         """The caption as it is sent, without personal data."""
         settings = self.settings
-        return mask(row["text"], settings.mask, keep=self.keep_handles, regions=settings.phone_regions)
+        return _masked(row["text"], tuple(settings.mask), tuple(self.keep_handles), tuple(settings.phone_regions))
 
     def question(self, row: dict[str, Any]) -> Question:
         """The question of a post, ready to be sent."""
