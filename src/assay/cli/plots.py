@@ -65,7 +65,8 @@ def make_page(root: Path) -> Path:
     folder = root / ".dvc"
     if not folder.is_dir():
         raise SettingsError(f"{root.resolve()} is no repository of DVC: there is no folder .dvc in it; go to one")
-    scripts = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace("</script", "<\\/script")
+    scripts = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
+    scripts = scripts.replace("</script", "<\\/script")
     try:
         (folder / PAGE).write_text(TEMPLATE.replace("SCRIPTS", scripts), encoding="utf-8")
     except OSError as error:
