@@ -22,7 +22,7 @@ from sklearn.metrics import (
 from assay.config import ClassesTarget, LabelsTarget, ScoreTarget
 from assay.measure import metrics
 from assay.measure.baselines import Learning, Views, predict_all
-from assay.measure.calibrate import expected_calibration_error, label_temperature, residual_quantile, temperature
+from assay.measure.calibrate import expected_calibration_error, label_scaling, residual_quantile, temperature
 from assay.measure.csvfile import read_csv, write_csv
 from assay.measure.evaluate import evaluate
 from assay.measure.findings import brand_table, findings
@@ -284,12 +284,23 @@ def test_thresholds_find_the_best_f1_on_the_grid() -> None:
     assert fit_thresholds(np.zeros((5, 1)), p, np.ones(5)).tolist() == [0.5]
 
 
-def test_label_temperature_undoes_a_known_overconfidence() -> None:
+def test_label_scaling_undoes_what_is_known_of_the_logits() -> None:
     rng = np.random.default_rng(0)
     logits = rng.normal(0, 1.2, (4000, 2))
     y = (rng.random((4000, 2)) < 1 / (1 + np.exp(-logits))).astype(float)
     sharp = 1 / (1 + np.exp(-3 * logits))
-    assert label_temperature(y, sharp) == pytest.approx(3, rel=0.1)
+    scale, shift = label_scaling(y, sharp)  # one temperature for both does it
+    assert scale.tolist() == pytest.approx([1 / 3] * 2, rel=0.1)
+    assert shift.tolist() == [0, 0]
+    assert label_scaling(y, 1 / (1 + np.exp(-logits)))[0].tolist() == [1, 1]  # nothing to mend
+    apart = 1 / (1 + np.exp(-(logits * [2, 0.5] + [1, -2])))  # each label otherwise
+    scale, shift = label_scaling(y, apart)
+    assert scale.tolist() == pytest.approx([0.5, 2], rel=0.1)
+    assert shift.tolist() == pytest.approx([-0.5, 4], rel=0.15)
+    none = np.column_stack([y[:, 0], np.zeros(4000)])  # a label that nobody has stays as it is
+    scale, shift = label_scaling(none, apart)
+    assert (scale[1], shift[1]) == (1, 0)
+    assert label_scaling(y[:15], apart[:15])[0].tolist() == [1, 1]  # too few posts
     weights = np.ones(4000)
     cooled = 1 / (1 + np.exp(-logits))
     assert expected_calibration_error(y, cooled, weights) < 0.03 < expected_calibration_error(y, sharp, weights)

@@ -6,10 +6,10 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-from scipy.optimize import minimize_scalar
+from scipy.optimize import minimize, minimize_scalar
 
-FOLDS = 10  # of posts, by which a temperature shows whether it helps
-Losses = Callable[[float, np.ndarray], np.ndarray]  # temperature and rows -> a loss for each of the rows
+FOLDS = 10  # of posts, by which scaling shows whether it helps
+Ways = Callable[[np.ndarray], np.ndarray]  # rows that are fitted on -> losses of all rows
 
 
 def temperature(y: np.ndarray, probabilities: np.ndarray) -> float:
@@ -19,47 +19,86 @@ def temperature(y: np.ndarray, probabilities: np.ndarray) -> float:
     """
     logits = np.log(np.clip(probabilities, 1e-12, 1))
 
-    def losses(heat: float, rows: np.ndarray) -> np.ndarray:
-        scaled = logits[rows] / heat
+    def losses(heat: float) -> np.ndarray:
+        scaled = logits / heat
         scaled = scaled - scaled.max(1, keepdims=True)
-        return np.asarray(np.log(np.exp(scaled).sum(1)) - scaled[np.arange(len(rows)), y[rows]])
+        return np.asarray(np.log(np.exp(scaled).sum(1)) - scaled[np.arange(len(y)), y])
 
-    return _kept(losses, len(y))
+    helps = _gain(losses(1.0), lambda rows: losses(_best(losses, rows))) > 0
+    return _best(losses, np.arange(len(y))) if helps else 1.0
 
 
-def label_temperature(y: np.ndarray, probabilities: np.ndarray) -> float:
-    """The temperature that minimises the log loss of labels y [n, L] and probabilities [n, L]; as above."""
+def label_scaling(y: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Scale and shift [L] of the logits of labels y [n, L] with probabilities [n, L].
+
+    Of each label by itself (Platt, 1999), one temperature for all (scale 1 / temperature, shift 0), or as they are
+    (1, 0): whichever is best for posts that it was not fitted on.
+    """
     clipped = np.clip(probabilities, 1e-7, 1 - 1e-7)
     logits = np.log(clipped) - np.log1p(-clipped)
 
-    def losses(heat: float, rows: np.ndarray) -> np.ndarray:
-        scaled = logits[rows] / heat
-        return np.asarray((np.logaddexp(0, scaled) - y[rows] * scaled).mean(1))
+    def losses(scale: np.ndarray | float, shift: np.ndarray | float = 0.0) -> np.ndarray:
+        scaled = logits * scale + shift
+        return np.asarray((np.logaddexp(0, scaled) - y * scaled).mean(1))
 
-    return _kept(losses, len(y))
+    def heated(heat: float) -> np.ndarray:
+        return losses(1 / heat)
+
+    plain = losses(1.0)
+    together = _gain(plain, lambda rows: heated(_best(heated, rows)))
+    apart = _gain(plain, lambda rows: losses(*_platt(y[rows], logits[rows])))
+    ones, zeros = np.ones(y.shape[1]), np.zeros(y.shape[1])
+    if max(together, apart) <= 0:
+        return ones, zeros
+    rows = np.arange(len(y))
+    return _platt(y, logits) if apart > together else (ones / _best(heated, rows), zeros)
 
 
-def _kept(losses: Losses, posts: int) -> float:
-    """The best temperature, or 1 where it does not lower the loss of posts left out by more than a standard error.
+def _gain(plain: np.ndarray, way: Ways) -> float:
+    """By how much a way lowers the mean loss of posts left out; 0 where that is within a standard error.
 
     Posts are taken as independent.
     """
+    posts = len(plain)
     if posts < 2 * FOLDS:
-        return 1.0
+        return 0.0
     place = np.random.default_rng(0).permutation(posts) % FOLDS
     gain = np.zeros(posts)
     for number in range(FOLDS):
-        rows = np.flatnonzero(place == number)
-        gain[rows] = losses(1.0, rows) - losses(_best(losses, np.flatnonzero(place != number)), rows)
-    if gain.mean() <= gain.std(ddof=1) / math.sqrt(posts):
-        return 1.0
-    return _best(losses, np.arange(posts))
+        left_out = place == number
+        gain[left_out] = (plain - way(np.flatnonzero(~left_out)))[left_out]
+    mean = float(gain.mean())
+    return mean if mean > gain.std(ddof=1) / math.sqrt(posts) else 0.0
 
 
-def _best(losses: Losses, rows: np.ndarray) -> float:
+def _best(losses: Callable[[float], np.ndarray], rows: np.ndarray) -> float:
     bounds = math.log(0.05), math.log(20)
-    found = minimize_scalar(lambda log_t: float(losses(math.exp(log_t), rows).mean()), bounds=bounds, method="bounded")
+    found = minimize_scalar(lambda log_t: float(losses(math.exp(log_t))[rows].mean()), bounds=bounds, method="bounded")
     return float(math.exp(found.x))
+
+
+def _platt(y: np.ndarray, logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Scale and shift of each label, towards Platt's softened targets; (1, 0) of a label that all or no posts have."""
+    scale, shift = np.ones(y.shape[1]), np.zeros(y.shape[1])
+    for k in range(y.shape[1]):
+        have = y[:, k] > 0.5
+        more, fewer = int(have.sum()), int((~have).sum())
+        if not more or not fewer:
+            continue
+        target = np.where(have, (more + 1) / (more + 2), 1 / (fewer + 2))
+        z = logits[:, k]
+
+        def loss(at: np.ndarray, z: np.ndarray = z, target: np.ndarray = target) -> tuple[float, np.ndarray]:
+            grown = math.exp(at[0])
+            scaled = z * grown + at[1]
+            off = 1 / (1 + np.exp(-scaled)) - target
+            slope = np.array([float((off * z).mean()) * grown, float(off.mean())])
+            return float((np.logaddexp(0, scaled) - target * scaled).mean()), slope
+
+        bounds = [(math.log(0.05), math.log(20)), (-20.0, 20.0)]
+        found = minimize(loss, np.zeros(2), jac=True, method="L-BFGS-B", bounds=bounds)
+        scale[k], shift[k] = math.exp(found.x[0]), found.x[1]
+    return scale, shift
 
 
 def residual_quantile(

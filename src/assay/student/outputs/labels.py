@@ -1,4 +1,4 @@
-"""Any number of labels: a sigmoid each, with a temperature and thresholds, and the losses of labels."""
+"""Any number of labels: a sigmoid each, scaled and with thresholds, and the losses of labels."""
 
 from __future__ import annotations
 
@@ -40,13 +40,15 @@ class LabelsOutput(Output):
 
     losses: ClassVar[Mapping[str, Loss]] = {"bce": bce, "focal": focal, "asymmetric": asymmetric}
     is_linear = True
-    temperature: Tensor
+    scale: Tensor
+    shift: Tensor
     thresholds: Tensor
 
     def __init__(self, target: Target) -> None:
         super().__init__()
         self.outputs = len(target.groups)
-        self.register_buffer("temperature", torch.ones(()))
+        self.register_buffer("scale", torch.ones(self.outputs))
+        self.register_buffer("shift", torch.zeros(self.outputs))
         self.register_buffer("thresholds", torch.full((self.outputs,), 0.5))
 
     def groups(self) -> list[int]:
@@ -63,7 +65,7 @@ class LabelsOutput(Output):
 
     def forward(self, raw: Tensor) -> Tensor:
         """[n, labels] -> probabilities [n, labels]."""
-        return torch.sigmoid(raw / self.temperature)
+        return torch.sigmoid(raw * self.scale + self.shift)
 
     def uncalibrated(self, raw: Tensor) -> Tensor:
         return torch.sigmoid(raw)
@@ -81,17 +83,19 @@ class LabelsOutput(Output):
         return F.binary_cross_entropy_with_logits(raw, soft, reduction="none")
 
     def calibrate(self, target: Target, y: np.ndarray, p: np.ndarray, weights: np.ndarray) -> dict[str, Any]:
-        """The temperature, the thresholds with the best F1, and each label's 90 % residual."""
-        heat = calibrate.label_temperature(y, p)
-        self.temperature.fill_(heat)
+        """Scale and shift of the logits, the thresholds with the best F1, and each label's 90 % residual."""
+        scale, shift = calibrate.label_scaling(y, p)
+        self.scale.copy_(torch.from_numpy(scale))
+        self.shift.copy_(torch.from_numpy(shift))
         clipped = np.clip(p, 1e-7, 1 - 1e-7)
-        scaled = 1 / (1 + np.exp(-np.log(clipped / (1 - clipped)) / heat))
+        scaled = 1 / (1 + np.exp(-np.log(clipped / (1 - clipped)) * scale - shift))
         self.thresholds.copy_(torch.from_numpy(np.asarray(target.thresholds(y, scaled, weights))))
         names = target.groups
         at = {name: round(float(t), 2) for name, t in zip(names, self.thresholds, strict=True)}
         apart = [calibrate.residual_quantile(y[:, k], scaled[:, k], weights=weights) for k in range(y.shape[1])]
         sets = {name: round(q, 6) for name, q in zip(names, apart, strict=True) if q is not None}
-        return {"temperature": round(heat, 6), "thresholds": at, "set_q90": sets}
+        told = {name: [round(float(a), 6), round(float(b), 6)] for name, a, b in zip(names, scale, shift, strict=True)}
+        return {"scaling": told, "thresholds": at, "set_q90": sets}
 
     def thresholds_of(self) -> np.ndarray | None:
         return np.asarray(self.thresholds.cpu().numpy())
