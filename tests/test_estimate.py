@@ -503,3 +503,5 @@ def test_brands_are_taken_together(capsys: pytest.CaptureFixture[str]) -> None:
     truth = np.mean([label for label, named in zip(labels, brands, strict=True) if {"a", "b"} & set(named)])
     assert rows["brand_group", "", "first"]["value"] == pytest.approx(truth)
     assert rows["brand_group", "", "first"]["posts"] == 30
+    one = estimator(values, labels, task, brands=brands, brand_group=[["first"] if i % 2 else [] for i in range(60)])
+    assert [row["name"] for row in group_table(one, ["brand_group"], min_posts=5)] == ["first"]  # alone, too

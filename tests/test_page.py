@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -28,7 +30,7 @@ from assay.sampling import sample_schema
 from assay.scoring.prediction import prediction_schema
 from assay.serve.options import Options, posts_shown
 from assay.serve.page.corpus import Query, ScoredCorpus
-from assay.serve.page.given import MOST_POSTS, File, Given, read_given
+from assay.serve.page.given import MOST_POSTS, File, Given, read_apart, read_given
 from assay.teacher.corrections import keep
 from assay.teacher.quality import read_humans
 from tests.conftest import ROOT, picture
@@ -300,7 +302,10 @@ def test_a_table_with_a_folder_of_pictures_is_scored(
         )
         if i != 5:
             (pictures / f"p{i}.jpg").write_bytes(b"none" if i == 6 else picture((5 * i, 80, 120), kind="JPEG"))
-    rows += ["40;;p0.jpg;n", "41;;;n"]
+    rows += ["40;;p0.jpg;n", "41;;;n", '42;;"[""p1.jpg"", ""p6.jpg""]";n']
+    for i in range(6):  # together more pixels than a request may have
+        Image.new("1", (3000, 3000)).save(pictures / f"big{i}.png")
+        rows.append(f"{43 + i};a wide view of the sea;big{i}.png;n")
     (tmp_path / "posts.csv").write_text("\n".join(rows), encoding="cp1252")
     page = opened(browser, server.url, width)
     faults: list[str] = []
@@ -308,15 +313,15 @@ def test_a_table_with_a_folder_of_pictures_is_scored(
     page.get_by_role("tab", name="Many", exact=True).click()
     page.locator("#table input[type=file]").set_input_files(tmp_path / "posts.csv")
     page.locator("#folder input[type=file]").set_input_files(pictures)
-    page.wait_for_function("document.querySelectorAll('#folder tr.file').length == 39", timeout=30_000)
+    page.wait_for_function("document.querySelectorAll('#folder tr.file').length == 45", timeout=30_000)
     page.wait_for_selector("#table tr.file")
     page.click("#score-all")
     page.wait_for_selector("#many .a-many", timeout=60_000)
     said = page.locator("#many").inner_text()
     assert "texts in column 'Beitrag text' and pictures in column 'Bild'" in said
-    assert "38 text and picture" in said
+    assert "44 text and picture" in said
     assert "2 text alone" in said
-    assert "1 picture alone" in said
+    assert "2 picture alone" in said
     assert "1 failed" in said
     assert "missing_image: p5.jpg" in said
     assert page.locator("#many script, #many img").count() == 0
@@ -325,7 +330,7 @@ def test_a_table_with_a_folder_of_pictures_is_scored(
     waiting.value.save_as(tmp_path / "scores.csv")
     with open(tmp_path / "scores.csv", newline="", encoding="utf-8") as file:
         found = list(csv.DictReader(file))
-    assert [row["nr"] for row in found] == [str(i) for i in range(42)]
+    assert [row["nr"] for row in found] == [str(i) for i in range(49)]
     assert found[3]["Beitrag text"] == HOSTILE
     assert found[4]["Beitrag text"] == "'=1+1 said somebody"  # no formula
     assert all(row["assay_sentiment"] in MOODS.names for row in found[:41])
@@ -333,6 +338,8 @@ def test_a_table_with_a_folder_of_pictures_is_scored(
     assert found[6]["assay_sentiment_reason"].startswith("undecodable_image: ")
     assert (found[41]["assay_sentiment_status"], found[41]["assay_sentiment"]) == ("failed", "")
     assert found[41]["assay_sentiment_reason"].startswith("no_content: ")
+    assert found[42]["assay_sentiment_status"] == "image_only"  # by the picture that can be read
+    assert found[42]["assay_sentiment_reason"].startswith("undecodable_image: p6.jpg: ")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.title() == "assay"
     assert faults == []
@@ -362,30 +369,69 @@ def test_an_upload_that_cannot_be_used_is_said_and_a_run_can_be_stopped(
     page.wait_for_selector("#many [role=progressbar]", timeout=30_000)
     page.click("#stop-all")
     page.wait_for_function("document.querySelector('#many').innerText.includes('Stopped')", timeout=30_000)
+
+    def scored() -> float:
+        found = re.findall(r"^assay_posts_total\{.*?\} (\S+)", server.http.get("/metrics").text, re.MULTILINE)
+        return sum(map(float, found))
+
+    time.sleep(1)  # what was in work
+    before = scored()
+    assert 0 < before < 4000
+    time.sleep(1)
+    assert scored() == before
     page.close()
 
 
 def test_what_is_given_as_many_posts(tmp_path: Path) -> None:
     def given(name: str, text: str, *pictures: str) -> Given:
         (tmp_path / name).write_text(text)
-        return read_given(File(name, tmp_path / name), [File(one, tmp_path / one) for one in pictures])
+        return read_given(File(name, tmp_path / name), [File(one, tmp_path / str(i)) for i, one in enumerate(pictures)])
 
-    alone = read_given(None, [File("b/2.jpg", tmp_path / "2"), File("a/1.jpg", tmp_path / "1")])
-    assert [row.cells["picture"] for row in alone.rows] == ["a/1.jpg", "b/2.jpg"]
-    twice = given("a.jsonl", '{"caption": "by the sea again", "image": "1.jpg"}\n{"caption":\n', "a/1.jpg", "b/1.jpg")
-    assert "several of the pictures" in twice.rows[0].lost[0]
-    assert twice.rows[1].lost[0].startswith("cut_json: line 2")
-    own = given("b.jsonl", '{"caption": "by the sea again", "image": "b/1.jpg"}', "a/1.jpg", "b/1.jpg")
-    assert own.rows[0].pictures == [tmp_path / "b/1.jpg"]
+    alone = read_given(None, [File("2.jpg", tmp_path / "2"), File("1.jpg", tmp_path / "1"), File("1.jpg", tmp_path)])
+    assert [row.cells["picture"] for row in alone.rows] == ["1.jpg", "1.jpg (2)", "2.jpg"]
+    lines = '{"caption": "by the sea again", "image": "1.jpg"}\n{"caption":\n'
+    assert "several" in given("a.jsonl", lines, "1.jpg", "1.jpg").rows[0].lost[0]  # of one name
+    assert given("a.jsonl", lines, "1.jpg").rows[1].lost[0].startswith("cut_json: line 2")
+    lines = "".join(f'{{"caption": "by the sea again", "image": "{place}/1.jpg"}}\n' for place in ("cats", "dogs"))
+    assert "several" in given("b.jsonl", lines, "1.jpg").rows[0].lost[0]  # cat or dog?
+    found = given("c.jsonl", lines.splitlines()[0], "1.jpg", "2.jpg")
+    assert found.rows[0].pictures == [tmp_path / "0"]
+    assert "no row names 1 of the pictures" in found.said
+    found = given("d.csv", "text,note,note,\na long day by the sea,one,two,7\nanother day by the sea,,,8\n")
+    assert found.columns == ["text", "note", ""]
+    assert "duplicate_column: note" in found.rows[0].lost[0]
+    assert found.rows[1].lost == []  # the column without a name is no picture
+    assert given("e.csv", "id,text\n1,Great!\n2,Awful\n").rows[0].text == "Great!"
+    odd = given("f.jsonl", '{"caption": "a day \\ud83d by the sea", "image": {"bytes": "x"}, "n": [1, {"a": 2}]}')
+    assert odd.rows[0].text == "a day  by the sea"
+    assert odd.rows[0].cells["n"] == [1, {"a": 2}]
     for name, text, said in (
         ("a.txt", "x", "a.txt is no table"),
-        ("b.csv", "n\n1\n", "neither texts nor pictures"),
+        ("b.csv", "n\n1\n", "neither texts nor pictures .* name one text or image"),
         ("c.csv", "text\n" + "one two three\n" * (MOST_POSTS + 1), "more than 5,000 rows"),
         ("d.parquet", "no parquet", "d.parquet"),
     ):
         with pytest.raises(CorpusError, match=said) as refused:
             given(name, text)
         assert str(tmp_path) not in str(refused.value)
+
+
+def test_small_files_that_are_large_tables_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with gzip.open(tmp_path / "bomb.csv.gz", "wt") as file:
+        file.write("text,note\n")
+        for _ in range(400):
+            file.write("a long day by the sea," + "x" * 2**22 + "\n")
+    monkeypatch.setattr("assay.serve.page.given.LONGEST_S", 2)
+    monkeypatch.setattr("assay.serve.page.given.MOST_BYTES", 2**29)
+    started = time.monotonic()
+    with pytest.raises(CorpusError, match=r"bomb.csv.gz takes more than 2 s or 0 GiB to read"):
+        read_apart(File("bomb.csv.gz", tmp_path / "bomb.csv.gz"), [])
+    assert time.monotonic() - started < 20
+    (tmp_path / "a.csv").write_text("id,text\n1,a long day by the sea\n2,another day by the sea\n")
+    assert len(read_apart(File("a.csv", tmp_path / "a.csv"), []).rows) == 2
+    (tmp_path / "n.csv").write_text("n\n1\n")
+    with pytest.raises(CorpusError, match=r"^n.csv: neither texts"):
+        read_apart(File("n.csv", tmp_path / "n.csv"), [])
 
 
 def test_two_models_are_compared(server: Server, browser: Browser) -> None:

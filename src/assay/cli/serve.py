@@ -22,6 +22,7 @@ def add_serve(commands: Any) -> None:
     serve.add_argument("--rate-per-minute", type=float, help="the most requests a minute of one key")
     serve.add_argument("--max-posts", type=int, default=64, help="of one request")
     serve.add_argument("--max-body-mib", type=float, default=32.0, help="of one request")
+    serve.add_argument("--max-upload-mib", type=float, default=256.0, help="of the files sent to the page at once")
     serve.add_argument("--max-pixels", type=int, default=40_000_000, help="of one picture, width times height")
     serve.add_argument("--queue", type=int, default=256, help="the most posts that may wait")
     serve.add_argument("--workers", type=int, help="batches in work at once; default: 1 on a GPU, else up to 4")

@@ -124,12 +124,15 @@ def guess(path: Path) -> Guess:
 
 
 def content(path: Path) -> Guess:
-    """Which columns hold texts and pictures; CorpusError where there are neither."""
-    return _found(path, ("image", "text"))[0]
+    """Which columns hold texts and pictures; short texts too where a column's name says so. CorpusError for neither."""
+    return _found(path, ("image", "text"), short=True)[0]
 
 
-def _found(path: Path, roles: Iterable[str]) -> tuple[Guess, dict[str, list[Any]], bool]:
-    """What some of ours are in a table, the first cells of its columns, and whether it has columns without a name."""
+def _found(path: Path, roles: Iterable[str], *, short: bool = False) -> tuple[Guess, dict[str, list[Any]], bool]:
+    """What some of ours are in a table, the first cells of its columns, and whether it has columns without a name.
+
+    `short`: a column that is named like texts is one, whatever their length.
+    """
     said, rows, listed = _first_rows(path)
     names = [name for name in listed if str(name).strip()]  # a column without a name cannot be named
     if not rows or not names:
@@ -146,8 +149,14 @@ def _found(path: Path, roles: Iterable[str]) -> tuple[Guess, dict[str, list[Any]
         if ranked:
             found.columns[role] = ranked[0][2]
             found.why[role] = _why(role, values[ranked[0][2]])
+    if short and "text" not in found.columns:
+        said_so = {name.strip().lower(): name for name in names if name not in found.columns.values()}
+        named = [said_so[one] for one in NAMES["text"] if one in said_so and not _are_numbers(values[said_so[one]])]
+        found.columns |= {"text": named[0]} if named else {}
     if "text" not in found.columns and "image" not in found.columns:
-        raise CorpusError(f"{path}: neither texts nor pictures are found in its columns: {', '.join(names)}")
+        raise CorpusError(
+            f"{path}: neither texts nor pictures are found in its columns: {', '.join(names)}; name one text or image"
+        )
     return found, values, len(names) < len(listed)
 
 

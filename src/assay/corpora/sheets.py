@@ -181,8 +181,17 @@ def _excel(path: Path) -> Sheet:
     header = ["" if cell is None else str(cell).strip() for cell in first[1]]
     counts = {"lines": first[0], "header": 1, "rows": 0, "blank": first[0] - 1}
 
+    def whole() -> Iterator[tuple[int, Any]]:
+        try:
+            yield from lines
+        except Exception as error:  # as above: damage behind the first rows
+            said = " ".join(str(error).split())[:120]
+            raise CorpusError(
+                f"{path}: row {counts['lines'] + 1} cannot be read, the file is damaged: {said}"
+            ) from error
+
     def rows() -> Iterator[Line]:
-        for number, cells in lines:
+        for number, cells in whole():
             counts["lines"] += 1
             if all(cell is None or cell == "" for cell in cells):
                 counts["blank"] += 1

@@ -53,7 +53,7 @@ def group_table(est: Estimator, by: Sequence[str], *, min_posts: int) -> list[di
             groups = _large(est.groups(column), min_posts)
         except DataError:
             continue  # the corpus does not tell posts apart by it
-        if len(groups) < 2:
+        if len(groups) < 2 and column != BRAND_GROUP:
             continue
         parts = {"": groups}
         if column != BRAND_GROUP:

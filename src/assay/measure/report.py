@@ -80,7 +80,7 @@ def report(
         target=task.report.target,
     )
     table, rankings = brand_table(est, sources.posts, min_posts=least)
-    by = group_table(est, [*([BRAND_GROUP] if together else []), *task.report.by], min_posts=least)
+    by = group_table(est, list(dict.fromkeys([*([BRAND_GROUP] if together else []), *task.report.by])), min_posts=least)
     found = findings(est, predictions, table, rankings, min_posts=least, groups=by)
     seen = colour_table(est, pictures_of(sources.posts, sources.sample), min_posts=least)
     write_csv(table or [{"brand": None, "posts": None}], brands)

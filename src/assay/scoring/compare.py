@@ -83,6 +83,9 @@ def _settings(revision: Revision) -> dict[str, Any]:
         f"corpora.{task.corpus}": params.corpora[task.corpus],
     }
     whole = {name: part.model_dump(by_alias=True, mode="json") for name, part in parts.items()}
+    if revision.joint:  # which learns and is split as its first task says
+        first = params.tasks[params.joint[revision.joint][0]].model_dump(by_alias=True, mode="json")
+        whole[f"tasks.{revision.task_name}"] |= {"train": first["train"], "split": first["split"]}
     found = {key: value for name, part in whole.items() for key, value in _flat(name, part)}
     return found | {"answered by": f"joint.{revision.joint}" if revision.joint else f"tasks.{revision.task_name}"}
 

@@ -34,6 +34,7 @@ OPEN = (
 )
 
 
+UPLOAD_S = 600.0  # for files sent to the page
 PROBES = ("/healthz", "/readyz", "/metrics")  # of orchestrators, which use names of their own
 
 
@@ -132,23 +133,24 @@ class Guard:
 
     def _limited(self, scope: Scope, receive: Receive, refused: list[Refusal]) -> Receive:
         """The body, cut off where it grows over the limit or trickles."""
-        most = int(self.options.max_body_mib * 2**20)
+        mib, seconds = self.options.max_body_mib, self.options.timeout_s
+        if self._is_page(scope["path"]) and scope["path"].endswith("/upload"):
+            mib, seconds = self.options.max_upload_mib, UPLOAD_S
+        most = int(mib * 2**20)
         told = dict(scope["headers"]).get(b"content-length", b"0")
-        size, until = 0, scope["deadline"]
+        size, until = 0, time.monotonic() + seconds
 
         async def limited() -> Message:
             nonlocal size
             if told.isdigit() and int(told) > most:
-                raise Refusal(413, "body_too_large", f"at most {self.options.max_body_mib:g} MiB a request")
+                raise Refusal(413, "body_too_large", f"at most {mib:g} MiB a request")
             try:
                 message = await asyncio.wait_for(receive(), max(0.01, until - time.monotonic()))
             except TimeoutError:
-                raise Refusal(
-                    408, "slow_upload", f"the body did not come within {self.options.timeout_s:g} s"
-                ) from None
+                raise Refusal(408, "slow_upload", f"the body did not come within {seconds:g} s") from None
             size += len(message.get("body", b""))
             if size > most:
-                raise Refusal(413, "body_too_large", f"at most {self.options.max_body_mib:g} MiB a request")
+                raise Refusal(413, "body_too_large", f"at most {mib:g} MiB a request")
             return message
 
         body_done = False

@@ -31,6 +31,7 @@ class Options(Section):
     max_images: Positive = 8
     max_text: Positive = 100_000
     max_body_mib: Annotated[float, Field(gt=0)] = 32.0
+    max_upload_mib: Annotated[float, Field(gt=0)] = 256.0
     max_pixels: Positive = 40_000_000
     queue: Positive = 256
     batch: Positive = 16

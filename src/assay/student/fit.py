@@ -77,9 +77,13 @@ def fit(
         model = StudentModel(student, targets, train.features.image.shape[1], train.features.text.shape[1], start)
         place = _Place.of(settings)
         data = _Data.of(train, val, model, targets, settings, place.device)
-        updates = _updates(model, data, towers, student, settings, place)
+        learner = _learner(model, data, towers, settings, place)
+        optimizer = build_optimizer(model, learner.loss, towers, student, settings)
+        called = place.team.prepare(learner, place.device)  # before the average is copied, so that it lies there too
+        steps = math.ceil(math.ceil(len(train) / settings.batch_size) / settings.grad_accumulation) * settings.epochs
+        updates = Updates(learner, optimizer, settings, steps, place.device, place.precision)
         kept = Checkpoint(checkpoint, updates.states(), writes=place.team.is_main)
-        run = _Run(settings, data, place, updates, kept, place.team.prepare(updates.learner, place.device))
+        run = _Run(settings, data, place, updates, kept, called)
         return run.go(epochs or settings.epochs, on_epoch, what)
 
 
@@ -141,18 +145,13 @@ class _Data:
         )
 
 
-def _updates(
-    model: StudentModel, data: _Data, towers: Towers | None, student: Student, settings: Train, place: _Place
-) -> Updates:
+def _learner(model: StudentModel, data: _Data, towers: Towers | None, settings: Train, place: _Place) -> Learner:
     model.to(place.device)
     values = {name: torch.from_numpy(v) for name, v in data.train.values.items()}
     known = {name: v[is_known(v)] for name, v in values.items()}
     outputs = {name: model.output(name) for name in data.targets}
     loss = JointLoss(settings, data.targets, outputs, known).to(place.device)
-    learner = Learner(model, loss, towers, compiled=settings.compile)
-    optimizer = build_optimizer(model, loss, towers, student, settings)
-    steps = math.ceil(math.ceil(len(data.train) / settings.batch_size) / settings.grad_accumulation)
-    return Updates(learner, optimizer, settings, steps * settings.epochs, place.device, place.precision)
+    return Learner(model, loss, towers, compiled=settings.compile)
 
 
 @dataclass
