@@ -12,7 +12,6 @@ import pyarrow.compute as pc
 from assay.errors import DataError
 from assay.measure.domains import Domains, crossed
 from assay.measure.estimator import Estimator
-from assay.progress import say
 
 BRAND_GROUP = "brand_group"  # the column of posts that names the groups of their brands
 MOST_BRANDS = 40  # that are crossed with other columns, those with the most posts
@@ -21,22 +20,24 @@ MOST_BRANDS = 40  # that are crossed with other columns, those with the most pos
 def with_brand_groups(posts: pa.Table, groups: Mapping[str, Sequence[str]]) -> pa.Table:
     """The posts with a column `brand_group` more: to which groups, {group: its brands}, the brands of each belong.
 
-    Unchanged where there are no groups. Brands that no post names are told.
+    Unchanged where there are no groups.
     """
     if not groups:
         return posts
     brands = posts["brands"].combine_chunks()
     rows, named = np.asarray(pc.list_parent_indices(brands)), brands.flatten()
-    known = set(pc.unique(named).to_pylist())
-    lacking = [brand for group in groups.values() for brand in group if brand not in known]
-    if lacking:
-        say(f"report.brand_groups: no post names {', '.join(dict.fromkeys(lacking))}")
     inside = [np.unique(rows[np.asarray(pc.is_in(named, pa.array(list(own), named.type)))]) for own in groups.values()]
     which = np.repeat(np.arange(len(groups)), [len(one) for one in inside])
     row = np.concatenate(inside)
     ends = np.searchsorted(np.sort(row), np.arange(posts.num_rows + 1))
     names = pa.array(list(groups)).take(pa.array(which[np.lexsort((which, row))]))
     return posts.append_column(BRAND_GROUP, pa.ListArray.from_arrays(pa.array(ends, pa.int32()), names))
+
+
+def unknown_brands(posts: pa.Table, groups: Mapping[str, Sequence[str]]) -> list[str]:
+    """The brands of groups that no post names."""
+    known = set(pc.unique(posts["brands"].combine_chunks().flatten()).to_pylist())
+    return [brand for brand in dict.fromkeys(one for group in groups.values() for one in group) if brand not in known]
 
 
 def group_table(est: Estimator, by: Sequence[str], *, min_posts: int) -> list[dict[str, Any]]:

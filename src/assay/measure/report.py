@@ -19,7 +19,7 @@ from assay.measure.estimate import LEAST_EFFECTIVE
 from assay.measure.estimator import read_estimator
 from assay.measure.facts import failures, of_labels, of_posts, settings_of, versions
 from assay.measure.findings import brand_table, findings
-from assay.measure.groups import BRAND_GROUP, as_csv, by_brand, group_table, with_brand_groups
+from assay.measure.groups import BRAND_GROUP, as_csv, by_brand, group_table, unknown_brands, with_brand_groups
 from assay.measure.pages import template, with_contents, write_text
 from assay.measure.palette import colour_table, pictures_of
 from assay.measure.ranking import Ranking
@@ -82,6 +82,8 @@ def report(
     table, rankings = brand_table(est, sources.posts, min_posts=least)
     by = group_table(est, list(dict.fromkeys([*([BRAND_GROUP] if together else []), *task.report.by])), min_posts=least)
     found = findings(est, predictions, table, rankings, min_posts=least, groups=by)
+    if together and (unknown := unknown_brands(sources.posts, together)):
+        found["notes"] = [f"report.brand_groups: no post names {', '.join(unknown)}"]
     seen = colour_table(est, pictures_of(sources.posts, sources.sample), min_posts=least)
     write_csv(table or [{"brand": None, "posts": None}], brands)
     write_csv(as_csv(by) or [{"by": None, "name": None}], groups)
