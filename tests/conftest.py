@@ -266,12 +266,16 @@ class Repository:
             raise AssertionError(f"{' '.join(command)}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}")
         return done
 
-    def start(self, *command: str) -> subprocess.Popen[bytes]:
-        """Start a command in a process group of its own, to be killed as a whole, stages and all."""
+    def start(self, *command: str, forked: bool = False) -> subprocess.Popen[bytes]:
+        """Start a command in a process group of its own, to be killed as a whole, stages and all.
+
+        `forked`: it will not be killed, so that its stages may fork from the warm process.
+        """
+        path = self.env["PATH"] if forked else self.env["PATH"].removeprefix(f"{warm.folder()}{os.pathsep}")
         return subprocess.Popen(
             command,
             cwd=self.folder,
-            env=self.env | {"PATH": self.env["PATH"].removeprefix(f"{warm.folder()}{os.pathsep}")},
+            env=self.env | {"PATH": path},
             start_new_session=True,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

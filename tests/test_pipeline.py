@@ -368,7 +368,9 @@ def test_experiments_share_the_store_and_find_the_corpus(repository: Repository)
             "-S",
             "+tasks.sentiment.sample.image_px=200",
         )
-    repository.start("dvc", "queue", "start", "-j", "2").wait()  # its workers would hold a captured pipe open
+    repository.start(
+        "dvc", "queue", "start", "-j", "2", forked=True
+    ).wait()  # its workers would hold a captured pipe open
     deadline = time.time() + 900
     while time.time() < deadline:
         status = repository.run("dvc", "queue", "status").stdout
