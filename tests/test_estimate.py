@@ -489,7 +489,7 @@ def test_a_score_without_bands_has_no_share() -> None:
 
 def test_brands_are_taken_together() -> None:
     brands = [["a"], ["b", "a"], [], ["c"], ["c", "b"], ["d"]] * 10
-    together = {"first": ["a", "b"], "second": ["c", "nobody"]}
+    together = {"first": ["A", "b"], "second": ["c", "nobody"]}
     posts = with_brand_groups(posts_of(60, brands=brands), together)
     assert posts["brand_group"].to_pylist()[:6] == [["first"], ["first"], [], ["second"], ["first", "second"], []]
     assert unknown_brands(posts, together) == ["nobody"]

@@ -260,7 +260,9 @@ class Report(Section):
     by: list[str] = ["sponsored", "month", "language", "author_size"]
     """Findings by these, where the corpus has them: sponsored, month, year, language, author_size."""
     brand_groups: dict[str, Annotated[list[str], Field(min_length=1)]] = {}
-    """Brands taken together, such as {luxury: [aldo, zara]}: findings of each group as of a column of `by`."""
+    """Brands taken together, such as {luxury: [aldo, zara]}: findings of each group as of a column of `by`; capitals do
+    not count.
+    """
     worst: Annotated[int, Field(ge=0, le=200)] = 12
     """How many of the largest errors are shown."""
     share: Literal["masked", "full"] = "masked"

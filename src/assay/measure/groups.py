@@ -20,13 +20,16 @@ MOST_BRANDS = 40  # that are crossed with other columns, those with the most pos
 def with_brand_groups(posts: pa.Table, groups: Mapping[str, Sequence[str]]) -> pa.Table:
     """The posts with a column `brand_group` more: to which groups, {group: its brands}, the brands of each belong.
 
-    Unchanged where there are no groups.
+    Unchanged where there are no groups. Capitals do not count.
     """
     if not groups:
         return posts
     brands = posts["brands"].combine_chunks()
-    rows, named = np.asarray(pc.list_parent_indices(brands)), brands.flatten()
-    inside = [np.unique(rows[np.asarray(pc.is_in(named, pa.array(list(own), named.type)))]) for own in groups.values()]
+    rows, named = np.asarray(pc.list_parent_indices(brands)), pc.utf8_lower(brands.flatten())
+    inside = [
+        np.unique(rows[np.asarray(pc.is_in(named, pa.array([brand.lower() for brand in own], named.type)))])
+        for own in groups.values()
+    ]
     which = np.repeat(np.arange(len(groups)), [len(one) for one in inside])
     row = np.concatenate(inside)
     ends = np.searchsorted(np.sort(row), np.arange(posts.num_rows + 1))
@@ -36,8 +39,9 @@ def with_brand_groups(posts: pa.Table, groups: Mapping[str, Sequence[str]]) -> p
 
 def unknown_brands(posts: pa.Table, groups: Mapping[str, Sequence[str]]) -> list[str]:
     """The brands of groups that no post names."""
-    known = set(pc.unique(posts["brands"].combine_chunks().flatten()).to_pylist())
-    return [brand for brand in dict.fromkeys(one for group in groups.values() for one in group) if brand not in known]
+    known = {brand.lower() for brand in pc.unique(posts["brands"].combine_chunks().flatten()).to_pylist()}
+    listed = dict.fromkeys(one for group in groups.values() for one in group)
+    return [brand for brand in listed if brand.lower() not in known]
 
 
 def group_table(est: Estimator, by: Sequence[str], *, min_posts: int) -> list[dict[str, Any]]:
