@@ -21,6 +21,7 @@ from assay.serve.page.given import MOST_POSTS, File, read_apart
 from assay.serve.page.job import Job, write_scores
 
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+READING = "Reading the files …"
 AT_ONCE = 2  # uploads that are scored at the same time; others wait
 
 
@@ -49,6 +50,7 @@ def many_tab(backend: Backend) -> None:
     ) -> AsyncIterator[tuple[str, Any]]:
         hidden = gr.update(visible=False)
         begun = time.monotonic()
+        yield cards.waiting(READING), hidden
         try:
             given = await asyncio.to_thread(read_apart, table[0] if table else None, pictures)
             job = Job(backend, model, given, _caller(request))
@@ -76,7 +78,8 @@ def many_tab(backend: Backend) -> None:
 
     def stop_shown(now: str) -> tuple[Any, Any]:
         """Nothing where nothing runs."""
-        return (stopped, gr.update(visible=False)) if "progressbar" in now else (gr.update(), gr.update())
+        runs = "progressbar" in now or READING in now
+        return (stopped, gr.update(visible=False)) if runs else (gr.update(), gr.update())
 
     stop.click(None, None, None, cancels=[event]).then(  # not before the last word of what is stopped
         stop_shown, shown, [shown, download], **PRIVATE
