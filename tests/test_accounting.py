@@ -8,6 +8,7 @@ import io
 import json
 import os
 import unicodedata
+import zipfile
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,8 +30,9 @@ from assay.corpora.hateful_memes import HatefulMemes
 from assay.corpora.ingest import ingest
 from assay.corpora.instagram import Instagram
 from assay.corpora.mapper import Rules
+from assay.corpora.sheets import open_sheet
 from assay.corpora.table import Table
-from assay.errors import CorpusError
+from assay.errors import CorpusError, RowError
 from assay.posts import read
 from tests.conftest import picture
 
@@ -168,6 +170,19 @@ def written(path: Path, rows: list[dict[str, Any]]) -> None:
         writer.writerows(rows)
         data = out.getvalue().encode()
         path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+
+
+def test_an_excel_file_that_is_damaged_further_down_is_read_up_to_there(tmp_path: Path) -> None:
+    written(tmp_path / "whole.xlsx", [{"id": f"p{i}", "text": f"text {i}"} for i in range(50)])
+    with zipfile.ZipFile(tmp_path / "whole.xlsx") as book, zipfile.ZipFile(tmp_path / "cut.xlsx", "w") as cut:
+        for name in book.namelist():
+            data = book.read(name)
+            cut.writestr(name, data[: len(data) // 2] if name.endswith("sheet1.xml") else data)
+    lines = list(open_sheet(tmp_path / "cut.xlsx", ["id", "text"]).rows)
+    assert 10 < len(lines) < 49
+    assert all(isinstance(line.data, dict) for line in lines[:-1])
+    assert isinstance(lines[-1].data, RowError)
+    assert "all behind it cannot be read" in lines[-1].data.detail
 
 
 @pytest.mark.parametrize(

@@ -186,13 +186,15 @@ def _excel(path: Path) -> Sheet:
             yield from lines
         except Exception as error:  # as above: damage behind the first rows
             said = " ".join(str(error).split())[:120]
-            raise CorpusError(
-                f"{path}: row {counts['lines'] + 1} cannot be read, the file is damaged: {said}"
-            ) from error
+            yield counts["lines"] + 1, RowError("bad_line", f"this row and all behind it cannot be read: {said}")
 
     def rows() -> Iterator[Line]:
         for number, cells in whole():
             counts["lines"] += 1
+            if isinstance(cells, RowError):
+                counts["rows"] += 1
+                yield Line(number, cells)
+                return
             if all(cell is None or cell == "" for cell in cells):
                 counts["blank"] += 1
                 continue
