@@ -6,7 +6,6 @@ import argparse
 import json
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 from assay import config
 from assay.cli import plots
+from assay.cli.commands import run
 from assay.errors import SettingsError
 from assay.progress import say
 
@@ -145,11 +145,11 @@ def _put_under_dvc(folder: Path) -> None:
     """Make the folder a repository of DVC and, where there is git, of git, with a first commit if it is a new one."""
     git, fresh, kind = shutil.which("git"), False, ["--no-scm"]
     if git:
-        fresh = not _run(folder, git, "rev-parse", "--git-dir", check=False)
+        fresh = not run(folder, git, "rev-parse", "--git-dir", check=False)
         if fresh:
-            _run(folder, git, "init", "--quiet")
-        kind = ["--subdir"] if _run(folder, git, "rev-parse", "--show-prefix") else []
-    _run(folder, sys.executable, "-m", "dvc", "init", "--quiet", *kind)
+            run(folder, git, "init", "--quiet")
+        kind = ["--subdir"] if run(folder, git, "rev-parse", "--show-prefix") else []
+    run(folder, sys.executable, "-m", "dvc", "init", "--quiet", *kind)
     ours = (OWN if (OWN / ".dvc").exists() else CHECKOUT) / ".dvc"
     text = (ours / "config").read_text(encoding="utf-8")
     without_git = text.replace("autostage = true", "no_scm = true")
@@ -159,15 +159,7 @@ def _put_under_dvc(folder: Path) -> None:
     if plots.can_be_made():
         plots.make_page(folder)
     if git and fresh:  # DVC's experiments and curves start from a commit
-        known = _run(folder, git, "config", "user.email", check=False)
+        known = run(folder, git, "config", "user.email", check=False)
         nobody = [] if known else ["-c", "user.name=assay init", "-c", "user.email=assay@localhost"]
-        _run(folder, git, "add", "--", *PLACES)  # and nothing that lay there before
-        _run(folder, git, *nobody, "commit", "--quiet", "--message", "A new project, by assay init")
-
-
-def _run(folder: Path, *command: str, check: bool = True) -> str:
-    """What a command says, run in a folder; SettingsError when it fails, or "" if that is not to be checked."""
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    if done.returncode and check:
-        raise SettingsError(f"{folder}: {Path(command[0]).name} {command[-1]}: {' '.join(done.stderr.split())}")
-    return done.stdout.strip() if not done.returncode else ""
+        run(folder, git, "add", "--", *PLACES)  # and nothing that lay there before
+        run(folder, git, *nobody, "commit", "--quiet", "--message", "A new project, by assay init")

@@ -7,12 +7,12 @@ DVC's settings (`.dvc/plots-page.html`, which git does not keep), and the settin
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from assay.cli.commands import run
 from assay.errors import SettingsError
 from assay.places import with_extra
 from assay.progress import say
@@ -71,8 +71,5 @@ def make_page(root: Path) -> Path:
         (folder / PAGE).write_text(TEMPLATE.replace("SCRIPTS", scripts), encoding="utf-8")
     except OSError as error:
         raise SettingsError(f"{folder / PAGE}: {error.strerror or error}") from error
-    command = [sys.executable, "-m", "dvc", "config", "--local", "plots.html_template", PAGE]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SettingsError(f"{root}: dvc config: {' '.join(done.stderr.split())}")
+    run(root, sys.executable, "-m", "dvc", "config", "--local", "plots.html_template", PAGE)
     return folder / PAGE

@@ -104,7 +104,7 @@ class Guard:
         path, host = request.scope["path"], request.client.host if request.client else ""
         if path not in PROBES:
             self._hosts.check(request)
-        if self._is_page(path) and path.endswith("/upload"):
+        if self._is_upload(path):
             self._rates.take(host)  # files of the page lie on disk for a while
         if path in OPEN or self._is_page(path):
             return ""
@@ -131,10 +131,14 @@ class Guard:
             return path not in OPEN
         return place is not None and (path == place or path.startswith(f"{place}/"))
 
+    def _is_upload(self, path: str) -> bool:
+        """Files sent to the page."""
+        return self._is_page(path) and path.endswith("/upload")
+
     def _limited(self, scope: Scope, receive: Receive, refused: list[Refusal]) -> Receive:
         """The body, cut off where it grows over the limit or trickles."""
         mib, seconds = self.options.max_body_mib, self.options.timeout_s
-        if self._is_page(scope["path"]) and scope["path"].endswith("/upload"):
+        if self._is_upload(scope["path"]):
             mib, seconds = self.options.max_upload_mib, UPLOAD_S
         most = int(mib * 2**20)
         told = dict(scope["headers"]).get(b"content-length", b"0")

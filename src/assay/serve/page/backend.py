@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from pathlib import Path
+from typing import Any
 
 from assay.errors import AssayError, Refusal
 from assay.scoring.explain import Explanation, explain
@@ -20,6 +21,11 @@ from assay.serve.service import Service
 from assay.student.trained import load_trained
 
 STEPS = 24  # of integrated gradients
+
+
+def caller(request: Any) -> str:
+    """The address that a request of the page came from, for rates and for the log of reads."""
+    return request.client.host if request and request.client else ""
 
 
 class Backend:

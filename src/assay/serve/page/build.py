@@ -14,7 +14,7 @@ from assay.errors import AssayError, Refusal
 from assay.progress import say
 from assay.reads import note_read
 from assay.serve.page import cards
-from assay.serve.page.backend import Backend
+from assay.serve.page.backend import Backend, caller
 from assay.serve.page.corpus import ORDERS, Query, ScoredCorpus
 from assay.serve.page.many import many_tab
 from assay.serve.page.review import review_tab
@@ -69,16 +69,12 @@ async def _answered(backend: Backend, model: str, text: str, picture: str | None
     """The card of an answer, or of why there is none."""
     try:
         asked = await backend.asked(model, text, picture)
-        served, by_task = await backend.score(asked, _caller(request))
+        served, by_task = await backend.score(asked, caller(request))
     except Refusal as refusal:
         return cards.refused(refusal.detail)
     except OSError:
         return cards.refused("The picture could not be read; upload it again.")
     return cards.answer(served, by_task)
-
-
-def _caller(request: gr.Request) -> str:
-    return request.client.host if request and request.client else ""
 
 
 # ----------------------------------------------------------------------------------------- score
@@ -242,7 +238,7 @@ def _posts(blocks: gr.Blocks, corpora: dict[str, ScoredCorpus], names: list[str]
         except (AssayError, OSError, ValueError, KeyError) as error:
             return cards.waiting(f"The posts cannot be read: {type(error).__name__}. Run dvc repro.")
         try:
-            address = request.client.host if request.client else ""
+            address = caller(request)
             note_read("page search", corpus.task, len(found.hits), address=address)
         except AssayError as error:
             say(f"serve: {error}")

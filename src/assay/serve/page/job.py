@@ -15,7 +15,7 @@ from typing import Any
 from assay import images
 from assay.errors import ImageProblem, Refusal
 from assay.measure.csvfile import harmless
-from assay.scoring.prediction import Prediction
+from assay.scoring.prediction import Prediction, table_row
 from assay.scoring.scores import heads, told
 from assay.serve.inputs import Asked, check_post
 from assay.serve.models import Served
@@ -157,7 +157,4 @@ def _cell(value: Any) -> Any:
 
 
 def _answers(one: Prediction, row: Row, target: Target) -> list[Any]:
-    low, high = one.interval or (None, None)
-    shares = list(one.probabilities.values()) if one.probabilities else None
-    found = one.as_row() | {"interval_low": low, "interval_high": high, "probabilities": shares}
-    return told(found | {"reason": row.reason(one) or None}, target)
+    return told(table_row("", one, "", in_train=False) | {"reason": row.reason(one) or None}, target)

@@ -15,7 +15,7 @@ import gradio as gr
 from assay.corpora.sheets import SUFFIXES
 from assay.errors import CorpusError, Refusal
 from assay.serve.page import cards
-from assay.serve.page.backend import Backend
+from assay.serve.page.backend import Backend, caller
 from assay.serve.page.doors import COOKIE
 from assay.serve.page.given import MOST_POSTS, File, read_apart
 from assay.serve.page.job import Job, write_scores
@@ -53,7 +53,7 @@ def many_tab(backend: Backend) -> None:
         yield cards.waiting(READING), hidden
         try:
             given = await asyncio.to_thread(read_apart, table[0] if table else None, pictures)
-            job = Job(backend, model, given, _caller(request))
+            job = Job(backend, model, given, caller(request))
             yield cards.progress(0, len(given.rows), 0.0), hidden
             async for done in job.run():
                 yield cards.progress(done, len(given.rows), time.monotonic() - begun), hidden
@@ -98,7 +98,3 @@ def _upload(backend: Backend, label: str, count: Any, height: int, name: str) ->
 
     found.preprocess = files  # type: ignore[method-assign, assignment]
     return found
-
-
-def _caller(request: gr.Request) -> str:
-    return request.client.host if request and request.client else ""

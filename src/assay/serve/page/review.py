@@ -10,6 +10,7 @@ from assay.errors import AssayError
 from assay.progress import say
 from assay.reads import note_read
 from assay.serve.page import cards
+from assay.serve.page.backend import caller
 from assay.serve.page.queue import Item, ReviewQueue
 from assay.targets import NAME, NUMBER, Target
 
@@ -58,7 +59,7 @@ def review_tab(tab: gr.Tab, queues: dict[str, ReviewQueue]) -> None:
         try:
             item = queue.next(passed)
             if item is not None:
-                note_read("page review", queue.task, 1, address=request.client.host if request.client else "")
+                note_read("page review", queue.task, 1, address=caller(request))
             return show(chosen, item, note)
         except (AssayError, OSError, ValueError, KeyError) as error:
             say(f"serve: {error}")
@@ -69,7 +70,7 @@ def review_tab(tab: gr.Tab, queues: dict[str, ReviewQueue]) -> None:
         queue = queues[chosen]
         try:
             item = queue.find((wanted or "").strip())
-            note_read("page review", queue.task, 1, address=request.client.host if request.client else "")
+            note_read("page review", queue.task, 1, address=caller(request))
             return show(chosen, item)
         except AssayError as error:
             return [cards.refused(str(error)), None, *[gr.update()] * 3]
