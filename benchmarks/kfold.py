@@ -43,6 +43,7 @@ from assay.scoring.judge import compare, seen_by
 from assay.splits import split
 from assay.student.learn import Lesson, train_one
 from assay.student.parts import Part, parts_by_split
+from assay.student.trained import Trained
 from assay.teacher.annotate import annotate
 
 
@@ -80,8 +81,8 @@ class Prepared:
         self.labels = pq.read_table(work / "labels.parquet", columns=["post_id", "status", "value"]).to_pylist()
 
 
-def one_fold(data: Prepared, task: Task, seed: int) -> Judged:
-    """Split, train and predict the test part of one fold with one seed."""
+def trained_on(data: Prepared, task: Task, seed: int) -> tuple[Trained, dict[str, Part]]:
+    """Split, and train on what is not the test part of one fold; the parts of the split beside it."""
     settings = task.train.model_copy(update={"seed": seed})
     table, path = split(data.sample, data.labels, task.split, task.target), data.work / "split.parquet"
     write_table(table, path)
@@ -94,15 +95,27 @@ def one_fold(data: Prepared, task: Task, seed: int) -> Judged:
     trained = train_one(lesson, settings, learnt, data.made, None)
     if data.student.tuned:  # encoders that learnt are read from the folder
         trained.save(Path(tempfile.mkdtemp(dir=data.work)), card="")
+    return trained, parts
+
+
+def judged(data: Prepared, task: Task, trained: Trained, parts: dict[str, Part], *, baselines: bool) -> Judged:
+    """What a student and the baselines say of the test part of one fold."""
+    raw = data.work / "sample"
 
     def predict(part: Part) -> np.ndarray:
         return trained.model.predict(seen_by(trained, part.features, raw, part.ids))[data.name]
 
-    test = compare(parts, task.target, data.name, predict, baselines=data.baselines and seed == 1)  # no seed in them
+    test = compare(parts, task.target, data.name, predict, baselines=baselines)
     at = trained.model.thresholds(data.name)
     if at is not None:
         test.thresholds["student"] = at
     return test
+
+
+def one_fold(data: Prepared, task: Task, seed: int) -> Judged:
+    """Split, train and predict the test part of one fold with one seed."""
+    trained, parts = trained_on(data, task, seed)
+    return judged(data, task, trained, parts, baselines=data.baselines and seed == 1)  # no seed in them
 
 
 def fold_of(task: Task, folds: int, fold: int) -> Task:

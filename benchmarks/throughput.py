@@ -1,14 +1,16 @@
 """Posts a second of one trained student, from files to written predictions, by the ways that people score a corpus.
 
     python benchmarks/throughput.py --model models/sentiment --data /data/mvsa_single [--posts 600] [--rounds 3]
+    assay export models/sentiment --graph deployed && python benchmarks/throughput.py … --deployed deployed
     python benchmarks/throughput.py --model models/sentiment --data /data/mvsa_single --quick
 
 Ways, each in a process of its own, by turns, on the same pictures and captions of MVSA-single and the same weights:
 `plain` one post at a time in PyTorch; `loader` a Dataset and a DataLoader with batches of 32; `ray` Ray Data with an
 actor that does the same (where Ray is installed); `ours_torch` and `ours`, what the infer stage does, by PyTorch and by
-the default runtime. Beside them what the machine could do at most with the same runtime: `encoders` alone on inputs
-that are ready, `decode` alone, and both at once on the same cores (`limit`). Every way has warmed up before its clock
-runs; nothing is kept from one to another. The last line is one JSON object of medians.
+the default runtime; `deployed`, that with the folder of `--deployed`. Beside them what the machine could do at most with
+the same runtime: `encoders` alone on inputs that are ready, `decode` alone, and both at once on the same cores
+(`limit`). Every way has warmed up before its clock runs; nothing is kept from one to another. The last line is one JSON
+object of medians.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ from typing import Any
 import numpy as np
 
 WARM = 48  # posts
-WAYS = ("plain", "loader", "ray", "ours_torch", "ours", "encoders", "decode", "limit")
+WAYS = ("plain", "loader", "ray", "ours_torch", "ours", "deployed", "encoders", "decode", "limit")
 BATCH = 32
 
 
@@ -41,6 +43,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, required=True, help="a trained student, such as models/sentiment")
     parser.add_argument("--data", type=Path, required=True, help="MVSA-single")
+    parser.add_argument(
+        "--deployed", type=Path, help="the same student with graphs, as `assay export --graph` writes it"
+    )
     parser.add_argument("--posts", type=int, default=600)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="96 posts, one round")
@@ -51,7 +56,8 @@ def main() -> None:
     if args.way:
         print(json.dumps(measure(args.way, args.model, args.data, args.posts)))
         return
-    ways = [way for way in WAYS if way != "ray" or find_spec("ray")]
+    left_out = {"ray": not find_spec("ray"), "deployed": args.deployed is None}
+    ways = [way for way in WAYS if not left_out.get(way)]
     runs: dict[str, list[dict[str, Any]]] = {way: [] for way in ways}
     for _ in range(args.rounds):
         for way in ways:
@@ -63,7 +69,7 @@ def main() -> None:
 def in_own_process(way: str, args: argparse.Namespace) -> dict[str, Any]:
     """What one way does, with a home folder of its own."""
     command = [sys.executable, __file__, "--way", way, "--posts", str(args.posts)]
-    command += ["--model", str(args.model), "--data", str(args.data)]
+    command += ["--model", str(args.deployed if way == "deployed" else args.model), "--data", str(args.data)]
     with tempfile.TemporaryDirectory(prefix="assay-throughput-") as home:
         runtime = (
             "torch" if way in ("plain", "loader", "ray", "ours_torch") else os.environ.get("ASSAY_RUNTIME", "auto")
@@ -81,6 +87,10 @@ def summary(runs: dict[str, list[dict[str, Any]]], posts: int) -> dict[str, Any]
     rate = {way: statistics.median(one["posts_per_s"] for one in found) for way, found in runs.items()}
     said = {way: np.array(found[0]["values"]) for way, found in runs.items() if found[0]["values"]}
     found: dict[str, Any] = {f"{way}_posts_per_s": round(value, 1) for way, value in rate.items()}
+    if "deployed" in rate:
+        found["ratio_deployed"] = round(rate["deployed"] / rate["plain"], 2)
+        found["diff_deployed"] = float(np.abs(said["deployed"] - said["plain"]).max())
+        found["hours_for_1_6_million_deployed"] = round(1.6e6 / rate["deployed"] / 3600, 2)
     return found | {
         "posts": posts,
         "ratio": round(rate["ours"] / rate["plain"], 2),
@@ -98,7 +108,9 @@ def measure(way: str, model: Path, data: Path, posts: int) -> dict[str, Any]:
 
     files = sorted((data / "data").glob("*.jpg"))[: posts + WARM]
     captions = [text.normalise(text.decode(path.with_suffix(".txt").read_bytes())) for path in files]
-    run = {"plain": plain, "loader": loader, "ray": ray_data, "ours_torch": ours, "ours": ours}.get(way)
+    run = {"plain": plain, "loader": loader, "ray": ray_data, "ours_torch": ours, "ours": ours, "deployed": ours}.get(
+        way
+    )
     made = run(model, files, captions) if run else limits(way, model, files, captions)
     next(made)  # warm
     start = time.perf_counter()

@@ -65,7 +65,7 @@ CASES: dict[str, tuple[Callable[[dict[str, Any]], Any], list[str]]] = {
         lambda r: r["tasks"]["sentiment"]["train"].update(lrr=1),
         ["tasks.sentiment.train.lrr", "1", "lr, "],
     ),
-    "unknown section": (lambda r: r.update(task={}), ["task:", "allowed: scan, demo"]),
+    "unknown section": (lambda r: r.update(task={}), ["task:", "allowed: scan, deploy, demo"]),
     "text for a number": (
         lambda r: r["tasks"]["sentiment"]["train"].update(lr="1e-3"),
         ["train.lr", "'1e-3'", "write 0.001"],
@@ -113,6 +113,7 @@ CASES: dict[str, tuple[Callable[[dict[str, Any]], Any], list[str]]] = {
         ["f1_macro", "allowed:", "mae"],
     ),
     "scan of nothing": (lambda r: r.update(scan=["x"]), ["scan", "'x'", "demo"]),
+    "deployed of nothing": (lambda r: r.update(deploy=["x"]), ["deploy", "'x'", "sentiment"]),
     "scan of the drawn corpus": (lambda r: r.update(scan=["demo"]), ["scan: demo", "leave it out"]),
     "student of nothing": (lambda r: r["students"].update(x={}), ["students.x", "image branch"]),
     "sampled by author": (

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import runpy
 import sys
 import threading
 from pathlib import Path
@@ -26,7 +28,7 @@ from assay.scoring.predict import Predictor
 from assay.student.model import StudentModel
 from assay.student.trained import Trained
 from tests.checkpoints import save_clip
-from tests.conftest import picture
+from tests.conftest import Repository, picture
 from tests.test_encoders import PACKAGED
 from tests.test_scoring import TARGET, model  # noqa: F401 - a fixture
 
@@ -221,6 +223,64 @@ def test_small_weights_are_small_have_features_of_their_own_and_are_not_those_of
     assert "of another model" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("has", [False, True], ids=["without bf16", "as this processor has"])
+def test_a_graph_is_computed_in_what_it_says_where_the_processor_can(
+    has: bool, fast: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = load_text_encoder(TextBranch(encoder="packaged/minilm-l6"))
+    wanted = encoder.encode(TEXTS)
+    if not has:
+        monkeypatch.setattr(graph, "has_bf16", lambda: False)
+    for precision in ("bf16", "f32"):
+        graph.write(encoder.traced(), tmp_path / "text.xml", weights="fp32", precision=precision)  # type: ignore[arg-type]
+        encoder.speed_up(tmp_path / "text.xml")
+        assert encoder._graph is not None
+        really = precision if has and graph.has_bf16() else "f32"
+        told = encoder._graph._compiled.get_property("INFERENCE_PRECISION_HINT")
+        assert told.to_string() == really
+        assert off(encoder.encode(TEXTS), wanted) < (0.05 if really == "bf16" else 1e-4)
+
+
+def test_bf16_is_tried_first_where_a_processor_has_it_and_refused_where_not(
+    model: Path,  # noqa: F811
+    fast: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(deployed, "has_bf16", lambda: True)
+    assert deployed._tried("auto") == ["fast", "small", "full"]
+    monkeypatch.setattr(deployed, "has_bf16", lambda: False)
+    assert deployed._tried("auto") == ["small", "full"]
+    with pytest.raises(SettingsError, match="no bf16 to compare in; say --weights small, or auto"):
+        deployed.export_graphs(model, tmp_path / "out", weights="fast")
+
+
+@pytest.mark.slow
+def test_the_stage_writes_a_judged_student_to_deploy_and_dvc_keeps_it(
+    small_run: Path, tmp_path: Path, fast: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deployed, "LEAST_POSTS", 40)
+    repository = Repository(tmp_path / "work", tmp_path / "its-home", like=small_run)
+    repository.params(lambda raw: raw.update(deploy=["sentiment"]))
+    repository.run("dvc", "repro", "-q", "settings", "digests")
+    said = repository.run("dvc", "repro", "--dry").stdout
+    assert [line.split("'")[1] for line in said.splitlines() if line.startswith("Running")] == ["export@sentiment"]
+    command = next(line.split() for line in said.splitlines() if "stages/export.py" in line)
+    monkeypatch.chdir(repository.folder)
+    monkeypatch.syspath_prepend("stages")
+    monkeypatch.setenv("PYTHONPATH", os.environ.get("PYTHONPATH", ""))  # which a stage changes
+    monkeypatch.setattr(sys, "argv", command[command.index("python") + 1 :])
+    runpy.run_path("stages/export.py", run_name="__main__")
+    repository.run("dvc", "commit", "-fq", "export@sentiment")
+    assert repository.repro() == []
+    changed = repository.run("git", "status", "--porcelain").stdout.splitlines()
+    assert {line[3:] for line in changed} == {"dvc.lock", "params.yaml"}
+    told = repository.json("deployed/sentiment/graph/graph.json")
+    assert told["headline"]["posts"] > 100
+    assert told["mib"] <= 45
+    assert Predictor.load(repository.folder / "deployed/sentiment").predict(text="a fine day").status == "text_only"
+
+
 def test_encoders_that_learnt_run_by_the_graphs_of_their_model(
     tmp_path: Path,
     fast: Path,
@@ -263,7 +323,7 @@ def test_graphs_that_differ_are_refused_and_nothing_is_left(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(deployed, "LEAST_POSTS", 20)
-    monkeypatch.setitem(deployed.PRECISIONS, "full", {"image": "int8", "text": "int8"})
+    monkeypatch.setitem(deployed.KINDS, "full", ({"image": "int8", "text": "int8"}, "f32"))
     monkeypatch.setattr(deployed, "TOLERANCE", 1e-9)
     with pytest.raises(ModelError, match=r"differ from PyTorch by .* nothing is written"):
         deployed.export_graphs(model, tmp_path / "out")

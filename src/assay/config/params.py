@@ -35,6 +35,10 @@ class Params(Section):
     """Corpora whose files may have changed: on every `dvc repro` names, sizes and times are looked at, and only what
     changed is ingested again. A new corpus must stand here at least once, to get its manifest.
     """
+    deploy: list[str] = []
+    """Tasks whose student is also written to deployed/<task>, with graphs of its encoders in small weights, checked
+    against PyTorch: what `predict`, `serve` and `pack` take where it is to run (extra `fast`).
+    """
     demo: Demo = Demo()
     """The drawn corpus, which lets everything run without any data."""
     corpora: dict[str, AnyCorpus]
@@ -72,6 +76,8 @@ class Params(Section):
             self._check_joint(name, members)
         for name, audit in self.audits.items():
             self._check_audit(name, audit)
+        for name in self.deploy:
+            check_known("deploy", name, self.tasks)
         for name in self.scan:
             check_known("scan", name, self.corpora)
             if self.corpora[name].kind == "demo":

@@ -20,6 +20,7 @@ from assay.encode import encoders
 from assay.encode.cache import FeatureCache, vector_bytes
 from assay.encode.encoders import Encoder, apply_learnt, default_device
 from assay.encode.features import EncoderFacts, Features, save
+from assay.encode.graph import has_bf16
 from assay.encode.image_encoders import ImageEncoder, load_image_encoder
 from assay.encode.seeding import one_thread
 from assay.encode.text_encoders import TextEncoder, load_text_encoder
@@ -119,7 +120,8 @@ class Extractor:
             return np.zeros((len(posts), 0), np.float32), np.zeros(len(posts), bool)
         keys = [hashlib.sha256(post.text.encode()).digest() for post in posts]
         wanted = {key: post.text for key, post in zip(keys, posts, strict=True) if post.text}
-        by_length = dict(sorted(wanted.items(), key=lambda item: len(item[1])))  # like lengths in a chunk
+        # like lengths in a chunk; the long ones first, so that no core is left alone with them at the end
+        by_length = dict(sorted(wanted.items(), key=lambda item: -len(item[1])))
         vectors, _ = self._text.vectors(by_length, self._encode_texts)
         result = np.zeros((len(posts), self._text.dim), np.float32)
         for i in np.flatnonzero(has):
@@ -267,7 +269,7 @@ class _Branch:
                 identity = self.facts["identity"]
                 if self._how.graph:  # whose weights may be small ones: its features are its own
                     files = self._how.graph, self._how.graph.with_suffix(".bin")
-                    identity = encoders.digest(identity, *map(file_digest, files))
+                    identity = encoders.digest(identity, *map(file_digest, files), *(["bf16"] if has_bf16() else []))
                 self._cache = FeatureCache(identity, self._how.most_cached)
             return self._cache
 

@@ -16,6 +16,7 @@ import threading
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -31,9 +32,11 @@ from assay.progress import cores, say
 
 VARIABLE = "ASSAY_RUNTIME"
 Weights = Literal["fp32", "fp16", "int8"]
+Precision = Literal["f32", "bf16"]
 RUNTIMES = ("auto", "torch", "openvino")
 TOLERANCE = 1e-3  # of a vector's largest entry
 FORMAT = "2"  # of what is kept
+PRECISION = ["assay", "precision"]  # where a graph's file says what it is computed in
 _first = threading.Lock()  # see _started
 
 
@@ -171,7 +174,20 @@ def _read(path: Path) -> Graph:
     import openvino
 
     core = openvino.Core()
-    return Graph(core.compile_model(core.read_model(path), "CPU", _settings()))
+    found = core.read_model(path)
+    wanted = str(found.get_rt_info(PRECISION).value) if found.has_rt_info(PRECISION) else "f32"
+    return Graph(core.compile_model(found, "CPU", _settings("bf16" if wanted == "bf16" and has_bf16() else "f32")))
+
+
+@cache
+def has_bf16() -> bool:
+    """Whether this processor computes in bf16 by itself; others would do so by detours, or not at all."""
+    try:
+        import openvino
+
+        return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    except (ImportError, RuntimeError):
+        return False
 
 
 def _opened(path: Path, traced: Traced) -> Graph | None:
@@ -184,11 +200,11 @@ def _opened(path: Path, traced: Traced) -> Graph | None:
         return None
 
 
-def write(traced: Traced, path: Path, *, weights: Weights) -> None:
+def write(traced: Traced, path: Path, *, weights: Weights, precision: Precision = "f32") -> None:
     """Write the graph of an encoder as an OpenVINO model, `path` and a .bin beside it.
 
     Weights stay in single precision (`fp32`), or are kept in half (`fp16`) or, a channel at a time, in eight bits
-    (`int8`, by NNCF); figures are single ones all the same.
+    (`int8`, by NNCF). It is computed in single precision (`f32`) or, where the processor has it, in `bf16`.
     """
     import openvino
 
@@ -201,6 +217,7 @@ def write(traced: Traced, path: Path, *, weights: Weights) -> None:
 
         with contextlib.redirect_stdout(io.StringIO()):
             found = nncf.compress_weights(found, mode=nncf.CompressWeightsMode.INT8_ASYM)
+    found.set_rt_info(precision, PRECISION)
     openvino.save_model(found, path, compress_to_fp16=weights != "fp32")
 
 
@@ -252,8 +269,8 @@ def _convert(network: _Named, example: dict[str, Tensor]) -> Any:
     return found
 
 
-def _settings() -> dict[str, Any]:
-    """Single precision, also where the processor has a shorter one, and each core by itself: one request, one thread.
+def _settings(precision: Precision = "f32") -> dict[str, Any]:
+    """One precision, whatever the processor would choose, and each core by itself: one request, one thread.
 
     Two cores that each encode a batch of their own do more than two that share one, and what a graph says does not
     depend on how many cores there are.
@@ -261,5 +278,6 @@ def _settings() -> dict[str, Any]:
     return {
         "INFERENCE_NUM_THREADS": cores(),
         "NUM_STREAMS": cores(),
-        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_PRECISION_HINT": precision,
+        "ENABLE_CPU_PINNING": False,  # else the first streams of two graphs share a core, and the other core rests
     }

@@ -27,6 +27,8 @@ from assay.errors import EncoderError
 from assay.parallel import Clock
 
 MINILM = "packaged/minilm-l6"
+CPU_BATCH = 32  # texts
+GRAPH_BATCH = 8  # texts a request of a graph: more are slower, since more of them are padding
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 EXAMPLE = "a good day with friends by the sea, and not one cloud in the sky"
 MAX_TOKENS = 128  # where params do not say, and the encoder takes as many
@@ -100,7 +102,7 @@ class TextEncoder(ByGraph):
     def encode(self, items: Sequence[str]) -> np.ndarray:
         order = sorted(range(len(items)), key=lambda i: len(items[i]))  # like lengths together: little padding
         result = np.zeros((len(items), self.dim), dtype=np.float32)
-        size = 32 if self.device.type == "cpu" else 512
+        size = GRAPH_BATCH if self._graph else CPU_BATCH if self.device.type == "cpu" else 512
         with torch.inference_mode(), torch.autocast("cuda", torch.bfloat16, enabled=self.device.type == "cuda"):
             for start in range(0, len(order), size):
                 part = order[start : start + size]

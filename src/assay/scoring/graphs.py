@@ -1,8 +1,9 @@
 """A model folder with the graphs of its encoders, to be deployed: small, and no worse by what is known of it.
 
 Graphs are compared with the student in PyTorch on posts of its sample, or drawn ones where there are too few. In
-single precision they must agree; with small weights (pictures in half precision, texts in eight bits) the student must
-not be decided to be worse, on the posts that it was judged by, than what is allowed.
+single precision they must agree; with small weights (pictures and the trained part in half precision, texts in eight
+bits), and where encoders are computed in bf16, the student must not be decided to be worse, on the posts that it was
+judged by, than what is allowed.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
 
 from assay.corpora.demo import ensure_drawn
 from assay.encode.encoders import Encoder, default_device
 from assay.encode.extract import PostInputs, sample_inputs
-from assay.encode.graph import Weights, wanted, write
+from assay.encode.graph import Precision, Weights, has_bf16, wanted, write
 from assay.encode.image_encoders import ImageEncoder
 from assay.encode.text_encoders import TextEncoder
 from assay.errors import ModelError, SettingsError
@@ -32,16 +35,19 @@ from assay.progress import progress, say
 from assay.scoring.exported import FOLDER, write_facts
 from assay.scoring.predict import Predictor
 from assay.student.model import own
-from assay.student.trained import FOLDS
+from assay.student.trained import FOLDS, WEIGHTS
 from assay.targets import NUMBER, Target
 
-Kind = Literal["auto", "small", "full"]
+Kind = Literal["auto", "fast", "small", "full"]
 LEAST_POSTS = 500
+LARGE = 4096  # numbers of a tensor whose size counts
 TOLERANCE = 0.002  # of a score's range, or of a probability, in single precision
 LOSS = 0.005  # of the headline figure, that small weights may cost
-PRECISIONS: dict[str, dict[str, Weights]] = {
-    "small": {"image": "fp16", "text": "int8"},  # eight bits ruin the vectors of an EfficientNet
-    "full": {"image": "fp32", "text": "fp32"},
+SMALL: dict[str, Weights] = {"image": "fp16", "text": "int8"}  # eight bits ruin the vectors of an EfficientNet
+KINDS: dict[str, tuple[dict[str, Weights], Precision]] = {  # what weights are kept in, what is computed in
+    "fast": (SMALL, "bf16"),
+    "small": (SMALL, "f32"),
+    "full": ({"image": "fp32", "text": "fp32"}, "f32"),
 }
 
 
@@ -61,28 +67,32 @@ def known_of(model: Path, task: str) -> Known | None:
     return found if found.sample.is_dir() and found.errors.is_file() else None
 
 
-def export_graphs(model: Path, out: Path, *, weights: Kind = "auto") -> dict[str, Any]:
+def export_graphs(model: Path, out: Path, *, weights: Kind = "auto", known: Known | None = None) -> dict[str, Any]:
     """Write a model folder with graphs to `out`; returns what its graph.json says.
 
-    auto: small weights, unless the student is decided to lose more than `LOSS` of its headline figure by them, or
-    nothing is known to judge it by. SettingsError where OpenVINO or NNCF is lacking, or ASSAY_RUNTIME=torch; ModelError
-    where an encoder has no graph, or one differs.
+    `known`: what to compare on; by default what the repository of the model has. auto: the first of `KINDS`
+    by which the student is not decided to lose more than `LOSS` of its headline figure; the last where nothing is
+    known to judge it by.
+    SettingsError where OpenVINO or NNCF is lacking, or ASSAY_RUNTIME=torch; ModelError where an encoder has no graph,
+    or one differs.
     """
     _check_installed()
     if out.exists() and any(out.iterdir()):
         raise SettingsError(f"export: {out} is there already; name a folder that is not")
     plain = Predictor.load(model, cached=False, graphs={})
-    known = known_of(model, plain.trained.task) if len(plain.targets) == 1 else None
+    if known is None and len(plain.targets) == 1:
+        known = known_of(model, plain.trained.task)
     if weights == "auto" and known is None:
         say("export: no posts here that this student was judged by; its weights stay in single precision")
         weights = "full"
     posts = _posts(known, plain.max_images)
     reference = _raw(plain, posts)
-    for kind in ["small", "full"] if weights == "auto" else [weights]:
+    for kind in _tried(weights):
         partial = out.with_name(f".{out.name}.{os.getpid()}")
         try:
             _write(model, partial, plain, kind)
-            told: dict[str, Any] = {"weights": PRECISIONS[kind], "posts": len(posts), "mib": _mib(partial)}
+            told: dict[str, Any] = dict(zip(("weights", "precision"), KINDS[kind], strict=True))
+            told |= {"posts": len(posts), "mib": _mib(partial)}
             write_facts(partial, told)
             graphed = Predictor.load(partial, cached=False)
             _must_run(graphed, model)
@@ -92,7 +102,7 @@ def export_graphs(model: Path, out: Path, *, weights: Kind = "auto") -> dict[str
             elif known:
                 told["headline"] = _lost(plain, graphed, known)
                 if weights == "auto" and told["headline"]["is_worse"]:
-                    say(f"export: small weights cost too much ({told['headline']}); single precision is taken instead")
+                    say(f"export: {kind} graphs cost too much ({told['headline']}); slower ones are tried instead")
                     continue
             found = write_facts(partial, told)
             if out.exists():
@@ -104,6 +114,15 @@ def export_graphs(model: Path, out: Path, *, weights: Kind = "auto") -> dict[str
         say(f"export: {out}, {told['mib']} MiB, at most {most:.2g} from PyTorch on {len(posts)} posts")
         return found
     raise AssertionError("single precision is always taken")
+
+
+def _tried(weights: Kind) -> list[str]:
+    """The kinds of graphs to try, fastest first; SettingsError for one that this machine cannot be asked for."""
+    if weights == "fast" and not has_bf16():
+        raise SettingsError("export: this processor has no bf16 to compare in; say --weights small, or auto")
+    if weights != "auto":
+        return [weights]
+    return [kind for kind in KINDS if kind != "fast" or has_bf16()]
 
 
 def _must_run(graphed: Predictor, model: Path) -> None:
@@ -127,10 +146,13 @@ def _check_installed() -> None:
 
 def _write(model: Path, folder: Path, plain: Predictor, kind: str) -> None:
     """The model folder without what only this repository needs, and a graph of each encoder."""
+    weights, precision = KINDS[kind]
     (folder / FOLDER).mkdir(parents=True)
     for path in sorted(model.iterdir()):
         if path.is_file() and path.name != FOLDS:
             shutil.copyfile(path, folder / path.name)
+    if weights is SMALL:
+        _halve(folder / WEIGHTS)
     branches: tuple[tuple[str, Encoder | None], ...] = tuple(zip(("image", "text"), plain.encoders(), strict=True))
     for name, encoder in branches:
         if encoder is None:
@@ -138,10 +160,20 @@ def _write(model: Path, folder: Path, plain: Predictor, kind: str) -> None:
         if not isinstance(encoder, ImageEncoder | TextEncoder):
             raise ModelError(f"{model}: its {name} encoder has no graph; it runs on PyTorch alone")
         try:
-            write(encoder.traced(), folder / FOLDER / f"{name}.xml", weights=PRECISIONS[kind][name])
+            write(encoder.traced(), folder / FOLDER / f"{name}.xml", weights=weights[name], precision=precision)
         except Exception as error:  # of tracing, of conversion, of compression
             said = " ".join(str(error).split())[:160]
             raise ModelError(f"{model}: its {name} encoder has no graph ({type(error).__name__}: {said})") from error
+
+
+def _halve(path: Path) -> None:
+    """Keep the large tensors of a safetensors file in half precision, where all of their numbers can be."""
+    kept = load_file(path)
+    for name, one in kept.items():
+        half = one.to(torch.float16)
+        if one.dtype == torch.float32 and one.numel() >= LARGE and bool(torch.isfinite(half).all()):
+            kept[name] = half
+    save_file(kept, path)
 
 
 def _posts(known: Known | None, most_images: int) -> list[PostInputs]:

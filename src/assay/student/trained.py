@@ -39,6 +39,7 @@ from assay.targets import Target
 
 FOLDS = "folds.parquet"  # which fold each labelled post was in; no part of what is published
 FOLDS_SCHEMA = pa.schema([("post_id", pa.string()), ("fold", pa.int16())])
+WEIGHTS = "model.safetensors"
 
 
 @dataclass
@@ -72,7 +73,7 @@ class Trained:
         """Write the model folder."""
         folder.mkdir(parents=True, exist_ok=True)
         weights = {name: tensor.cpu().contiguous() for name, tensor in _own(self.model).items()}
-        save_file(weights, folder / "model.safetensors")
+        save_file(weights, folder / WEIGHTS)
         for left in (
             FAMILIAR,
             START,
@@ -116,7 +117,7 @@ def load_trained(folder: Path) -> Trained:
         name: {"identity": one.identity, "dim": one.dim} for name, one in config.encoders.items()
     }
     dims = dims_of(facts)
-    weights = folder / "model.safetensors"
+    weights = folder / WEIGHTS
     start = read_start(folder, config.start, dims) if config.start else None
 
     def build() -> StudentModel | Ensemble:
