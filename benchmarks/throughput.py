@@ -6,9 +6,9 @@
 
 Ways, each in a process of its own, by turns, on the same pictures and captions of MVSA-single and the same weights:
 `plain` one post at a time in PyTorch; `loader` a Dataset and a DataLoader with batches of 32; `ray` Ray Data with an
-actor that does the same (where Ray is installed); `ours_torch` and `ours`, what the infer stage does, by PyTorch and by
-the default runtime; `deployed`, that with the folder of `--deployed`. Beside them what the machine could do at most with
-the same runtime: `encoders` alone on inputs that are ready, `decode` alone, and both at once on the same cores
+actor that does the same (where Ray is installed); `ours_torch` and `ours`, what the infer stage does, by PyTorch and
+by the default runtime; `deployed`, that with the folder of `--deployed`. Beside them what the machine could do at most
+with the same runtime: `encoders` alone on inputs that are ready, `decode` alone, and both at once on the same cores
 (`limit`). Every way has warmed up before its clock runs; nothing is kept from one to another. The last line is one JSON
 object of medians.
 """

@@ -68,6 +68,16 @@ class TextBranch(Branch):
     """How the tokens' vectors become one; auto: pooler of the text towers of CLIP and SigLIP, else mean."""
     layers: list[Annotated[int, Field(ge=0)]] | None = None
     """Layers side by side, such as [3, 4, 5, 6]; null: the last."""
+    ocr: bool = False
+    """Read what is written in a post's pictures, and put it behind its text (RapidOCR; extra `ocr`). Pictures are read
+    as they are packed: set sample.image_px to some 640 with it. For an encoder that does not learn.
+    """
+
+    @model_validator(mode="after")
+    def _check_ocr(self) -> Self:
+        if self.ocr and not self.frozen:
+            raise ValueError("ocr is for a text encoder that does not learn; set frozen: true, or leave ocr out")
+        return self
 
 
 class LexicalBranch(Section):

@@ -1,15 +1,18 @@
-"""Vectors that were computed once, kept by encoder and content below places.home(), one SQLite file an encoder.
+"""What was computed once, kept by encoder and content below places.home(), one SQLite file an encoder.
 
 A key is the content hash of the image file (with the size it was packed to) or of the text; a value is the vector in
-half precision. Vectors always pass through half precision, so that a cached run equals a fresh one.
+half precision, or what was read in a picture. Vectors always pass through half precision, so that a cached run equals a
+fresh one.
 """
 
 from __future__ import annotations
 
 import sqlite3
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import numpy as np
 
@@ -18,6 +21,8 @@ from assay.code import code_digest
 from assay.encode import encoders, graph, image_encoders, text_encoders
 from assay.errors import DataError
 from assay.places import home
+
+Value = TypeVar("Value")
 
 # The code that turns posts into vectors: values that older code computed are not mixed with new ones.
 CODE = (
@@ -40,8 +45,8 @@ def vector_bytes(dim: int) -> int:
     return 2 * dim + ENTRY_BYTES
 
 
-class FeatureCache:
-    """Vectors of one encoder by content; threads may share one.
+class _Cache(ABC, Generic[Value]):
+    """Values of one encoder by content; threads may share one.
 
     `most`: bytes that its file may grow to, None: as much as comes; what is kept already stays.
     """
@@ -62,9 +67,17 @@ class FeatureCache:
             raise self._broken(error) from error
         return db
 
-    def get(self, keys: Sequence[bytes]) -> dict[bytes, np.ndarray]:
-        """The vectors that are there (float16)."""
-        found: dict[bytes, np.ndarray] = {}
+    @abstractmethod
+    def pack(self, value: Value) -> bytes:
+        """A value as it is kept."""
+
+    @abstractmethod
+    def unpack(self, kept: bytes) -> Value:
+        """What `pack` packed."""
+
+    def get(self, keys: Sequence[bytes]) -> dict[bytes, Value]:
+        """The values that are there."""
+        found: dict[bytes, Value] = {}
         unique = list(dict.fromkeys(keys))
         for start in range(0, len(unique), 500):
             part = unique[start : start + 500]
@@ -74,25 +87,23 @@ class FeatureCache:
                     rows = self._db.execute(f"SELECT key, vector FROM vectors WHERE key IN ({marks})", part).fetchall()
             except sqlite3.Error as error:
                 raise self._broken(error) from error
-            found |= {key: np.frombuffer(vector, dtype=np.float16) for key, vector in rows}
+            found |= {key: self.unpack(kept) for key, kept in rows}
         return found
 
-    def put(self, vectors: dict[bytes, np.ndarray]) -> None:
-        """Keep vectors, where there is room for them; DataError when the disk is full."""
+    def put(self, values: dict[bytes, Value]) -> None:
+        """Keep values, where there is room for them; DataError when the disk is full."""
         if self._most is not None and self.size() >= self._most:
             return
         try:
             with self._lock:
-                self._put(vectors)
+                self._put({key: self.pack(value) for key, value in values.items()})
         except sqlite3.Error as error:
             raise self._broken(error) from error
 
-    def _put(self, vectors: dict[bytes, np.ndarray]) -> None:
+    def _put(self, packed: dict[bytes, bytes]) -> None:
         try:
             self._db.execute("BEGIN IMMEDIATE")
-            self._db.executemany(
-                "INSERT OR IGNORE INTO vectors VALUES (?, ?)", [(k, v.tobytes()) for k, v in vectors.items()]
-            )
+            self._db.executemany("INSERT OR IGNORE INTO vectors VALUES (?, ?)", packed.items())
             self._db.execute("COMMIT")
         except sqlite3.Error:
             if self._db.in_transaction:
@@ -110,3 +121,23 @@ class FeatureCache:
 
     def close(self) -> None:
         self._db.close()
+
+
+class FeatureCache(_Cache[np.ndarray]):
+    """Vectors of one encoder by content, float16."""
+
+    def pack(self, value: np.ndarray) -> bytes:
+        return value.tobytes()
+
+    def unpack(self, kept: bytes) -> np.ndarray:
+        return np.frombuffer(kept, dtype=np.float16)
+
+
+class TextCache(_Cache[str]):
+    """Texts by content."""
+
+    def pack(self, value: str) -> bytes:
+        return value.encode()
+
+    def unpack(self, kept: bytes) -> str:
+        return kept.decode()

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from PIL.Image import Image
 
 from assay import images
 from assay.config import Student
@@ -22,6 +23,7 @@ from assay.encode.encoders import Encoder, apply_learnt, default_device
 from assay.encode.features import EncoderFacts, Features, save
 from assay.encode.graph import has_bf16
 from assay.encode.image_encoders import ImageEncoder, load_image_encoder
+from assay.encode.ocr import Reader, kept_texts
 from assay.encode.seeding import one_thread
 from assay.encode.text_encoders import TextEncoder, load_text_encoder
 from assay.errors import DataError, EncoderError, ImageProblem
@@ -85,6 +87,7 @@ class Extractor:
 
         self._image = branch("image", lambda: load_image_encoder(image)) if image else None
         self._text = branch("text", lambda: load_text_encoder(text)) if text else None
+        self._written = _Written(self._packed, pool, self.clock, cached=cached) if text and text.ocr else None
 
     @property
     def facts(self) -> dict[str, EncoderFacts]:
@@ -109,6 +112,9 @@ class Extractor:
     def __call__(self, posts: Sequence[PostInputs]) -> tuple[Features, list[list[Problem]]]:
         """Features, and for each post the (code, detail) of images that could not be decoded."""
         lost: list[list[Problem]] = [[] for _ in posts]
+        if self._written:
+            posts, unread = self._written.beside(posts, self._image_key)
+            lost = unread if self._image is None else lost
         text, has_text = self._texts(posts)
         image, has_image = self._images(posts, lost)
         words = [post.text if self._text else "" for post in posts]
@@ -150,6 +156,10 @@ class Extractor:
     def _image_key(self, digest: str) -> bytes:
         return hashlib.sha256(f"{digest} {self.image_px}".encode()).digest()
 
+    def _packed(self, data: bytes) -> Image:
+        """A picture as students see it."""
+        return images.pack(data, longest=self.image_px, max_pixels=self.max_pixels).image
+
     def _encode_images(self, encoder: Encoder, files: list[bytes]) -> tuple[np.ndarray, dict[int, Problem]]:
         """Vectors of the files that can be decoded, packed as the sample is, and the others' problems by position."""
         bad: dict[int, Problem] = {}
@@ -157,7 +167,7 @@ class Extractor:
         for i, data in enumerate(files):
             try:
                 with self.clock.doing("decode"):
-                    picture = images.pack(data, longest=self.image_px, max_pixels=self.max_pixels).image
+                    picture = self._packed(data)
                     ready.append(encoder.squares(picture) if isinstance(encoder, ImageEncoder) else picture)
             except ImageProblem as problem:
                 bad[i] = problem.code, problem.detail
@@ -272,6 +282,53 @@ class _Branch:
                     identity = encoders.digest(identity, *map(file_digest, files), *(["bf16"] if has_bf16() else []))
                 self._cache = FeatureCache(identity, self._how.most_cached)
             return self._cache
+
+
+class _Written:
+    """What is written in pictures, put behind the texts of posts; the reader is loaded only when it is needed."""
+
+    def __init__(
+        self, packed: Callable[[bytes], Image], pool: ThreadPoolExecutor, clock: Clock, *, cached: bool
+    ) -> None:
+        self._packed, self._pool, self._clock = packed, pool, clock
+        self._kept = kept_texts() if cached else None
+        self._reader: Reader | None = None
+        self._lock = threading.Lock()
+
+    def beside(
+        self, posts: Sequence[PostInputs], key_of: Callable[[str], bytes]
+    ) -> tuple[list[PostInputs], list[list[Problem]]]:
+        """The posts with what their pictures say, and why pictures of each could not be decoded."""
+        wanted = {key_of(digest): data for post in posts for digest, data in post.images}
+        found = self._kept.get(list(wanted)) if self._kept else {}
+        problems: dict[bytes, Problem] = {}
+        missing = [key for key in wanted if key not in found]
+        if missing:
+            with self._lock:
+                self._reader = self._reader or Reader()
+            made = dict(zip(missing, self._pool.map(self._read, [wanted[key] for key in missing]), strict=True))
+            problems = {key: said for key, said in made.items() if isinstance(said, tuple)}
+            fresh = {key: said for key, said in made.items() if isinstance(said, str)}
+            if self._kept:
+                self._kept.put(fresh)
+            found |= fresh
+        both, lost = [], []
+        for post in posts:
+            keys = [key_of(digest) for digest, _ in post.images]
+            written = [found.get(key, "") for key in keys]
+            both.append(PostInputs("\n".join(filter(None, [post.text, *written])), post.images))
+            lost.append([problems[key] for key in keys if key in problems])
+        return both, lost
+
+    def _read(self, data: bytes) -> str | Problem:
+        assert self._reader is not None
+        try:
+            with self._clock.doing("decode"):
+                picture = self._packed(data)
+        except ImageProblem as problem:
+            return problem.code, problem.detail
+        with self._clock.doing("read pictures"):
+            return self._reader.read(picture)
 
 
 def sample_inputs(row: dict[str, Any]) -> PostInputs:
