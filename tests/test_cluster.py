@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,6 +28,18 @@ pytest.importorskip("ray")
 def _no_address(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setenv("RAY_TMPDIR", "/tmp")  # sockets need short paths
+
+
+@pytest.fixture(scope="module")
+def head() -> Iterator[str]:
+    """The address of a cluster that stands: what only asks it need not start one each time."""
+    from ray.cluster_utils import Cluster
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_TMPDIR", "/tmp")
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+        yield cluster.address
+        cluster.shutdown()
 
 
 @pytest.mark.slow
@@ -68,8 +81,10 @@ def test_what_workers_refuse_and_what_does_not_fit_is_told_in_one_line(
     corpus: Path,  # noqa: F811
     drawn: Path,
     tmp_path: Path,
+    head: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", head)
     with pytest.raises(
         SettingsError, match=r"infer\.gpus: 1 a worker, but no node of the cluster has .* 0 GPUs; ask for"
     ):
@@ -104,8 +119,9 @@ def test_a_cluster_that_is_not_there(
 
 @pytest.mark.slow
 def test_ingest_on_ray_writes_what_one_machine_writes(
-    drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    drawn: Path, tmp_path: Path, head: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", head)
     monkeypatch.setattr(ingesting, "CHUNK", 40)
     written = []
     engines: list[Literal["local", "ray"]] = ["local", "ray"]

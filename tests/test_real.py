@@ -62,11 +62,11 @@ def test_sentiment_on_mvsa_through_every_stage(real_data: Path, tmp_path: Path) 
 
     def on_mvsa(raw: dict[str, Any]) -> None:
         raw["scan"] = ["mvsa"]
-        path = str(part_of_mvsa(real_data / "mvsa_single", tmp_path / "mvsa", 1600))
+        path = str(part_of_mvsa(real_data / "mvsa_single", tmp_path / "mvsa", 900))
         raw["corpora"] = {"mvsa": {"kind": "mvsa", "path": path, "check_images": "full", "shard_posts": 1000}}
         task = raw["tasks"]["sentiment"]
         task |= {"corpus": "mvsa", "annotate": {"from": "column", "column": "sentiment"}}
-        task["sample"] |= {"posts": 900}
+        task["sample"] |= {"posts": 600}
         raw["students"]["packaged"]["image"]["views"] = ["crop"]
         raw["tasks"] = {"sentiment": task}
         raw["audits"] = {}
@@ -76,7 +76,7 @@ def test_sentiment_on_mvsa_through_every_stage(real_data: Path, tmp_path: Path) 
     ran = repository.repro()
     stages = "scan ingest choose sample annotate split embed train evaluate infer report"
     assert [name.split("@")[0] for name in ran if name != "demo"] == stages.split()
-    assert repository.json("metrics/corpora/mvsa.json")["posts"] == 1600
+    assert repository.json("metrics/corpora/mvsa.json")["posts"] == 900
     posts = read(repository.folder / "data/corpora/mvsa/posts")
     assert sum(value is not None for value in posts["duplicate_of"].to_pylist()) >= 10
     sample = read(repository.folder / "data/sample/sentiment", ["post_id", "text", "text_sig", "image_sig"]).to_pylist()
@@ -88,7 +88,7 @@ def test_sentiment_on_mvsa_through_every_stage(real_data: Path, tmp_path: Path) 
     found = repository.json("metrics/sentiment/evaluate.json")
     assert found["f1_weighted"]["value"] > found["baselines"]["constant"]["f1_weighted"]["high"]
     predictions = read(repository.folder / "data/predictions/sentiment")
-    assert predictions.num_rows == 1600
+    assert predictions.num_rows == 900
     assert set(predictions["status"].to_pylist()) == {"ok"}
     assert [name for name in repository.repro() if not name.startswith("scan")] == []
 

@@ -26,6 +26,7 @@ from assay.serve.sagemaker import input_fn, model_fn, output_fn, predict_fn
 from assay.serve.sagemaker.hyperparameters import parse, student_of, task_of
 from assay.serve.sagemaker.pack import pack, requirements, source_dir
 from assay.serve.sagemaker.train import train
+from tests import warm
 from tests.checkpoints import save_clip, save_siglip
 from tests.conftest import ROOT, picture
 from tests.serving import BIAS, MOODS, b64, make_model
@@ -81,7 +82,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     words = ["--class-names", "racist,sexist", "--epochs", "12", "--batch-size", "16", "--name", "hate"]
     done = subprocess.run(
-        [sys.executable, str(code / "train.py"), *words], cwd=code, env=env, capture_output=True, text=True, check=False
+        [warm.folder() / "python", str(code / "train.py"), *words], cwd=code, env=env, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "val_loss=" in done.stderr + done.stdout
