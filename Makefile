@@ -33,7 +33,7 @@ repro: $(READY)  ## run what changed of the pipeline
 	dvc repro
 
 test: $(READY)  ## run the tests (those marked real need ASSAY_REAL_DATA)
-	python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 20
+	python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder --durations 20
 
 quick: $(READY)  ## lint and the fast tests, while you work
 	ruff check .

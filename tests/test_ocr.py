@@ -47,6 +47,20 @@ def test_lines_are_read_from_top_to_bottom(reader: ocr.Reader) -> None:
     assert reader.read(Image.new("RGB", (300, 200), (90, 120, 30))) == ""
 
 
+@pytest.mark.parametrize("size", [(1, 1), (1, 640), (640, 9), (12, 640), (640, 640)])
+def test_thin_pictures_are_not_enlarged_beyond_measure(reader: ocr.Reader, size: tuple[int, int]) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
+    shown = ocr.bordered(Image.fromarray(noise))
+    assert max(shown.size) == max(size)
+    assert max(shown.size) <= ocr.THINNEST * min(shown.size)
+    assert len(reader.read(Image.fromarray(noise))) < 20  # of the longest of these RapidOCR alone made 144 s
+
+
+def test_a_banner_is_read(reader: ocr.Reader) -> None:
+    banner = Image.open(io.BytesIO(written("NOBODY TOLD ME ABOUT THE BRIDGE", width=1000))).convert("RGB")
+    assert reader.read(banner.resize((640, 77))).lower() == "nobody told me about the bridge"
+
+
 @pytest.mark.parametrize(
     ("lines", "text"),
     [

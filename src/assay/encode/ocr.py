@@ -28,6 +28,8 @@ MODELS = {
 SURE = 0.6  # of a line, from 0 to 1: what is read with less is left out
 LEAST_SIDE = 480  # pixels: the shorter side that lines are looked for at; smaller pictures are enlarged to it
 LONGEST = 2000  # characters of a picture
+LEGIBLE = 10  # pixels: what is lower, or narrower, can hold no line
+THINNEST = 4  # times as long as wide: a longer picture gets a border, or it would be enlarged beyond all measure
 
 
 class Reader:
@@ -52,7 +54,9 @@ class Reader:
         engine = getattr(self._own, "engine", None)
         if engine is None:
             engine = self._own.engine = self._engine()
-        found = engine(np.asarray(picture)[:, :, ::-1])  # it wants blue first
+        if min(picture.size) < LEGIBLE:
+            return ""
+        found = engine(np.asarray(bordered(picture))[:, :, ::-1])  # it wants blue first
         return lines_of(getattr(found, "txts", None) or ())
 
     def _engine(self) -> Any:
@@ -72,6 +76,17 @@ class Reader:
         )
         logging.getLogger("RapidOCR").setLevel(logging.ERROR)
         return made
+
+
+def bordered(picture: Image.Image) -> Image.Image:
+    """A picture within a border of its corner's colour, at most `THINNEST` times as long as wide; else itself."""
+    least = -(-max(picture.size) // THINNEST)
+    size = (max(picture.width, least), max(picture.height, least))
+    if size == picture.size:
+        return picture
+    found = Image.new("RGB", size, picture.getpixel((0, 0)))
+    found.paste(picture, ((size[0] - picture.width) // 2, (size[1] - picture.height) // 2))
+    return found
 
 
 def lines_of(lines: Sequence[str]) -> str:

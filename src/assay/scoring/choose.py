@@ -15,7 +15,7 @@ from assay.buckets import Root
 from assay.config import Student, Task
 from assay.encode import features as feature_files
 from assay.encode.extract import embed
-from assay.posts import read, write_table
+from assay.posts import shards, write_table
 from assay.progress import say
 from assay.sampling import frame, permanent_number, random_draw, write_choice, write_sample
 from assay.scoring.designs import Chosen, active, compress, diverse
@@ -55,9 +55,9 @@ def choose(
 
         def label(rows: np.ndarray) -> np.ndarray:
             say(f"choose: labels for a first batch of {len(rows)} posts")
-            batch = read(work / "pool")
-            batch = batch.filter(pc.is_in(batch["post_id"], pa.array([pool_ids[i] for i in rows])))
-            write_table(batch, work / "first" / "part-00000.parquet")
+            taken = pc.field("post_id").isin(pa.array([pool_ids[i] for i in rows]))
+            batch = [pq.read_table(path, filters=taken) for path in shards(work / "pool")]
+            write_table(pa.concat_tables(batch), work / "first" / "part-00000.parquet")
             ask(work / "first", work / "labels.parquet")
             table = pq.read_table(work / "labels.parquet", columns=["post_id", "value"]).to_pylist()
             values = {row["post_id"]: row["value"] for row in table}
