@@ -1,6 +1,8 @@
 """What `assay serve` bears: saturation, twice that load, batching against one by one, memory over many requests.
 
     python benchmarks/serve.py --model models/sentiment [--data FOLDER_OF_PICTURES] [--requests 50000]
+    assay export models/sentiment --graph deployed
+    python benchmarks/serve.py --model models/sentiment --deployed deployed      # against single precision and PyTorch
 
 Starts real servers in processes of their own and sends them posts of text and picture over loopback, from this
 process, on an open schedule (a request is sent when it is due, whether or not the one before was answered). The last
@@ -42,14 +44,16 @@ KEY = "a-key-for-the-benchmark"
 class Server:
     """One `assay serve`."""
 
-    def __init__(self, model: Path, *arguments: str, source: Path | None = None) -> None:
-        """`source`: another checkout, whose code serves."""
+    def __init__(self, model: Path, *arguments: str, source: Path | None = None, runtime: str = "auto") -> None:
+        """`source`: another checkout, whose code serves; `runtime`: ASSAY_RUNTIME."""
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}"
         command = [sys.executable, "-m", "assay", "serve", "--model", str(model), "--port", str(port), "--no-page"]
-        env = {**os.environ, "ASSAY_API_KEYS": KEY} | ({"PYTHONPATH": str(source / "src")} if source else {})
+        env = {**os.environ, "ASSAY_API_KEYS": KEY, "ASSAY_RUNTIME": runtime} | (
+            {"PYTHONPATH": str(source / "src")} if source else {}
+        )
         self.process = subprocess.Popen([*command, *arguments], env=env, stderr=subprocess.DEVNULL)
         for _ in range(600):
             try:
@@ -159,31 +163,43 @@ def batching(model: Path, sent: list[bytes], seconds: float) -> tuple[float, lis
         Server(model, *patient),
         Server(model, *patient, "--batch", "1", "--wait-ms", "0", "--workers", "1"),
     )
-    return by_turns(batched, single, sent, seconds)
+    return ratio_of(batched, single, sent, seconds)
 
 
 def against(model: Path, sent: list[bytes], seconds: float, source: Path) -> tuple[float, list[float], list[float]]:
     """Throughput over that of another checkout's server, 64 clients; rounds by turns."""
     patient = ("--max-wait-s", "60")
-    return by_turns(Server(model, *patient), Server(model, *patient, source=source), sent, seconds)
+    return ratio_of(Server(model, *patient), Server(model, *patient, source=source), sent, seconds)
 
 
-def by_turns(
+def runtimes(model: Path, deployed: Path, sent: list[bytes], seconds: float) -> dict[str, list[float]]:
+    """Throughputs of a student to deploy, of the student in single precision and in PyTorch, 64 clients, by turns."""
+    patient = ("--max-wait-s", "60")
+    servers = [Server(deployed, *patient), Server(model, *patient), Server(model, *patient, runtime="torch")]
+    return dict(zip(("deployed", "single_precision", "torch"), by_turns(servers, sent, seconds), strict=True))
+
+
+def ratio_of(
     first: Server, second: Server, sent: list[bytes], seconds: float
 ) -> tuple[float, list[float], list[float]]:
     """The ratio of two servers' median throughputs, and the rates of each; both are stopped."""
-    rates: dict[str, list[float]] = {first.url: [], second.url: []}
+    one, other = by_turns([first, second], sent, seconds)
+    return statistics.median(one) / statistics.median(other), one, other
+
+
+def by_turns(servers: list[Server], sent: list[bytes], seconds: float) -> list[list[float]]:
+    """The throughputs of servers, three rounds by turns; all are stopped."""
+    rates: list[list[float]] = [[] for _ in servers]
     try:
-        for server in (first, second):
+        for server in servers:
             asyncio.run(closed(server.url, sent, workers=8, seconds=2))
         for _ in range(3):
-            for server in (first, second):
-                rates[server.url].append(asyncio.run(closed(server.url, sent, workers=64, seconds=seconds))[1])
+            for server, found in zip(servers, rates, strict=True):
+                found.append(asyncio.run(closed(server.url, sent, workers=64, seconds=seconds))[1])
     finally:
-        first.stop()
-        second.stop()
-    one, other = rates[first.url], rates[second.url]
-    return statistics.median(one) / statistics.median(other), one, other
+        for server in servers:
+            server.stop()
+    return rates
 
 
 def overload(model: Path, sent: list[bytes], seconds: float) -> tuple[Told, float]:
@@ -226,6 +242,7 @@ def main() -> None:
     parser.add_argument(
         "--against", type=Path, help="only compare with the server of this checkout of an earlier version"
     )
+    parser.add_argument("--deployed", type=Path, help="only compare the server of this folder with that of --model")
     args = parser.parse_args()
     os.environ.setdefault("ASSAY_HOME", tempfile.mkdtemp(prefix="assay-benchmark-"))
     sent = bodies(args.data, 200)
@@ -233,6 +250,12 @@ def main() -> None:
     print(
         f"{len(sent)} posts of text and picture, median body {size:.0f} KiB; {os.cpu_count()} cores shared", flush=True
     )
+    if args.deployed:
+        rates = runtimes(args.model, args.deployed, sent, args.seconds)
+        middle = {name: statistics.median(found) for name, found in rates.items()}
+        ratios = {f"{name}_ratio": round(value / middle["torch"], 2) for name, value in middle.items()}
+        print(json.dumps({name: round(value, 1) for name, value in middle.items()} | ratios | {"rounds": rates}))
+        return
     if args.against:
         ratio, own, other = against(args.model, sent, args.seconds, args.against)
         print(json.dumps({"ratio": round(ratio, 2), "requests_per_s": own, "of_the_other": other}))
