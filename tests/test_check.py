@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from assay import cli, config
+from assay.cli import world
 from assay.cli.world import online
 from assay.errors import SettingsError
 from tests.conftest import ROOT, StubTeacher
@@ -61,6 +62,20 @@ def test_all_that_is_wrong_is_said_at_once(
     ):
         assert wanted in said, said
     assert "Traceback" not in said
+
+
+def test_packages_that_settings_want_are_asked_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raw = project(tmp_path)
+    raw["students"]["packaged"]["text"]["ocr"] = True
+    raw["deploy"] = ["hateful"]
+    assert check(tmp_path, raw, monkeypatch) == 0
+    monkeypatch.setattr(world, "find_spec", lambda name: None)
+    assert check(tmp_path, raw, monkeypatch) == 1
+    said = capsys.readouterr().err
+    assert "students.packaged.text.ocr needs rapidocr: pip install -e" in said
+    assert "deploy: hateful needs openvino: pip install -e" in said
 
 
 def test_what_is_in_order_passes_and_keys_are_asked_after(

@@ -7,12 +7,13 @@ import os
 import shutil
 import zlib
 from collections.abc import Iterator
+from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
 
 from assay.config import Annotate, AnyCorpus, Params, Task, Teacher
 from assay.errors import AssayError
-from assay.places import corpus_root, home, start_folder
+from assay.places import corpus_root, home, start_folder, with_extra
 
 LEAST_GIB = 2.0  # of room
 SECONDS = 10.0  # that a server may take to say which models it has
@@ -31,6 +32,11 @@ def faults(params: Params, root: Path) -> Iterator[str]:
             encoder = one.encoder if one else ""
             if encoder and not encoder.startswith(NAMED) and not Path(encoder).expanduser().exists():
                 yield f"students.{task.student}.{branch}.encoder: {encoder}: no such folder"
+        if student.text and student.text.ocr and not find_spec("rapidocr"):
+            yield f"students.{task.student}.text.ocr needs rapidocr: {with_extra('ocr')}"
+    for name in params.deploy:
+        if lacking := [package for package in ("openvino", "nncf") if not find_spec(package)]:
+            yield f"deploy: {name} needs {lacking[0]}: {with_extra('fast')}"
     for name, audit in params.audits.items():
         if not (root / audit.activities).is_file():
             yield f"audits.{name}.activities: {audit.activities} is not there"
