@@ -60,8 +60,8 @@ def test_the_rows_are_those_of_one_machine_though_a_worker_is_killed(
     def kept(self: Any, shard: Shard, scored: dict[str, Any]) -> None:
         keep(self, shard, scored)
         if not killed:
-            for process in psutil.process_iter(["cmdline"]):
-                if "ray::MapWorker" in " ".join(process.info["cmdline"] or []):
+            for process in psutil.Process().children(recursive=True):  # not those of tests beside this one
+                if "ray::MapWorker" in " ".join(process.cmdline()):
                     killed.append(process.pid)
                     process.kill()
 
