@@ -48,7 +48,6 @@ from assay.progress import cores
 
 ROOT = Path(__file__).resolve().parent.parent
 CALIBRATE = 300  # posts
-Encoders = dict[str, Any]  # image and text
 Call = Callable[[dict[str, np.ndarray]], np.ndarray | None]
 
 
@@ -69,7 +68,7 @@ def main() -> None:
         os.environ |= {"ASSAY_HOME": home, "ASSAY_RUNTIME": "torch", "NNCF_CI": "1"}
         extractors: dict[str, Extractor] = {}
         for way in args.ways:
-            if way == "openvino_bf16" and not has_bf16():
+            if way == "openvino_bf16" and not graph.has_bf16():
                 print("openvino_bf16: this processor has no bf16", file=sys.stderr)
                 continue
             extractor = Extractor(student, image_px=256, cached=False)
@@ -118,12 +117,6 @@ def posts_of(folder: Path, count: int) -> tuple[list[PostInputs], list[str]]:
     return found, gold
 
 
-def has_bf16() -> bool:
-    with contextlib.suppress(OSError):
-        return any(flag in Path("/proc/cpuinfo").read_text() for flag in ("avx512_bf16", "amx_bf16"))
-    return False
-
-
 def processor() -> dict[str, Any]:
     """The processor's name and what it can do."""
     with contextlib.suppress(OSError):
@@ -144,11 +137,12 @@ def by_torch(image: ImageEncoder, text: TextEncoder, work: Path, others: list[Po
     return None, None
 
 
-def openvino(precision: str) -> Callable[..., tuple[Call, Call]]:
-    def made(image: ImageEncoder, text: TextEncoder, work: Path, others: list[PostInputs]) -> tuple[Call, Call]:
-        return compiled(converted(image), precision), compiled(converted(text), precision)
+def openvino(precision: graph.Precision) -> Callable[..., tuple[Call, Call]]:
+    def way(image: ImageEncoder, text: TextEncoder, work: Path, others: list[PostInputs]) -> tuple[Call, Call]:
+        made = [graph.compiled(graph.converted(one.traced()), precision) for one in (image, text)]
+        return made[0], made[1]
 
-    return made
+    return way
 
 
 def small(image: ImageEncoder, text: TextEncoder, work: Path, others: list[PostInputs]) -> tuple[Call, Call]:
@@ -167,12 +161,12 @@ def eight_bits(image: ImageEncoder, text: TextEncoder, work: Path, others: list[
         told = {"model_type": nncf.ModelType.TRANSFORMER} if encoder is text else {}
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             known = nncf.Dataset(list(inputs(encoder, others)))
-            found.append(nncf.quantize(converted(encoder), known, subset_size=CALIBRATE, **told))
-    return compiled(found[0], "f32"), compiled(found[1], "f32")
+            found.append(nncf.quantize(graph.converted(encoder.traced()), known, subset_size=CALIBRATE, **told))
+    return graph.compiled(found[0]), graph.compiled(found[1])
 
 
 def eight_bits_text(image: ImageEncoder, text: TextEncoder, work: Path, others: list[PostInputs]) -> tuple[Call, Call]:
-    return compiled(converted(image), "f32"), eight_bits(image, text, work, others)[1]
+    return graph.compiled(graph.converted(image.traced())), eight_bits(image, text, work, others)[1]
 
 
 def onnx(image: ImageEncoder, text: TextEncoder, work: Path, others: list[PostInputs]) -> tuple[Call, Call]:
@@ -216,20 +210,6 @@ WAYS: dict[str, Callable[..., tuple[Call | None, Call | None]]] = {
 }
 
 
-def converted(encoder: ImageEncoder | TextEncoder) -> Any:
-    made = encoder.traced()
-    first = made.examples[0]
-    return graph._convert(graph._Named(made.model, made.vectors, list(first)).eval(), first)
-
-
-def compiled(model: Any, precision: str) -> graph.Graph:
-    import openvino
-
-    return graph.Graph(
-        openvino.Core().compile_model(model, "CPU", graph._settings() | {"INFERENCE_PRECISION_HINT": precision})
-    )
-
-
 def exported(encoder: ImageEncoder | TextEncoder, path: Path) -> Path:
     made = encoder.traced()
     first = made.examples[0]
@@ -237,7 +217,7 @@ def exported(encoder: ImageEncoder | TextEncoder, path: Path) -> Path:
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            graph._Named(made.model, made.vectors, list(first)).eval(),
+            graph.named(made),
             tuple(first.values()),
             str(path),
             input_names=list(first),

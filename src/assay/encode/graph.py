@@ -173,10 +173,16 @@ def _kept(folder: Path) -> Graph | None:
 def _read(path: Path) -> Graph:
     import openvino
 
-    core = openvino.Core()
-    found = core.read_model(path)
+    found = openvino.Core().read_model(path)
     wanted = str(found.get_rt_info(PRECISION).value) if found.has_rt_info(PRECISION) else "f32"
-    return Graph(core.compile_model(found, "CPU", _settings("bf16" if wanted == "bf16" and has_bf16() else "f32")))
+    return compiled(found, "bf16" if wanted == "bf16" and has_bf16() else "f32")
+
+
+def compiled(model: Any, precision: Precision = "f32") -> Graph:
+    """An OpenVINO model made ready to be run here."""
+    import openvino
+
+    return Graph(openvino.Core().compile_model(model, "CPU", _settings(precision)))
 
 
 @cache
@@ -208,7 +214,7 @@ def write(traced: Traced, path: Path, *, weights: Weights, precision: Precision 
     """
     import openvino
 
-    found = _convert(_Named(traced.model, traced.vectors, list(traced.examples[0])).eval(), traced.examples[0])
+    found = converted(traced)
     if weights == "int8":
         os.environ["NNCF_CI"] = "1"  # it would report to its makers
         for name in ("nncf", "torch.utils.cpp_extension"):
@@ -226,9 +232,9 @@ def _make(traced: Traced, folder: Path) -> None:
     import openvino
 
     examples = traced.examples
-    network = _Named(traced.model, traced.vectors, list(examples[0])).eval()
+    network = named(traced)
     found = _convert(network, examples[0])
-    made = Graph(openvino.Core().compile_model(found, "CPU", _settings()))
+    made = compiled(found)
     for example in examples:
         with torch.inference_mode():
             reference = network(*example.values()).numpy()
@@ -246,7 +252,17 @@ def _make(traced: Traced, folder: Path) -> None:
         shutil.rmtree(waiting, ignore_errors=True)
 
 
-def _convert(network: _Named, example: dict[str, Tensor]) -> Any:
+def named(traced: Traced) -> nn.Module:
+    """An encoder's network as a module of the examples' tensors, in their order."""
+    return _Named(traced.model, traced.vectors, list(traced.examples[0])).eval()
+
+
+def converted(traced: Traced) -> Any:
+    """An encoder's network as an OpenVINO model of inputs by name, in single precision."""
+    return _convert(named(traced), traced.examples[0])
+
+
+def _convert(network: nn.Module, example: dict[str, Tensor]) -> Any:
     """By OpenVINO's reader of PyTorch's traces; its converter would report to its makers."""
     from openvino import PartialShape
     from openvino.frontend import FrontEndManager

@@ -95,8 +95,6 @@ def lines_of(lines: Sequence[str]) -> str:
     return "\n".join(line for line in plain if line)[:LONGEST]
 
 
-def kept_texts(most: int | None = None) -> TextCache:
+def kept_texts() -> TextCache:
     """What was read before, of these models and settings."""
-    return TextCache(
-        digest("ocr", code_digest(__file__), *(wanted for _, wanted in MODELS.values()), SURE, LEAST_SIDE), most
-    )
+    return TextCache(digest("ocr", code_digest(__file__), *(wanted for _, wanted in MODELS.values()), SURE, LEAST_SIDE))

@@ -92,8 +92,9 @@ def explain(
         found.heat = parts[0].sum(0).detach().numpy()
         found.modality["picture"] = float(parts.sum())
         found.gap["picture"] = float(gap.abs().sum())
-    if post.text and isinstance(logit.text, TextEncoder):
-        tokens, spans = logit.text.tokenize([post.text]), logit.text.spans(post.text)
+    read = logit.features.words[0]  # with what is written in the picture, where the student reads that
+    if read and isinstance(logit.text, TextEncoder):
+        tokens, spans = logit.text.tokenize([read]), logit.text.spans(read)
         embedding = _embedding(logit.text.model)
         layered = LayerIntegratedGradients(logit.of_tokens(tokens), embedding)
         parts, gap = layered.attribute(
@@ -104,8 +105,8 @@ def explain(
             return_convergence_delta=True,
         )
         weights = parts[0].sum(-1).detach().numpy()
-        grams = logit.of_grams(post.text)
-        found.words = _by_word(post.text, spans, weights, grams)
+        grams = logit.of_grams(read)
+        found.words = _by_word(read, spans, weights, grams)
         found.modality["words"] = float(weights.sum())
         found.gap["words"] = float(gap.abs().sum())
         if grams:
