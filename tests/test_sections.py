@@ -21,6 +21,7 @@ from assay.corpora.ingest import ingest
 from assay.corpora.instagram import Instagram
 from assay.corpora.mapper import Rules
 from assay.encode.extract import embed
+from assay.encode.image_encoders import load_image_encoder
 from assay.errors import DataError, EncoderError, ModelError, SettingsError
 from assay.images import MAX_PIXELS
 from assay.measure.evaluate import evaluate
@@ -196,6 +197,28 @@ def test_lora_learns_adapters_and_merges_them(save: Any, tasks: dict[str, Task],
     assert learnt
     assert all("lora" not in name for name in learnt)
     assert np.isfinite(list((Predictor.load(model).predict(text="good day").probabilities or {}).values())).all()
+
+
+def test_lora_adapts_the_convolutions_over_single_places_behind_frozen_blocks() -> None:
+    image = ImageBranch(encoder="packaged/efficientnet-lite0", frozen=False, freeze_layers=5, lora=Lora(rank=2))
+    towers = Towers(Student(image=image), Train(), image_px=64)
+    learning = {n.split("model.", 1)[1]: p for n, p in towers.models["image"].named_parameters() if p.requires_grad}
+    assert {n.split(".lora_")[0].split(".")[-1] for n in learning} == {"conv_head", "conv_pw", "conv_pwl"}
+    assert {n.split(".")[2] for n in learning if ".blocks." in f".{n}"} == {"5", "6"}
+    pixels, encoder = torch.rand(2, 3, 64, 64), towers.image
+    assert encoder is not None
+    before = encoder.vectors(pixels)
+    before.square().sum().backward()
+    assert all(p.grad is not None for p in learning.values())
+    for name, one in learning.items():
+        if "lora_B" in name:
+            torch.nn.init.normal_(one, std=0.1)
+    after, learnt = encoder.vectors(pixels), towers.learnt()["image"]
+    plain = load_image_encoder(image)
+    changed = plain.model.load_state_dict(learnt, strict=False)
+    assert (after - before).abs().max() > 0.01
+    assert not changed.unexpected_keys
+    assert torch.allclose(plain.vectors(pixels), after, atol=1e-3)
 
 
 def test_layers_are_frozen_by_count(tmp_path: Path) -> None:

@@ -12,7 +12,10 @@ Rate = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Lora(Section):
-    """Low-rank adapters on an encoder's linear layers (Hu et al., 2021), merged into it after training."""
+    """Low-rank adapters on an encoder's linear layers (Hu et al., 2021), merged into it after training.
+
+    Convolutions over single places (1 x 1) are linear layers too.
+    """
 
     rank: Positive = 8
     """Rank of the adapters."""
@@ -38,7 +41,7 @@ class Branch(Section):
     freeze_layers: Annotated[int, Field(ge=0)] = 0
     """So many of its first layers (and the embeddings before them) stay as they are."""
     lora: Lora | None = None
-    """Adapters on its linear layers instead; needs pip install 'assay[tune]'."""
+    """Adapters on its linear layers learn in their place, behind `freeze_layers`; needs pip install 'assay[tune]'."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -132,11 +132,9 @@ def _prepare(model: nn.Module, branch: Any, settings: Train, key: str) -> nn.Mod
     model.requires_grad_(True)
     if settings.grad_checkpointing:
         _checkpoint(model, key)
-    if branch.lora:
-        return _add_lora(model, branch.lora, branch.encoder)
     if branch.freeze_layers:
         freeze(model, branch.freeze_layers, key)
-    return model
+    return _add_lora(model, branch.lora, branch.encoder) if branch.lora else model
 
 
 def freeze(model: nn.Module, count: int, key: str) -> None:
@@ -183,9 +181,16 @@ def _add_lora(model: nn.Module, lora: Lora, name: str) -> nn.Module:
         from peft import LoraConfig, get_peft_model
     except ImportError as error:
         raise EncoderError(f"lora needs the package peft: {with_extra('tune')}") from error
-    linear = sorted(n for n, m in model.named_modules() if isinstance(m, nn.Linear))
+    linear = sorted(n for n, m in model.named_modules() if _is_linear(m) and m.weight.requires_grad)
     wanted = [n for n in linear if lora.targets == "all-linear" or any(n.endswith(t) for t in lora.targets)]
     if not wanted:
         raise EncoderError(f"lora.targets {lora.targets}: no such linear layers in {name}; there are {linear[:6]} …")
     settings = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=wanted)
     return get_peft_model(model, settings)
+
+
+def _is_linear(module: nn.Module) -> bool:
+    """A linear layer, also one over the channels at each place of a picture, of which CNNs mostly are."""
+    if isinstance(module, nn.Conv2d):
+        return module.kernel_size == (1, 1) and module.groups == 1
+    return isinstance(module, nn.Linear)
