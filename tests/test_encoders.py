@@ -7,15 +7,27 @@ from typing import Any
 
 import numpy as np
 import pytest
+import timm
+import torch
 from PIL import Image
 
 from assay.config import ImageBranch, Student, TextBranch
 from assay.encode import image_encoders, text_encoders
+from assay.encode.blocks import Middle
 from assay.encode.extract import Extractor, PostInputs
 from assay.encode.image_encoders import load_image_encoder
 from assay.encode.text_encoders import load_text_encoder
 from assay.errors import DataError, EncoderError
-from tests.checkpoints import save_bert, save_clip, save_distilbert, save_resnet, save_siglip, save_timm, save_vit
+from tests.checkpoints import (
+    save_bert,
+    save_clip,
+    save_distilbert,
+    save_resnet,
+    save_siglip,
+    save_timm,
+    save_timm_vit,
+    save_vit,
+)
 from tests.conftest import picture
 
 PACKAGED = Student(
@@ -96,6 +108,37 @@ def test_layers_stand_side_by_side_and_views_are_averaged() -> None:
     assert np.allclose(both.encode([wide]), mean, atol=1e-4)
     assert not np.allclose(crop.encode([wide]), whole.encode([wide]), atol=1e-2)
     assert len({crop.identity, whole.identity, both.identity}) == 3
+
+
+@pytest.mark.parametrize("save", [save_resnet, save_vit, save_clip, save_timm, save_timm_vit, save_siglip])
+def test_blocks_of_an_image_encoder_stand_side_by_side(save: Any, tmp_path: Path) -> None:
+    save(tmp_path)
+    pictures = [Image.new("RGB", (70, 50), c) for c in ("red", "blue")]
+    own, first, two = (
+        load_image_encoder(ImageBranch(encoder=str(tmp_path), layers=layers)) for layers in (None, [1], [1, 2])
+    )
+    vectors = two.encode(pictures)
+    assert vectors.shape == (2, two.dim)
+    assert two.dim > first.dim > 0
+    assert np.allclose(vectors[:, : first.dim], first.encode(pictures), atol=1e-5)
+    assert np.ptp(vectors, axis=0).max() > 0
+    assert len({own.identity, first.identity, two.identity}) == 3
+    with pytest.raises(EncoderError, match=r"image\.layers \[99\]: .* has layers 1 to \d+$"):
+        load_image_encoder(ImageBranch(encoder=str(tmp_path), layers=[99]))
+
+
+def test_blocks_are_averaged_over_places_wherever_channels_stand() -> None:
+    swin = timm.models.swin_transformer.SwinTransformer(img_size=64, embed_dim=8, depths=(1, 1), num_heads=(1, 2))
+    pixels, said = torch.rand(2, 3, 64, 64), []
+    swin.layers[0].register_forward_hook(lambda _, __, out: said.append(out))
+    middle = Middle(swin, [1, 2], "swin")
+    found = middle(lambda: swin(pixels))
+    assert found.shape == (2, 24)
+    assert torch.equal(found[:, :8], said[0].mean(dim=(1, 2)))
+    found.sum().backward()
+    assert swin.patch_embed.proj.weight.grad is not None
+    with pytest.raises(EncoderError, match="image.layers: the layers of colours are not known; set it to null"):
+        Middle(torch.nn.AdaptiveAvgPool2d(8), [1], "colours")
 
 
 @pytest.mark.parametrize(

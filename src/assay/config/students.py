@@ -60,6 +60,14 @@ class ImageBranch(Branch):
     """Pictures are seen as crop (the encoder's own), whole (squeezed, nothing cut off), flip; the mean of all."""
     pooling: Literal["pooler", "projected"] = "pooler"
     """projected: the space that CLIP shares between images and texts."""
+    layers: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)] | None = None
+    """Blocks side by side, each the mean over its places, such as [4, 5, 6, 7]; null: the encoder's own vector."""
+
+    @model_validator(mode="after")
+    def _check_layers(self) -> Self:
+        if self.layers and self.pooling == "projected":
+            raise ValueError("layers lie in no space shared with texts; leave layers or pooling: projected out")
+        return self
 
 
 class TextBranch(Branch):

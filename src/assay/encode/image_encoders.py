@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from assay.config import ImageBranch
+from assay.encode.blocks import Middle
 from assay.encode.encoders import (
     check_hash,
     default_device,
@@ -44,7 +45,8 @@ class ImageEncoder(ByGraph):
 
     `views`: `crop` is the model's own preprocessing (shorter side, centre crop), `whole` the whole
     picture squeezed into the square, so that text at the edge of a meme is seen, `flip` the mirrored
-    crop. The vector of a picture is the mean over its views.
+    crop. The vector of a picture is the mean over its views. With `layers` (1: the first block, …) it is what these
+    blocks say, side by side, in place of the model's own vector.
     """
 
     def __init__(
@@ -59,6 +61,8 @@ class ImageEncoder(ByGraph):
         std: Sequence[float],
         pool: Callable[[nn.Module, Tensor], Tensor],
         views: Sequence[str] = ("crop",),
+        layers: Sequence[int] | None = None,
+        name: str = "this encoder",
         tokens: Callable[[nn.Module, Tensor], Tensor] | None = None,
     ) -> None:
         """`tokens`: patch tokens [m, patches, width] of a batch, for encoders that have them."""
@@ -68,8 +72,12 @@ class ImageEncoder(ByGraph):
         self.dim, self.size, self.resize, self.views = dim, size, round(size / crop), tuple(views)
         self.mean, self.std = torch.tensor(mean).view(3, 1, 1), torch.tensor(std).view(3, 1, 1)
         self._pool, self._tokens = pool, tokens
+        self._middle = Middle(model, layers, name) if layers else None
         self.clock, self._turns = Clock(), turns(self.device)
-        self.identity = digest(identity, size, self.resize, list(mean), list(std), *self.views)
+        self.identity = digest(identity, size, self.resize, list(mean), list(std), *self.views, *(layers or ()))
+        if self._middle:
+            with torch.inference_mode():
+                self.dim = self.vectors(torch.zeros(1, 3, size, size)).shape[1]
 
     def square(self, image: Image.Image, view: str = "crop") -> Image.Image:
         """The RGB square of one view, `size` pixels a side (bicubic)."""
@@ -101,8 +109,10 @@ class ImageEncoder(ByGraph):
 
     def vectors(self, batch: Tensor) -> Tensor:
         """[m, 3, size, size] -> [m, dim], with gradients where they are on."""
-        batch = batch.to(self.device, non_blocking=True).contiguous(memory_format=torch.channels_last)
-        return self._pool(self.model, batch)
+        return self._of(batch.to(self.device, non_blocking=True).contiguous(memory_format=torch.channels_last))
+
+    def _of(self, batch: Tensor) -> Tensor:
+        return self._middle(lambda: self._pool(self.model, batch)) if self._middle else self._pool(self.model, batch)
 
     def traced(self) -> Traced:
         """What a graph is made from: squares of bytes as they come to `of_squares`."""
@@ -110,7 +120,7 @@ class ImageEncoder(ByGraph):
         squares = torch.randint(0, 256, (3, self.size, self.size, 3), dtype=torch.uint8, generator=some)
 
         def vectors(given: dict[str, Tensor]) -> Tensor:
-            return self._pool(self.model, self._normalised(given["squares"]))
+            return self._of(self._normalised(given["squares"]))
 
         return Traced(self.model, vectors, [{"squares": squares[:n]} for n in (2, 1, 3)])
 
@@ -198,6 +208,8 @@ def _efficientnet_lite0(settings: ImageBranch) -> ImageEncoder:
         std=(0.5, 0.5, 0.5),
         pool=lambda m, x: m(x),
         views=settings.views,
+        layers=settings.layers,
+        name=settings.encoder,
     )
 
 
@@ -228,6 +240,8 @@ def _timm(settings: ImageBranch) -> ImageEncoder:
         std=data["std"],
         pool=lambda m, x: m(x),
         views=settings.views,
+        layers=settings.layers,
+        name=settings.encoder,
         tokens=_timm_tokens if hasattr(model, "num_prefix_tokens") else None,
     )
 
@@ -249,6 +263,8 @@ def _colours(settings: ImageBranch) -> ImageEncoder:
         std=(0.5, 0.5, 0.5),
         pool=lambda m, x: m(x).flatten(1),
         views=settings.views,
+        layers=settings.layers,
+        name=settings.encoder,
     )
 
 
@@ -283,6 +299,8 @@ def _vae(settings: ImageBranch) -> ImageEncoder:
         std=(0.5, 0.5, 0.5),
         pool=lambda m, x: m.encode(x).latent_dist.mean.flatten(1),  # type: ignore[operator]
         views=settings.views,
+        layers=settings.layers,
+        name=settings.encoder,
     )
 
 
@@ -315,6 +333,8 @@ def _transformers_image(settings: ImageBranch) -> ImageEncoder:
         std=processor.image_std,
         pool=_project_tower if settings.pooling == "projected" else _pool_tower,
         views=settings.views,
+        layers=settings.layers,
+        name=settings.encoder,
         tokens=_tower_tokens,
     )
 

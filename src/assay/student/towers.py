@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from assay import images
 from assay.config import Lora, Student, Train
+from assay.encode.blocks import blocks_of
 from assay.encode.extract import PostInputs
 from assay.encode.image_encoders import ImageEncoder, load_image_encoder
 from assay.encode.text_encoders import TextEncoder, load_text_encoder
@@ -19,19 +20,6 @@ from assay.places import with_extra
 from assay.progress import cores
 from assay.student.augment import drop_words, image_change
 from assay.student.model import Batch
-
-# where encoders keep their blocks: BERT, DistilBERT, CLIP and SigLIP, ViT of timm and transformers, CNNs
-BLOCKS = (
-    "encoder.layer",
-    "transformer.layer",
-    "encoder.layers",
-    "layers",
-    "layer",
-    "blocks",
-    "encoder.stages",
-    "stages",
-)
-RESNET = ("layer1", "layer2", "layer3", "layer4")
 
 
 class Towers(nn.Module):
@@ -139,7 +127,7 @@ def _prepare(model: nn.Module, branch: Any, settings: Train, key: str) -> nn.Mod
 
 def freeze(model: nn.Module, count: int, key: str) -> None:
     """Freeze all but the blocks behind the first `count`, and what stands after the blocks."""
-    blocks = _blocks(model)
+    blocks = blocks_of(model)
     if blocks is None:
         raise EncoderError(f"{key}.freeze_layers: the layers of this encoder are not known; set it to 0 or use lora")
     if count >= len(blocks):
@@ -153,17 +141,6 @@ def freeze(model: nn.Module, count: int, key: str) -> None:
     for i, parameter in enumerate(model.parameters()):
         before = i < first or (id(parameter) in inside and id(parameter) not in last)
         parameter.requires_grad_(not before)
-
-
-def _blocks(model: nn.Module) -> list[nn.Module] | None:
-    for path in BLOCKS:
-        found: Any = model
-        for part in path.split("."):
-            found = getattr(found, part, None)
-        if isinstance(found, nn.ModuleList | nn.Sequential) and len(found) > 1:
-            return list(found)
-    stages = [getattr(model, name, None) for name in RESNET]
-    return [stage for stage in stages if stage is not None] if all(stage is not None for stage in stages) else None
 
 
 def _checkpoint(model: nn.Module, key: str) -> None:
