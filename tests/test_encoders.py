@@ -137,7 +137,7 @@ def test_blocks_are_averaged_over_places_wherever_channels_stand() -> None:
     assert torch.equal(found[:, :8], said[0].mean(dim=(1, 2)))
     found.sum().backward()
     assert swin.patch_embed.proj.weight.grad is not None
-    with pytest.raises(EncoderError, match="image.layers: the layers of colours are not known; set it to null"):
+    with pytest.raises(EncoderError, match=r"image\.layers: the layers of colours are not known; set it to null"):
         Middle(torch.nn.AdaptiveAvgPool2d(8), [1], "colours")
 
 

@@ -37,6 +37,13 @@ def blocks_of(model: nn.Module) -> list[nn.Module] | None:
     return [stage for stage in stages if stage is not None] if all(stage is not None for stage in stages) else None
 
 
+class _Said(threading.local):
+    """What blocks said last, of each thread."""
+
+    def __init__(self) -> None:
+        self.of: dict[int, Tensor] = {}
+
+
 class Middle:
     """Vectors [m, dim] of pictures from chosen blocks (1: the first) side by side, each the mean over its places.
 
@@ -49,24 +56,24 @@ class Middle:
             raise EncoderError(f"image.layers: the layers of {name} are not known; set it to null")
         if max(layers) > len(blocks):
             raise EncoderError(f"image.layers {list(layers)}: {name} has layers 1 to {len(blocks)}")
-        self._layers, self._said = list(layers), threading.local()
+        self._layers, self._said = list(layers), _Said()
         self._channels_last = getattr(model, "output_fmt", "NCHW") == "NHWC"
         for number in set(layers):
             blocks[number - 1].register_forward_hook(self._keeper(number))
 
     def _keeper(self, number: int) -> Any:
         def keep(_: nn.Module, given: Any, said: Any) -> None:
-            self._said.__dict__[number] = said[0] if isinstance(said, tuple) else said
+            self._said.of[number] = said[0] if isinstance(said, tuple) else said
 
         return keep
 
     def __call__(self, run: Any) -> Tensor:
         """What the blocks say in the course of `run`, a call of the network."""
-        run()
         try:
-            return torch.cat([self._pooled(self._said.__dict__[number]) for number in self._layers], dim=1)
+            run()
+            return torch.cat([self._pooled(self._said.of[number]) for number in self._layers], dim=1)
         finally:
-            self._said.__dict__.clear()
+            self._said.of.clear()
 
     def _pooled(self, said: Tensor) -> Tensor:
         if said.ndim == 4:
