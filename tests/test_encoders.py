@@ -119,7 +119,7 @@ def test_layers_stand_side_by_side_and_views_are_averaged() -> None:
 
 
 @pytest.mark.parametrize("save", [save_resnet, save_vit, save_clip, save_timm, save_timm_vit, save_siglip])
-def test_blocks_of_an_image_encoder_stand_side_by_side(save: Any, tmp_path: Path) -> None:
+def test_blocks_of_an_image_encoder_stand_beside_its_own_vector(save: Any, tmp_path: Path) -> None:
     save(tmp_path)
     pictures = [Image.new("RGB", (70, 50), c) for c in ("red", "blue")]
     own, first, two = (
@@ -127,7 +127,8 @@ def test_blocks_of_an_image_encoder_stand_side_by_side(save: Any, tmp_path: Path
     )
     vectors = two.encode(pictures)
     assert vectors.shape == (2, two.dim)
-    assert two.dim > first.dim > 0
+    assert two.dim > first.dim > own.dim
+    assert np.allclose(vectors[:, : own.dim], own.encode(pictures), atol=1e-5)
     assert np.allclose(vectors[:, : first.dim], first.encode(pictures), atol=1e-5)
     assert np.ptp(vectors, axis=0).max() > 0
     assert len({own.identity, first.identity, two.identity}) == 3
@@ -141,8 +142,8 @@ def test_blocks_are_averaged_over_places_wherever_channels_stand() -> None:
     swin.layers[0].register_forward_hook(lambda _, __, out: said.append(out))
     middle = Middle(swin, [1, 2], "swin")
     found = middle(lambda: swin(pixels))
-    assert found.shape == (2, 24)
-    assert torch.equal(found[:, :8], said[0].mean(dim=(1, 2)))
+    assert found.shape == (2, 1024)
+    assert torch.equal(found[:, 1000:1008], said[0].mean(dim=(1, 2)))
     found.sum().backward()
     assert swin.patch_embed.proj.weight.grad is not None
     with pytest.raises(EncoderError, match=r"image\.layers: the layers of colours are not known; set it to null"):

@@ -48,7 +48,9 @@ def off(found: np.ndarray, wanted: np.ndarray) -> float:
 def test_packaged_encoders_say_what_pytorch_says(fast: Path) -> None:
     rng = np.random.default_rng(0)
     pictures = [Image.fromarray(rng.integers(0, 255, (90 + 10 * i, 120, 3), dtype=np.uint8)) for i in range(11)]
-    image = load_image_encoder(ImageBranch(encoder="packaged/efficientnet-lite0", views=["crop", "whole"]))
+    image = load_image_encoder(
+        ImageBranch(encoder="packaged/efficientnet-lite0", views=["crop", "whole"], layers=[5, 6])
+    )
     text = load_text_encoder(TextBranch(encoder="packaged/minilm-l6", layers=[3, 6]))
     before = image.encode(pictures), text.encode(TEXTS)
     for encoder in (image, text):
@@ -61,6 +63,28 @@ def test_packaged_encoders_say_what_pytorch_says(fast: Path) -> None:
     assert len(kept) == 2
     load_text_encoder(TextBranch(encoder="packaged/minilm-l6", layers=[3, 6])).speed_up()
     assert sorted(path.name for path in fast.iterdir()) == kept  # found again
+
+
+POSTS = [PostInputs("a fine day", [("one", picture())]), PostInputs("so rude", [("two", picture((9, 90, 200)))])]
+
+
+@pytest.mark.skipif(not graph.has_bf16(), reason="this processor has no bf16")
+def test_a_corpus_in_bf16_has_features_of_its_own(fast: Path, home: Path) -> None:
+    single, half = (Extractor(PACKAGED, image_px=64, precision=one)(POSTS)[0] for one in ("f32", "bf16"))
+    for one, other in ((single.image, half.image), (single.text, half.text)):
+        assert 0 < off(other, one) < 0.1
+    assert len(list((home / "features").glob("*.sqlite"))) == 4
+    assert len(list(fast.iterdir())) == 2  # one file a graph, whatever it is computed in
+
+
+def test_bf16_is_single_precision_where_it_cannot_be_had(
+    fast: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(graph, "has_bf16", lambda: False)
+    single, half = (Extractor(PACKAGED, image_px=64, precision=one)(POSTS)[0] for one in ("f32", "bf16"))
+    assert np.array_equal(single.image, half.image)
+    assert np.array_equal(single.text, half.text)
+    assert len(list((home / "features").glob("*.sqlite"))) == 2
 
 
 def test_encoders_of_transformers_and_many_threads(fast: Path, tmp_path: Path) -> None:

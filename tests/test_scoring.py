@@ -21,6 +21,7 @@ from assay.corpora.ingest import ingest
 from assay.corpora.instagram import Instagram
 from assay.corpora.mapper import Rules
 from assay.encode.extract import Extractor
+from assay.encode.graph import has_bf16
 from assay.errors import DataError
 from assay.images import MAX_PIXELS
 from assay.machine import read_figures
@@ -224,6 +225,28 @@ def test_pictures_that_vanish_meanwhile_are_not_kept_as_missing(
     (tmp_path / "unmounted").rename(disk)
     monkeypatch.setattr(module, "score_shard", real)
     assert score(model, corpus, disk, tmp_path / "out")["posts"] == 296
+
+
+@pytest.mark.skipif(not has_bf16(), reason="this processor has no bf16")
+def test_a_corpus_is_scored_in_bf16_and_shards_of_both_stand_apart(
+    model: Path,
+    corpus: Path,
+    drawn: Path,
+    tmp_path: Path,
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    single = score(model, corpus, drawn, tmp_path / "f32")
+    shards_kept = len(list((home / "inference").iterdir()))
+    assert score(model, corpus, drawn, tmp_path / "torch", precision="bf16") == single
+    assert "not computed in bf16 here, but in f32" not in capsys.readouterr().err  # every shard was there
+    monkeypatch.setenv("ASSAY_RUNTIME", "openvino")
+    assert score(model, corpus, drawn, tmp_path / "bf16", precision="bf16") == single
+    assert len(list((home / "inference").iterdir())) == 2 * shards_kept
+    values = [read(tmp_path / name, ["value"])["value"].to_pylist() for name in ("f32", "bf16")]
+    apart = [abs(a - b) for a, b in zip(*values, strict=True) if a is not None]
+    assert 0 < max(apart) < 0.5
 
 
 def test_a_month_old_shard_is_forgotten(model: Path, corpus: Path, drawn: Path, tmp_path: Path, home: Path) -> None:

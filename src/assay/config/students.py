@@ -62,7 +62,7 @@ class ImageBranch(Branch):
     pooling: Literal["pooler", "projected"] = "pooler"
     """projected: the space that CLIP shares between images and texts."""
     layers: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)] | None = None
-    """Blocks side by side, each the mean over its places, such as [4, 5, 6, 7]; null: the encoder's own vector."""
+    """Blocks, each the mean over its places, beside the encoder's own vector, such as [5, 6, 7]; null: that alone."""
 
     @model_validator(mode="after")
     def _check_layers(self) -> Self:

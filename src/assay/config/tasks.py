@@ -220,6 +220,10 @@ class Infer(Section):
     """Posts a shard: what is written at once, and what a kill can cost; a new post costs its own shard."""
     cache: Annotated[float, Field(ge=0)] | None = None
     """GiB of the student's features kept below ASSAY_HOME for later runs, at most; 0: no more of them, null: all."""
+    precision: Literal["f32", "bf16"] = "f32"
+    """In what graphs of frozen encoders are computed; bf16: faster, where the processor has it (else f32). Labelled
+    posts are scored in it too, so that corrected findings stay so.
+    """
     engine: Literal["local", "ray"] = "local"
     """This machine, or Ray: the cluster that RAY_ADDRESS names, else this machine's cores by Ray."""
     cpus: Positive = 2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -45,7 +45,7 @@ class _Said(threading.local):
 
 
 class Middle:
-    """Vectors [m, dim] of pictures from chosen blocks (1: the first) side by side, each the mean over its places.
+    """Vectors [m, dim] of pictures from blocks (1: the first), each the mean over its places, beside a network's own.
 
     Middle blocks often carry more of mood, style and layout than what a network was trained to say last.
     """
@@ -67,11 +67,11 @@ class Middle:
 
         return keep
 
-    def __call__(self, run: Any) -> Tensor:
-        """What the blocks say in the course of `run`, a call of the network."""
+    def __call__(self, run: Callable[[], Tensor]) -> Tensor:
+        """What `run`, a call of the network, says and what the blocks say on the way."""
         try:
-            run()
-            return torch.cat([self._pooled(self._said.of[number]) for number in self._layers], dim=1)
+            own = run()
+            return torch.cat([own, *(self._pooled(self._said.of[number]) for number in self._layers)], dim=1)
         finally:
             self._said.of.clear()
 

@@ -21,7 +21,7 @@ from assay.encode import encoders
 from assay.encode.cache import FeatureCache, vector_bytes
 from assay.encode.encoders import Encoder, apply_learnt, default_device
 from assay.encode.features import EncoderFacts, Features, save
-from assay.encode.graph import has_bf16
+from assay.encode.graph import Precision, had, has_bf16
 from assay.encode.image_encoders import ImageEncoder, load_image_encoder
 from assay.encode.ocr import Reader, kept_texts
 from assay.encode.seeding import one_thread
@@ -67,10 +67,12 @@ class Extractor:
         cached: bool = True,
         most_cached: int | None = None,
         hub: bool = True,
+        precision: Precision = "f32",
     ) -> None:
         """`known`: what a trained student's folder says of its encoders; `folder`: that folder, where they learnt;
         `graphs`: files of their graphs that came with it, None: as this machine makes them, {}: PyTorch alone;
-        `most_cached`: bytes that the caches may grow to together; `hub`: whether encoders may be fetched.
+        `most_cached`: bytes that the caches may grow to together; `hub`: whether encoders may be fetched;
+        `precision`: in what graphs that this machine makes are computed, where it can.
         """
         known = known or {}
         self.image_px, self.max_pixels = image_px, max_pixels
@@ -82,7 +84,7 @@ class Extractor:
         def branch(name: str, load: Callable[[], Encoder]) -> _Branch:
             most = None if most_cached is None else int(most_cached * _part(known, name))
             graph: Path | Literal[False] | None = None if graphs is None else graphs.get(name, False)
-            how = _How(known.get(name), tuned.get(name), graph, cached, most, hub)
+            how = _How(known.get(name), tuned.get(name), graph, cached, most, hub, had(precision))
             return _Branch(load, how, pool, self.clock)
 
         self._image = branch("image", lambda: load_image_encoder(image)) if image else None
@@ -191,6 +193,7 @@ class _How(NamedTuple):
     cached: bool
     most_cached: int | None
     hub: bool
+    precision: Precision
 
 
 class _Branch:
@@ -229,7 +232,7 @@ class _Branch:
         if isinstance(found, ImageEncoder | TextEncoder):
             found.clock = self._clock
             if how.graph is None and not how.learnt:
-                found.speed_up()
+                found.speed_up(precision=how.precision)
             elif how.graph:
                 found.speed_up(how.graph)
         return found
@@ -280,6 +283,8 @@ class _Branch:
                 if self._how.graph:  # whose weights may be small ones: its features are its own
                     files = self._how.graph, self._how.graph.with_suffix(".bin")
                     identity = encoders.digest(identity, *map(file_digest, files), *(["bf16"] if has_bf16() else []))
+                elif self._how.graph is None and self._how.precision == "bf16":
+                    identity = encoders.digest(identity, "bf16")
                 self._cache = FeatureCache(identity, self._how.most_cached)
             return self._cache
 

@@ -100,12 +100,13 @@ class ByGraph(ABC):
     def traced(self) -> Traced:
         """What a graph is made from."""
 
-    def speed_up(self, file: Path | None = None) -> None:
+    def speed_up(self, file: Path | None = None, precision: Precision = "f32") -> None:
         """Encode by a graph from now on, that of a file or one that this machine makes, where it can be run.
 
-        The weights must not change any more.
+        The weights must not change any more. `precision`: in what the latter is computed, where the processor has it.
         """
-        self._graph = graph_of(self.traced(), identity=self.identity, device=self.device, file=file)
+        traced = self.traced()
+        self._graph = graph_of(traced, identity=self.identity, device=self.device, file=file, precision=precision)
 
     @property
     def has_graph(self) -> bool:
@@ -113,7 +114,9 @@ class ByGraph(ABC):
         return self._graph is not None
 
 
-def graph_of(traced: Traced, *, identity: str, device: torch.device, file: Path | None = None) -> Graph | None:
+def graph_of(
+    traced: Traced, *, identity: str, device: torch.device, file: Path | None = None, precision: Precision = "f32"
+) -> Graph | None:
     """The graph of an encoder, from a file that came with a model or else as this machine makes and keeps it.
 
     None where PyTorch is to do it: on a GPU, without OpenVINO, or where the two differ.
@@ -124,10 +127,11 @@ def graph_of(traced: Traced, *, identity: str, device: torch.device, file: Path 
         return _opened(file, traced)
     folder = home() / "graphs" / digest(FORMAT, identity, _installed(), torch.__version__)[:32]
     try:
-        kept = _kept(folder)
+        precision = had(precision)
+        kept = _kept(folder, precision)
         if kept is None:
             _make(traced, folder)
-            kept = _kept(folder)
+            kept = _kept(folder, precision)
         return _started(kept, traced.examples[0]) if kept else None
     except _Differs as error:
         say(f"encode: {error}; PyTorch is used instead")
@@ -159,23 +163,25 @@ def _installed() -> str | None:
         return None
 
 
-def _kept(folder: Path) -> Graph | None:
+def _kept(folder: Path, precision: Precision) -> Graph | None:
     """The graph that a folder has; one that cannot be read is taken away."""
     if not folder.exists():
         return None
     try:
-        return _read(folder / "graph.xml")
+        return _read(folder / "graph.xml", precision)
     except Exception:  # half a file, another processor's
         shutil.rmtree(folder, ignore_errors=True)
         return None
 
 
-def _read(path: Path) -> Graph:
+def _read(path: Path, precision: Precision = "f32") -> Graph:
+    """The graph of a file, computed in `precision` where the file does not say in what."""
     import openvino
 
     found = openvino.Core().read_model(path)
-    wanted = str(found.get_rt_info(PRECISION).value) if found.has_rt_info(PRECISION) else "f32"
-    return compiled(found, "bf16" if wanted == "bf16" and has_bf16() else "f32")
+    if found.has_rt_info(PRECISION):
+        precision = had("bf16" if str(found.get_rt_info(PRECISION).value) == "bf16" else "f32")
+    return compiled(found, precision)
 
 
 def compiled(model: Any, precision: Precision = "f32") -> Graph:
@@ -183,6 +189,11 @@ def compiled(model: Any, precision: Precision = "f32") -> Graph:
     import openvino
 
     return Graph(openvino.Core().compile_model(model, "CPU", _settings(precision)))
+
+
+def had(precision: Precision) -> Precision:
+    """In what graphs are computed here of which this is asked."""
+    return "bf16" if precision == "bf16" and wanted() != "torch" and has_bf16() else "f32"
 
 
 @cache

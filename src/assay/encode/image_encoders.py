@@ -64,8 +64,8 @@ class ImageEncoder(ByGraph):
 
     `views`: `crop` is the model's own preprocessing (shorter side, centre crop), `whole` the whole
     picture squeezed into the square, so that text at the edge of a meme is seen, `flip` the mirrored
-    crop. The vector of a picture is the mean over its views. With `layers` (1: the first block, …) it is what these
-    blocks say, side by side, in place of the model's own vector.
+    crop. The vector of a picture is the mean over its views. With `layers` (1: the first block, …) what these blocks
+    say stands beside the model's own vector.
     """
 
     def __init__(

@@ -40,12 +40,11 @@ def score_on_ray(
     *,
     tasks: Sequence[str],
     settings: Infer,
-    max_pixels: int,
-    most_cached: int | None,
+    given: dict[str, Any],
 ) -> Iterator[Scored]:
     """The shards as they are finished, in any order, on the cluster that RAY_ADDRESS names or else on this machine.
 
-    `tick` is told how many posts are done, shard by shard.
+    `tick` is told how many posts are done, shard by shard; `given`: how Predictor.load is called.
 
     SettingsError where Ray or the cluster is not there, or has no room for one worker; DataError where workers cannot
     do their work.
@@ -66,11 +65,10 @@ def score_on_ray(
         most = _workers(ray, settings, len(shards))
         parts = share.send(place.posts) if share else []
         files = ray.put({str(path.relative_to(model)): path.read_bytes() for path in _files(model)})
-        given = {
+        constructor = {
             "files": files,
             "place": {name: str(value) for name, value in asdict(place).items()},
-            "max_pixels": max_pixels,
-            "most_cached": most_cached,
+            "load": given,
             "cpus": settings.cpus,
             "gpu": bool(settings.gpus),
             "cached": "RAY_ADDRESS" not in os.environ,
@@ -81,7 +79,7 @@ def score_on_ray(
         data = ray.data.from_items([{"shard": json.dumps(asdict(shard))} for shard in shards], override_num_blocks=1)
         work = data.repartition(len(shards)).map_batches(
             Worker,
-            fn_constructor_kwargs=given,
+            fn_constructor_kwargs=constructor,
             batch_size=1,
             concurrency=(1, most),
             num_cpus=settings.cpus,
@@ -119,8 +117,7 @@ class Worker:
         *,
         files: Any,
         place: dict[str, str],
-        max_pixels: int,
-        most_cached: int | None,
+        load: dict[str, Any],
         cpus: int,
         gpu: bool,
         cached: bool,
@@ -128,7 +125,8 @@ class Worker:
         share: str | None,
         parts: Sequence[tuple[str, int, int]],
     ) -> None:
-        """`files`: a reference to the files of the model folder; `code`: the digest of the code that asks.
+        """`files`: a reference to the files of the model folder, which is loaded as `load` says; `code`: the digest of
+        the code that asks.
 
         `share`: the address by which posts come, in `parts`, and predictions go.
 
@@ -148,9 +146,7 @@ class Worker:
         self.share, self.parts = Share(Bucket(share)) if share else None, [Part(*part) for part in parts]
         self.place = Place(Path(place["posts"]), root_of(place["root"]), int(place["batch_size"]), place["stem"])
         try:
-            self.predictor = Predictor.load(
-                folder, max_pixels=max_pixels, cached=cached, most_cached=most_cached, hub=True
-            )
+            self.predictor = Predictor.load(folder, **load, cached=cached, hub=True)
         except AssayError as error:
             raise RuntimeError(f"{TOLD}{error}") from error
 

@@ -23,6 +23,7 @@ from assay.buckets import Root
 from assay.code import reach_digest
 from assay.config import Infer
 from assay.encode import cache
+from assay.encode.graph import had
 from assay.errors import DataError
 from assay.places import home
 from assay.posts import shards, write_table
@@ -54,14 +55,15 @@ def infer(
     for a week, so that another run with the same inputs has them.
     """
     most = None if settings.cache is None else int(settings.cache * 2**30)
-    predictor = Predictor.load(model, max_pixels=max_pixels, most_cached=most, hub=True)  # params names its encoders
+    given: dict[str, Any] = {"max_pixels": max_pixels, "most_cached": most, "precision": settings.precision}
+    predictor = Predictor.load(model, **given, hub=True)  # params names its encoders
     if set(outs) != set(predictor.targets):
         raise DataError(f"{model} answers {', '.join(predictor.targets)}, not {', '.join(outs)}; train again")
     fold_of = folds_of_posts(shards(posts), predictor.trained.fold_of)
     learnt = set() if fold_of else _learnt(split)
     graph = model / FOLDER / FACTS
     own = graph.read_text() if graph.exists() else ""
-    stem = " ".join([model_digest(model), own, str(max_pixels), reach_digest(__file__)])
+    stem = " ".join([model_digest(model), own, str(max_pixels), had(settings.precision), reach_digest(__file__)])
     place = Place(posts.resolve(), root.resolve() if isinstance(root, Path) else root, settings.batch_size, stem)
     most_images = predictor.max_images
     planned = list(
@@ -72,6 +74,8 @@ def infer(
     total = sum(shard.stop - shard.start for shard in planned)
     if resumed := len(planned) - len(waiting):
         say(f"infer: {resumed} of {len(planned)} shards were finished before and are kept")
+    if had(settings.precision) != settings.precision and waiting:
+        say(f"infer: graphs are not computed in {settings.precision} here, but in {had(settings.precision)}")
     _check_disk(waiting, predictor, most, len(outs))
     log = RunLog()
     with progress(what="infer", total=total) as bar:
@@ -79,13 +83,7 @@ def infer(
         if settings.engine == "ray":
             from assay.scoring.cluster import score_on_ray
 
-            given: dict[str, Any] = {
-                "tasks": list(outs),
-                "settings": settings,
-                "max_pixels": max_pixels,
-                "most_cached": most,
-            }
-            found = score_on_ray(model, place, waiting, bar.update, **given)
+            found = score_on_ray(model, place, waiting, bar.update, tasks=list(outs), settings=settings, given=given)
         else:
             found = ((shard, score_shard(predictor, place, shard, bar.update), {}) for shard in waiting)
         for shard, scored, elsewhere in found:

@@ -15,6 +15,7 @@ from assay.columns import files_in, text_in
 from assay.encode.encoders import Encoder, hub_is_allowed
 from assay.encode.extract import Extractor, PostInputs
 from assay.encode.features import Features
+from assay.encode.graph import Precision
 from assay.errors import ModelError
 from assay.parallel import Clock
 from assay.scoring.exported import graphs_of
@@ -40,6 +41,7 @@ class Predictor:
         most_cached: int | None = None,
         hub: bool | None = None,
         graphs: dict[str, Path] | None = None,
+        precision: Precision = "f32",
     ) -> None:
         self.trained = trained
         made = trained.preprocessing
@@ -54,6 +56,7 @@ class Predictor:
             cached=cached,
             most_cached=most_cached,
             hub=hub_is_allowed() if hub is None else hub,
+            precision=precision,
         )
 
     @classmethod
@@ -66,12 +69,14 @@ class Predictor:
         most_cached: int | None = None,
         hub: bool | None = None,
         graphs: dict[str, Path] | None = None,
+        precision: Precision = "f32",
     ) -> Predictor:
         """Read a model folder; ModelError when it cannot be used.
 
         `cached`: keep features for later runs, in at most `most_cached` bytes. `hub`: whether encoders that are not on
         this machine may be fetched; default: where ASSAY_HUB=1 says so, for a folder may come from anywhere. `graphs`:
         of encoders, by branch; default: those of the folder, else those that this machine makes; {}: PyTorch alone.
+        `precision`: in what those that this machine makes are computed, where it can.
         """
         return cls(
             load_trained(Path(folder)),
@@ -80,6 +85,7 @@ class Predictor:
             most_cached=most_cached,
             hub=hub,
             graphs=graphs,
+            precision=precision,
         )
 
     @property
