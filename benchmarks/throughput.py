@@ -7,10 +7,10 @@
 Ways, each in a process of its own, by turns, on the same pictures and captions of MVSA-single and the same weights:
 `plain` one post at a time in PyTorch; `loader` a Dataset and a DataLoader with batches of 32; `ray` Ray Data with an
 actor that does the same (where Ray is installed); `ours_torch` and `ours`, what the infer stage does, by PyTorch and
-by the default runtime; `deployed`, that with the folder of `--deployed`. Beside them what the machine could do at most
-with the same runtime: `encoders` alone on inputs that are ready, `decode` alone, and both at once on the same cores
-(`limit`). Every way has warmed up before its clock runs; nothing is kept from one to another. The last line is one JSON
-object of medians.
+by the default runtime; `ours_bf16`, with `infer.precision: bf16`, where the processor has it; `deployed`, with the
+folder of `--deployed`. Beside them what the machine could do at most with the same runtime: `encoders` alone on inputs
+that are ready, `decode` alone, and both at once on the same cores (`limit`). Every way has warmed up before its clock
+runs; nothing is kept from one to another. The last line is one JSON object of medians.
 """
 
 from __future__ import annotations
@@ -28,14 +28,17 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
+from assay.encode.graph import has_bf16
+
 WARM = 48  # posts
-WAYS = ("plain", "loader", "ray", "ours_torch", "ours", "deployed", "encoders", "decode", "limit")
+WAYS = ("plain", "loader", "ray", "ours_torch", "ours", "ours_bf16", "deployed", "encoders", "decode", "limit")
 BATCH = 32
 
 
@@ -56,7 +59,7 @@ def main() -> None:
     if args.way:
         print(json.dumps(measure(args.way, args.model, args.data, args.posts)))
         return
-    left_out = {"ray": not find_spec("ray"), "deployed": args.deployed is None}
+    left_out = {"ray": not find_spec("ray"), "deployed": args.deployed is None, "ours_bf16": not has_bf16()}
     ways = [way for way in WAYS if not left_out.get(way)]
     runs: dict[str, list[dict[str, Any]]] = {way: [] for way in ways}
     for _ in range(args.rounds):
@@ -87,10 +90,11 @@ def summary(runs: dict[str, list[dict[str, Any]]], posts: int) -> dict[str, Any]
     rate = {way: statistics.median(one["posts_per_s"] for one in found) for way, found in runs.items()}
     said = {way: np.array(found[0]["values"]) for way, found in runs.items() if found[0]["values"]}
     found: dict[str, Any] = {f"{way}_posts_per_s": round(value, 1) for way, value in rate.items()}
-    if "deployed" in rate:
-        found["ratio_deployed"] = round(rate["deployed"] / rate["plain"], 2)
-        found["diff_deployed"] = float(np.abs(said["deployed"] - said["plain"]).max())
-        found["hours_for_1_6_million_deployed"] = round(1.6e6 / rate["deployed"] / 3600, 2)
+    for way in ("ours_bf16", "deployed"):
+        if way in rate:
+            found[f"ratio_{way}"] = round(rate[way] / rate["plain"], 2)
+            found[f"diff_{way}"] = float(np.abs(said[way] - said["plain"]).max())
+            found[f"hours_for_1_6_million_{way}"] = round(1.6e6 / rate[way] / 3600, 2)
     return found | {
         "posts": posts,
         "ratio": round(rate["ours"] / rate["plain"], 2),
@@ -108,9 +112,8 @@ def measure(way: str, model: Path, data: Path, posts: int) -> dict[str, Any]:
 
     files = sorted((data / "data").glob("*.jpg"))[: posts + WARM]
     captions = [text.normalise(text.decode(path.with_suffix(".txt").read_bytes())) for path in files]
-    run = {"plain": plain, "loader": loader, "ray": ray_data, "ours_torch": ours, "ours": ours, "deployed": ours}.get(
-        way
-    )
+    runs = {"plain": plain, "loader": loader, "ray": ray_data, "ours_torch": ours, "ours": ours, "deployed": ours}
+    run = partial(ours, precision="bf16") if way == "ours_bf16" else runs.get(way)
     made = run(model, files, captions) if run else limits(way, model, files, captions)
     next(made)  # warm
     start = time.perf_counter()
@@ -157,7 +160,7 @@ class Student:
         from assay.encode.features import Features
 
         with torch.inference_mode():
-            views = [self.image.model(pixels[:, view]) for view in range(pixels.shape[1])]
+            views = [self.image.of_pixels(pixels[:, view]) for view in range(pixels.shape[1])]
             seen = torch.stack(views).mean(0).numpy().astype(np.float16).astype(np.float32)
             read = self.text.vectors(self.text.tokenize(captions)).numpy().astype(np.float16).astype(np.float32)
             has = np.ones(len(captions), bool)
@@ -231,7 +234,9 @@ def ray_data(model: Path, files: list[Path], captions: list[str]) -> Iterator[li
         yield [row["value"] for row in sorted(said, key=lambda row: row["row"])]
 
 
-def ours(model: Path, files: list[Path], captions: list[str]) -> Iterator[list[float]]:
+def ours(
+    model: Path, files: list[Path], captions: list[str], precision: Literal["f32", "bf16"] = "f32"
+) -> Iterator[list[float]]:
     """What the infer stage does with a shard, to the predictions on disk."""
     import pyarrow as pa
 
@@ -239,7 +244,7 @@ def ours(model: Path, files: list[Path], captions: list[str]) -> Iterator[list[f
     from assay.scoring.predict import Predictor
     from assay.scoring.shards import Place, Shard, score_shard
 
-    predictor = Predictor.load(model)
+    predictor = Predictor.load(model, precision=precision)
     folder = Path(os.environ["ASSAY_HOME"]) / "posts"
     for name, start, stop in (("warm", 0, WARM), ("all", WARM, len(files))):
         rows = {"post_id": [path.stem for path in files[start:stop]], "text": captions[start:stop]}

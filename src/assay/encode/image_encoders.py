@@ -128,9 +128,10 @@ class ImageEncoder(ByGraph):
 
     def vectors(self, batch: Tensor) -> Tensor:
         """[m, 3, size, size] -> [m, dim], with gradients where they are on."""
-        return self._of(batch.to(self.device, non_blocking=True).contiguous(memory_format=torch.channels_last))
+        return self.of_pixels(batch.to(self.device, non_blocking=True).contiguous(memory_format=torch.channels_last))
 
-    def _of(self, batch: Tensor) -> Tensor:
+    def of_pixels(self, batch: Tensor) -> Tensor:
+        """The same of a batch that lies on the encoder's device."""
         return self._middle(lambda: self._pool(self.model, batch)) if self._middle else self._pool(self.model, batch)
 
     def traced(self) -> Traced:
@@ -139,7 +140,7 @@ class ImageEncoder(ByGraph):
         squares = torch.randint(0, 256, (3, self.size, self.size, 3), dtype=torch.uint8, generator=some)
 
         def vectors(given: dict[str, Tensor]) -> Tensor:
-            return self._of(self._normalised(given["squares"]))
+            return self.of_pixels(self._normalised(given["squares"]))
 
         return Traced(self.model, vectors, [{"squares": squares[:n]} for n in (2, 1, 3)])
 
