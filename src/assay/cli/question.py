@@ -23,7 +23,7 @@ ONE_SIDED = {  # students of posts that have texts alone, or pictures alone
     head: {hidden: [128], input_dropout: 0.5}
 """,
     "image": """  one_sided:                   # the posts have no texts
-    image: {encoder: packaged/efficientnet-lite0, views: [crop, whole]}
+    image: {encoder: packaged/efficientnet-lite0, views: [crop, whole], layers: [5, 6, 7]}
     head: {hidden: [128], input_dropout: 0.5}
 """,
 }

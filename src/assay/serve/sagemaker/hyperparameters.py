@@ -22,7 +22,7 @@ from assay.section import Section
 CHANNELS = ("train", "validation", "test")
 BACKENDS = {"clip": "openai/clip-vit-base-patch32", "siglip": "google/siglip2-base-patch16-224"}
 PACKAGED: dict[str, dict[str, Any]] = {
-    "image": {"encoder": "packaged/efficientnet-lite0", "views": ["crop", "whole"]},
+    "image": {"encoder": "packaged/efficientnet-lite0", "views": ["crop", "whole"], "layers": [5, 6, 7]},
     "text": {"encoder": "packaged/minilm-l6", "layers": [3, 4, 5, 6]},
 }
 
