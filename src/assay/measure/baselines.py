@@ -14,6 +14,7 @@ from scipy import sparse
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
 from assay.targets import NAME, NAMES, Target
 
@@ -83,6 +84,11 @@ def _tfidf(data: Learning, test: Views, target: Target) -> np.ndarray:
 
 def _linear(parts: Sequence[Any], data: Learning, target: Target, strengths: Sequence[float]) -> np.ndarray:
     """Ridge or logistic regression (one a label), its strength chosen by the loss on val."""
+    with threadpool_limits(1):  # many small steps, on which several threads wait for each other; and the same figures
+        return _chosen(parts, data, target, strengths)
+
+
+def _chosen(parts: Sequence[Any], data: Learning, target: Target, strengths: Sequence[float]) -> np.ndarray:
     train, val, test = parts
     if target.shape == NAMES:  # one model a label, each with a strength of its own
         columns = [
