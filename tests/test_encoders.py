@@ -136,6 +136,19 @@ def test_blocks_of_an_image_encoder_stand_beside_its_own_vector(save: Any, tmp_p
         load_image_encoder(ImageBranch(encoder=str(tmp_path), layers=[99]))
 
 
+def test_blocks_of_an_encoder_of_another_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    two = torch.nn.Sequential(torch.nn.Conv2d(3, 2, 1), torch.nn.Conv2d(2, 5, 1))
+    given: dict[str, Any] = {"size": 8, "crop": 1.0, "mean": (0.5,) * 3, "std": (0.5,) * 3, "views": ["crop"]}
+    model = torch.nn.ModuleDict({"blocks": two})
+    mean = lambda m, x: m["blocks"](x).mean(dim=(2, 3))  # noqa: E731
+    own = image_encoders.ImageEncoder(model, dim=5, identity="a lab's", pool=mean, **given)
+    monkeypatch.setattr(image_encoders, "plugged", lambda kind, name: lambda settings: own)
+    assert load_image_encoder(ImageBranch(encoder="plugin/lab", layers=[1])).dim == 7
+    monkeypatch.setattr(image_encoders, "plugged", lambda kind, name: lambda settings: object())
+    with pytest.raises(EncoderError, match=r"image\.layers: the layers of plugin/lab are not known; set it to null"):
+        load_image_encoder(ImageBranch(encoder="plugin/lab", layers=[1]))
+
+
 def test_blocks_are_averaged_over_places_wherever_channels_stand() -> None:
     swin = timm.models.swin_transformer.SwinTransformer(img_size=64, embed_dim=8, depths=(1, 1), num_heads=(1, 2))
     pixels, said = torch.rand(2, 3, 64, 64), []

@@ -18,7 +18,7 @@ import numpy as np
 
 from assay import images
 from assay.code import code_digest
-from assay.encode import encoders, graph, image_encoders, text_encoders
+from assay.encode import blocks, encoders, graph, image_encoders, text_encoders
 from assay.errors import DataError
 from assay.places import home
 
@@ -26,7 +26,7 @@ Value = TypeVar("Value")
 
 # The code that turns posts into vectors: values that older code computed are not mixed with new ones.
 CODE = (
-    *(str(module.__file__) for module in (images, encoders, graph, image_encoders, text_encoders)),
+    *(str(module.__file__) for module in (images, blocks, encoders, graph, image_encoders, text_encoders)),
     str(Path(__file__).with_name("extract.py")),
 )
 PAGE_BYTES = 8192  # three vectors of the packaged image encoder each, or ten of its texts

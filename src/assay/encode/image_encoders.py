@@ -64,8 +64,7 @@ class ImageEncoder(ByGraph):
 
     `views`: `crop` is the model's own preprocessing (shorter side, centre crop), `whole` the whole
     picture squeezed into the square, so that text at the edge of a meme is seen, `flip` the mirrored
-    crop. The vector of a picture is the mean over its views. With `layers` (1: the first block, …) what these blocks
-    say stands beside the model's own vector.
+    crop. The vector of a picture is the mean over its views.
     """
 
     def __init__(
@@ -80,8 +79,6 @@ class ImageEncoder(ByGraph):
         std: Sequence[float],
         pool: Callable[[nn.Module, Tensor], Tensor],
         views: Sequence[str] = ("crop",),
-        layers: Sequence[int] | None = None,
-        name: str = "this encoder",
         tokens: Callable[[nn.Module, Tensor], Tensor] | None = None,
     ) -> None:
         """`tokens`: patch tokens [m, patches, width] of a batch, for encoders that have them."""
@@ -91,12 +88,17 @@ class ImageEncoder(ByGraph):
         self.dim, self.size, self.resize, self.views = dim, size, round(size / crop), tuple(views)
         self.mean, self.std = torch.tensor(mean).view(3, 1, 1), torch.tensor(std).view(3, 1, 1)
         self._pool, self._tokens = pool, tokens
-        self._middle = Middle(model, layers, name) if layers else None
+        self._middle: Middle | None = None
         self.clock, self._turns = Clock(), turns(self.device)
-        self.identity = digest(identity, size, self.resize, list(mean), list(std), *self.views, *(layers or ()))
-        if self._middle:
-            with torch.inference_mode():
-                self.dim = self.vectors(torch.zeros(1, 3, size, size)).shape[1]
+        self._made_of = identity, size, self.resize, list(mean), list(std), *self.views
+        self.identity = digest(*self._made_of)
+
+    def see_blocks(self, layers: Sequence[int], name: str) -> None:
+        """Put what these blocks say (1: the first) beside the model's own vector; EncoderError if it has none."""
+        self._middle = Middle(self.model, layers, name)
+        self.identity = digest(*self._made_of, *layers)
+        with torch.inference_mode():
+            self.dim = self.vectors(torch.zeros(1, 3, self.size, self.size)).shape[1]
 
     def square(self, image: Image.Image, view: str = "crop") -> Image.Image:
         """The RGB square of one view, `size` pixels a side (bicubic)."""
@@ -183,6 +185,15 @@ class ImageEncoder(ByGraph):
 
 def load_image_encoder(settings: ImageBranch) -> ImageEncoder:
     """The image encoder that params name; EncoderError with what to do when it cannot be had."""
+    found = _load(settings)
+    if settings.layers:
+        if not isinstance(found, ImageEncoder):  # a package's own
+            raise EncoderError(f"image.layers: the layers of {settings.encoder} are not known; set it to null")
+        found.see_blocks(settings.layers, settings.encoder)
+    return found
+
+
+def _load(settings: ImageBranch) -> ImageEncoder:
     name = settings.encoder
     if load := plugged("image", name):
         return cast(ImageEncoder, load(settings))
@@ -233,8 +244,6 @@ def _efficientnet_lite(settings: ImageBranch) -> ImageEncoder:
         std=(0.5, 0.5, 0.5),
         pool=lambda m, x: m(x),
         views=settings.views,
-        layers=settings.layers,
-        name=name,
     )
 
 
@@ -265,8 +274,6 @@ def _timm(settings: ImageBranch) -> ImageEncoder:
         std=data["std"],
         pool=lambda m, x: m(x),
         views=settings.views,
-        layers=settings.layers,
-        name=settings.encoder,
         tokens=_timm_tokens if hasattr(model, "num_prefix_tokens") else None,
     )
 
@@ -288,8 +295,6 @@ def _colours(settings: ImageBranch) -> ImageEncoder:
         std=(0.5, 0.5, 0.5),
         pool=lambda m, x: m(x).flatten(1),
         views=settings.views,
-        layers=settings.layers,
-        name=settings.encoder,
     )
 
 
@@ -324,8 +329,6 @@ def _vae(settings: ImageBranch) -> ImageEncoder:
         std=(0.5, 0.5, 0.5),
         pool=lambda m, x: m.encode(x).latent_dist.mean.flatten(1),  # type: ignore[operator]
         views=settings.views,
-        layers=settings.layers,
-        name=settings.encoder,
     )
 
 
@@ -358,8 +361,6 @@ def _transformers_image(settings: ImageBranch) -> ImageEncoder:
         std=processor.image_std,
         pool=_project_tower if settings.pooling == "projected" else _pool_tower,
         views=settings.views,
-        layers=settings.layers,
-        name=settings.encoder,
         tokens=_tower_tokens,
     )
 
