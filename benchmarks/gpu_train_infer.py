@@ -8,12 +8,15 @@ depend on what they say, and no hub is needed. Posts are drawn pictures of 256 p
 shards, with captions of real length. Measured in one run, medians of three rounds after a warm-up:
 
 - `infer_memory`: tensors on the device -> answers (encoders and head), in the precision of params
-- `infer_shards`: Parquet shards -> JPEG decode -> encoders -> answers, the whole way
+- `infer_shards`: Parquet shards -> JPEG decode -> encoders -> answers, the whole way, decoded by the processor's cores
+- `infer_shards_gpu`: the same, decoded and resized by the GPU (nvJPEG); `decode_shards`, `decode_shards_gpu`: that
+  alone; `gpu_pixels_apart`, how far its pixels (0 to 255) are from Pillow's, on average
 - `infer_reference`: the same encoders and head in fp32, one batch of 32 after the other, no overlap of decode
   and compute: how a plain loop would do it
-- `train_memory`, `train_shards`: forward, backward, step of all weights, from tensors and from shards
+- `train_memory`, `train_shards`, `train_shards_gpu`: forward, backward, step of all weights, from tensors and from
+  shards
 
-The last line is one JSON object.
+What the stages do on a GPU, `gpu_pipeline.py` measures. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -136,20 +139,45 @@ class Whole(nn.Module):
             square = np.array(self.see.square(opened.convert("RGB")))
         return torch.from_numpy(square).permute(2, 0, 1)
 
+    def prepare_on_gpu(self, pictures: list[bytes]) -> Tensor:
+        """uint8 pixels [n, 3, side, side] of pictures, decoded and resized on the GPU."""
+        from torchvision.io import ImageReadMode, decode_jpeg
+        from torchvision.transforms.v2 import InterpolationMode
+        from torchvision.transforms.v2 import functional as change
+
+        data = [torch.frombuffer(bytearray(one), dtype=torch.uint8) for one in pictures]
+        decoded: Any = decode_jpeg(data, mode=ImageReadMode.RGB, device=str(self.see.device))
+        by_shape: dict[torch.Size, list[int]] = {}
+        for i, one in enumerate(decoded):
+            by_shape.setdefault(one.shape, []).append(i)
+        found = torch.empty(len(data), 3, self.see.size, self.see.size, dtype=torch.uint8, device=self.see.device)
+        for rows in by_shape.values():
+            alike = torch.stack([decoded[i] for i in rows])
+            sized = change.resize(alike, [self.see.resize], interpolation=InterpolationMode.BICUBIC, antialias=True)
+            found[rows] = change.center_crop(sized, [self.see.size, self.see.size])
+        return found
+
     def normalise(self, pixels: Tensor) -> Tensor:
         """uint8 -> float on the device."""
         mean, std = self.see.mean.to(pixels.device), self.see.std.to(pixels.device)
         return (pixels.float() / 255 - mean) / std
 
 
-def batches(folder: Path, size: int, model: Whole, workers: int) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
-    """Decoded batches in order: `workers` threads decode while the device computes."""
+def batches(
+    folder: Path, size: int, model: Whole, workers: int, *, on_gpu: bool = False
+) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
+    """Decoded batches in order: `workers` threads, or the GPU, decode while the device computes."""
     ahead: queue.Queue[Any] = queue.Queue(maxsize=4)
+
+    def pixels_of(pictures: list[bytes], pool: ThreadPoolExecutor) -> Tensor:
+        if on_gpu:
+            return model.prepare_on_gpu(pictures)
+        return torch.stack(list(pool.map(model.prepare, pictures, chunksize=8)))
 
     def read(pool: ThreadPoolExecutor) -> None:
         for path in sorted(folder.glob("*.parquet")):
             for part in pq.ParquetFile(path).iter_batches(batch_size=size):
-                pixels = torch.stack(list(pool.map(model.prepare, part["image"].to_pylist(), chunksize=8)))
+                pixels = pixels_of(part["image"].to_pylist(), pool)
                 ahead.put((pixels, model.read.tokenize(part["text"].to_pylist())))
         ahead.put(None)
 
@@ -170,6 +198,23 @@ def rate(run: Callable[[], int], device: torch.device, rounds: int) -> float:
         if number:
             found.append(posts / (time.perf_counter() - start))
     return round(median(found), 1)
+
+
+def on_gpu(shards: Path, size: int, model: Whole, device: torch.device, rounds: int) -> dict[str, Any]:
+    """Posts a second of decoding alone by cores and by the GPU, and how far the pixels of the two are apart."""
+
+    def decoded(*, on_gpu: bool) -> int:
+        return sum(len(pixels) for pixels, _ in batches(shards, size, model, cores(), on_gpu=on_gpu))
+
+    first = pq.ParquetFile(next(iter(sorted(shards.glob("*.parquet"))))).read_row_group(0)["image"].to_pylist()[:64]
+    ours = torch.stack([model.prepare(one) for one in first]).float()
+    apart = (model.prepare_on_gpu(first).cpu().float() - ours).abs()
+    return {
+        "decode_shards": rate(lambda: decoded(on_gpu=False), device, rounds),
+        "decode_shards_gpu": rate(lambda: decoded(on_gpu=True), device, rounds),
+        "gpu_pixels_apart": round(float(apart.mean()), 3),
+        "gpu_pixels_most_apart": round(float(apart.max()), 1),
+    }
 
 
 def measure(work: Path, posts: int, size: int, train_size: int, rounds: int, small: bool) -> dict[str, Any]:
@@ -208,6 +253,11 @@ def measure(work: Path, posts: int, size: int, train_size: int, rounds: int, sma
     found["infer_shards"] = rate(
         lambda: infer(batches(work / "shards", size, model, cores()), compiled, half), device, rounds
     )
+    if cuda:
+        found |= on_gpu(work / "shards", size, model, device, rounds)
+        found["infer_shards_gpu"] = rate(
+            lambda: infer(batches(work / "shards", size, model, cores(), on_gpu=True), compiled, half), device, rounds
+        )
     found["infer_reference"] = rate(plain, device, rounds)
     model.models.requires_grad_(True)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
@@ -235,6 +285,10 @@ def measure(work: Path, posts: int, size: int, train_size: int, rounds: int, sma
     ]
     found["train_memory"] = rate(lambda: train(small_batches), device, rounds)
     found["train_shards"] = rate(lambda: train(batches(work / "shards", train_size, model, cores())), device, rounds)
+    if cuda:
+        found["train_shards_gpu"] = rate(
+            lambda: train(batches(work / "shards", train_size, model, cores(), on_gpu=True)), device, rounds
+        )
     found |= {
         "device": torch.cuda.get_device_name() if cuda else "cpu",
         "precision": str(half).removeprefix("torch."),

@@ -27,7 +27,7 @@ from assay.encode.ocr import Reader, kept_texts
 from assay.encode.seeding import one_thread
 from assay.encode.text_encoders import TextEncoder, load_text_encoder
 from assay.errors import DataError, EncoderError, ImageProblem
-from assay.parallel import Clock
+from assay.parallel import Clock, in_order
 from assay.posts import count, stream
 from assay.progress import cores, progress
 
@@ -346,12 +346,16 @@ def embed(sample: Path, out: Path, *, student: Student, image_px: int, max_image
     extract = Extractor(student, image_px=image_px)
     ids: list[str] = []
     parts: list[Features] = []
+
+    def work(rows: list[dict[str, Any]]) -> tuple[list[str], Features]:
+        return [row["post_id"] for row in rows], extract([sample_inputs(row) for row in rows])[0]
+
+    blocks = stream(sample, ["post_id", "text", "images", "image_hashes"], ROWS)
     with progress(what="embed", total=count(sample)) as bar:
-        for rows in stream(sample, ["post_id", "text", "images", "image_hashes"], ROWS):
-            found, _ = extract([sample_inputs(row) for row in rows])
-            ids += [row["post_id"] for row in rows]
+        for known, found in in_order(work, blocks, workers=cores() + 1):
+            ids += known
             parts.append(found)
-            bar.update(len(rows))
+            bar.update(len(known))
     if not parts:
         raise DataError("the sample is empty; nothing to embed")
     save(out, ids, Features.join(parts), {"encoders": extract.facts, "image_px": image_px, "max_images": max_images})

@@ -117,13 +117,13 @@ class ImageEncoder(ByGraph):
 
     def batch(self, items: Sequence[Image.Image], view: str) -> Tensor:
         """float32 [n, 3, size, size] of one view, normalised, channels last."""
-        return self._normalised(torch.from_numpy(np.stack([np.asarray(self.square(image, view)) for image in items])))
+        return self.normalised(torch.from_numpy(np.stack([np.asarray(self.square(image, view)) for image in items])))
 
     def squares(self, image: Image.Image) -> np.ndarray:
         """uint8 [views, size, size, 3] of an RGB image."""
         return np.stack([np.asarray(self.square(image, view)) for view in self.views])
 
-    def _normalised(self, squares: Tensor) -> Tensor:
+    def normalised(self, squares: Tensor) -> Tensor:
         """uint8 [n, size, size, 3] -> float32 [n, 3, size, size]."""
         mean, std = self.mean.to(squares.device), self.std.to(squares.device)
         return squares.permute(0, 3, 1, 2).float().div(255).sub(mean).div(std)
@@ -142,7 +142,7 @@ class ImageEncoder(ByGraph):
         squares = torch.randint(0, 256, (3, self.size, self.size, 3), dtype=torch.uint8, generator=some)
 
         def vectors(given: dict[str, Tensor]) -> Tensor:
-            return self.of_pixels(self._normalised(given["squares"]))
+            return self.of_pixels(self.normalised(given["squares"]))
 
         return Traced(self.model, vectors, [{"squares": squares[:n]} for n in (2, 1, 3)])
 
@@ -166,20 +166,23 @@ class ImageEncoder(ByGraph):
         if self.device.type == "cpu":
             size = CPU_BATCH if torch.get_num_threads() > 1 else CPU_BATCH_ALONE
             size = GRAPH_BATCH if self._graph else size
+        parts = [
+            (start, np.stack([one[view] for one in squares[start : start + size]]))
+            for view in range(len(self.views))
+            for start in range(0, len(squares), size)
+        ]
         with (
             self._turns,
             self.clock.doing("encode"),
             torch.inference_mode(),
             torch.autocast("cuda", torch.bfloat16, enabled=self.device.type == "cuda"),
         ):
-            for view in range(len(self.views)):
-                for start in range(0, len(squares), size):
-                    batch = np.stack([one[view] for one in squares[start : start + size]])
-                    said = self._graph({"squares": batch}) if self._graph else None
-                    if said is None:
-                        pixels = self._normalised(torch.from_numpy(batch).to(self.device))
-                        said = self.vectors(pixels).float().cpu().numpy()
-                    found[start : start + size] += said
+            for start, batch in parts:
+                said = self._graph({"squares": batch}) if self._graph else None
+                if said is None:
+                    pixels = self.normalised(torch.from_numpy(batch).to(self.device))
+                    said = self.vectors(pixels).float().cpu().numpy()
+                found[start : start + size] += said
         return found / len(self.views)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -71,14 +72,16 @@ class Towers(nn.Module):
 
         with ThreadPoolExecutor(cores()) as pool:
             decoded = list(pool.map(decode, (data for _, data in files)))
-        changed = [(i, change(image)) for (i, _), image in zip(files, decoded, strict=True) if image is not None]
+            seen = [(i, change(image)) for (i, _), image in zip(files, decoded, strict=True) if image is not None]
+            squares = list(pool.map(encoder.squares, (image for _, image in seen)))
         total = torch.zeros(len(posts), encoder.dim, device=encoder.device)
-        if not changed:
+        if not squares:
             return total
-        owner = torch.tensor([i for i, _ in changed], device=encoder.device)
-        for view in encoder.views:
-            pixels = torch.stack([encoder.pixels(image, view) for _, image in changed])
-            total = total.index_add(0, owner, encoder.vectors(pixels).float() / len(encoder.views))
+        owner = torch.tensor([i for i, _ in seen], device=encoder.device)
+        views = torch.from_numpy(np.stack(squares)).to(encoder.device, non_blocking=True)
+        for view in range(len(encoder.views)):
+            said = encoder.vectors(encoder.normalised(views[:, view]))
+            total = total.index_add(0, owner, said.float() / len(encoder.views))
         count = torch.bincount(owner, minlength=len(posts)).clamp(min=1).unsqueeze(1)
         return total / count
 
