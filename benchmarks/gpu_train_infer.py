@@ -25,6 +25,7 @@ import argparse
 import io
 import json
 import queue
+import sys
 import tempfile
 import threading
 import time
@@ -188,7 +189,7 @@ def batches(
 
 
 def rate(run: Callable[[], int], device: torch.device, rounds: int) -> float:
-    """Median posts a second over rounds, after one that warms up."""
+    """Median posts a second over rounds, after one that warms up; also told as soon as it is known."""
     found = []
     for number in range(rounds + 1):
         start = time.perf_counter()
@@ -197,6 +198,7 @@ def rate(run: Callable[[], int], device: torch.device, rounds: int) -> float:
             torch.cuda.synchronize()
         if number:
             found.append(posts / (time.perf_counter() - start))
+    print(f"{median(found):.1f} posts a second", file=sys.stderr, flush=True)
     return round(median(found), 1)
 
 
@@ -217,7 +219,9 @@ def on_gpu(shards: Path, size: int, model: Whole, device: torch.device, rounds: 
     }
 
 
-def measure(work: Path, posts: int, size: int, train_size: int, rounds: int, small: bool) -> dict[str, Any]:
+def measure(
+    work: Path, posts: int, size: int, train_size: int, rounds: int, *, small: bool, compile_it: bool
+) -> dict[str, Any]:
     """All rates on this machine."""
     save_clip(work / "clip", small)
     write_shards(work / "shards", posts)
@@ -227,7 +231,7 @@ def measure(work: Path, posts: int, size: int, train_size: int, rounds: int, sma
     half = torch.bfloat16 if cuda else torch.float32
     held = list(batches(work / "shards", size, model, cores()))[: max(1, 16_384 // size)]
     moved = [(p.to(device), {k: t.to(device) for k, t in tokens.items()}) for p, tokens in held]
-    compiled: Any = torch.compile(model) if cuda else model
+    compiled: Any = torch.compile(model) if compile_it else model
 
     def infer(source: Iterator[tuple[Tensor, dict[str, Tensor]]] | list[Any], run: Any, dtype: torch.dtype) -> int:
         count = 0
@@ -303,15 +307,18 @@ def measure(work: Path, posts: int, size: int, train_size: int, rounds: int, sma
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--posts", type=int, default=65_536)
+    parser.add_argument("--posts", type=int, default=16_384)
     parser.add_argument("--batch", type=int, default=1024)
     parser.add_argument("--train-batch", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--compile", action="store_true", help="inference by torch.compile, which takes minutes to begin"
+    )
     parser.add_argument("--quick", action="store_true", help="a tiny model and 512 posts, to see that it runs")
     args = parser.parse_args()
     posts, size, train_size = (512, 128, 64) if args.quick else (args.posts, args.batch, args.train_batch)
     with tempfile.TemporaryDirectory(prefix="assay-gpu-") as work:
-        found = measure(Path(work), posts, size, train_size, args.rounds, args.quick)
+        found = measure(Path(work), posts, size, train_size, args.rounds, small=args.quick, compile_it=args.compile)
     found["infer_over_reference"] = round(found["infer_shards"] / found["infer_reference"], 2)
     print(json.dumps(found))
 

@@ -90,8 +90,9 @@ def test_clip_projects_images_and_texts_into_one_space(tmp_path: Path) -> None:
         words = text.tokenize(["good day"])
         said = model.get_text_features(**words)
         said = getattr(said, "pooler_output", said)
-    assert np.allclose(image.encode([picture])[0], theirs[0].numpy(), atol=1e-4)
-    assert np.allclose(text.encode(["good day"])[0], said[0].numpy(), atol=1e-4)
+    near = 1e-4 if image.device.type == "cpu" else 0.05  # on a GPU in bf16
+    assert np.allclose(image.encode([picture])[0], theirs[0].numpy(), atol=near)
+    assert np.allclose(text.encode(["good day"])[0], said[0].numpy(), atol=near)
 
 
 @pytest.mark.parametrize("branch", [ImageBranch, TextBranch])

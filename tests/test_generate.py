@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from assay.audit import generate as module
@@ -486,7 +487,7 @@ def test_a_real_pipeline_makes_images_that_depend_on_prompt_and_seed_alone(sdxl:
     for a, b in zip(rows, again, strict=True):
         one, other = (np.asarray(Image.open(io.BytesIO(r["image"])), int) for r in (a, b))
         apart = np.abs(one - other)  # batches differ in rounding, and processors in how much
-        assert apart.mean() < 1
+        assert apart.mean() < (4 if torch.cuda.is_available() else 1)  # a GPU computes in half precision
         assert apart.max() <= 32
 
 
@@ -502,8 +503,9 @@ def test_pipelines_that_cannot_be_had_or_asked(sdxl: Path, tmp_path: Path) -> No
         made(audit, tiny(sdxl, scheduler="fastest"), tmp_path / "out")
     with pytest.raises(SettingsError, match="takes no wizardry"):
         made(audit, tiny(sdxl, extra={"wizardry": 3}), tmp_path / "out")
-    with pytest.raises(SettingsError, match="offload needs a GPU"):
-        made(audit, tiny(sdxl, offload="model"), tmp_path / "out")
+    if not torch.cuda.is_available():
+        with pytest.raises(SettingsError, match="offload needs a GPU"):
+            made(audit, tiny(sdxl, offload="model"), tmp_path / "out")
 
 
 def test_a_pipeline_that_blacks_out_is_told(sdxl: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,14 +54,14 @@ def test_image_encoders_see_the_same(save: Any, tmp_path: Path, monkeypatch: pyt
 
 
 def test_the_packaged_image_encoder_sees_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = ImageBranch(layers=[5, 6, 7], views=["crop", "whole"])
+    settings = ImageBranch(encoder="packaged/efficientnet-lite0", layers=[5, 6, 7], views=["crop", "whole"])
     seen = load_image_encoder(settings).encode(pictures())
     on_cpu(monkeypatch)
     assert apart(seen, load_image_encoder(settings).encode(pictures())) < NEAR
 
 
 def test_the_packaged_text_encoder_reads_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = TextBranch(layers=[3, 4, 5, 6])
+    settings = TextBranch(encoder="packaged/minilm-l6", layers=[3, 4, 5, 6])
     texts = ["A man is eating food.", "so", "Someone has a meal. " * 9, "na ja"]
     read = load_text_encoder(settings).encode(texts)
     on_cpu(monkeypatch)

