@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from assay import config
-from assay.cli import _parser
+from assay.cli import call
 from assay.config import manual
 from assay.errors import SettingsError
 from tests.conftest import ROOT
@@ -48,8 +48,7 @@ def test_the_manual_tells_of_every_setting_and_is_not_stale() -> None:
     ],
 )
 def test_a_setting_is_explained(query: str, said: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    args = _parser().parse_args(["settings", query, "--params", str(ROOT / "params.yaml")])
-    args.run(args)
+    call(["settings", query, "--params", str(ROOT / "params.yaml")])
     printed = capsys.readouterr().out
     assert not [one for one in said if one not in printed]
     assert "hateful" not in printed or "sentiment" not in query

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from assay.cli import _parser
+from assay.cli import call
 from assay.errors import SettingsError
 from tests import warm
 from tests.conftest import ROOT
@@ -122,8 +122,7 @@ def test_a_project_of_ones_own_runs_on_the_installed_package(wheel: Path, tmp_pa
 
 def test_a_project_is_not_laid_over_another(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def init(*words: str) -> None:
-        args = _parser().parse_args(["init", *words])
-        args.run(args)
+        call(["init", *words])
 
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / ".gitignore").write_text("notes/\n")

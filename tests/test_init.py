@@ -119,7 +119,7 @@ def test_other_kinds_of_answers_and_posts_without_pictures(tmp_path: Path, monke
     path.write_text("\n".join(json.dumps(row) for row in rows))
     for kind, names in (("--classes", ["formal", "casual"]), ("--labels", ["polite", "rude", "slang"])):
         folder = tmp_path / kind.strip("-")
-        init(monkeypatch, str(folder), "--csv", str(path), kind, *names, "--yes")
+        init(monkeypatch, str(folder), "--csv", str(path), kind, ", ".join(names), "--yes")
         params = config.load(folder / "params.yaml")
         task = params.tasks["my_question"]
         assert task.target.model_dump()["names"] == names
@@ -143,9 +143,8 @@ def test_what_cannot_be_is_one_line_and_nothing_is_written(tmp_path: Path, monke
         (("--scale", "0-10"), "go with --csv"),
         (("--csv", str(path), "--scale", "0-10", "--corpus", "demo"), "and not demo"),
     ):
-        args = cli._parser().parse_args(["init", str(tmp_path / "out"), "--yes", *words])
         with pytest.raises(SettingsError, match=wanted):
-            args.run(args)
+            cli.call(["init", str(tmp_path / "out"), "--yes", *words])
     for file, wanted in ((twice, "no column has another value in each row"), (numbers, "neither texts nor pictures")):
         with pytest.raises(CorpusError, match=wanted):
             guess(file)
@@ -242,13 +241,10 @@ def test_odd_names_mean_themselves_and_posts_stay_out_of_git(tmp_path: Path, mon
     assert left.stdout == ""
 
 
-@pytest.mark.parametrize("words", [("--classes", "a"), ("--classes", "a", "a")])
+@pytest.mark.parametrize("words", [("--classes", "a"), ("--classes", "a,a")])
 def test_settings_that_would_not_load_are_not_written(tmp_path: Path, words: tuple[str, ...]) -> None:
-    args = cli._parser().parse_args(
-        ["init", str(tmp_path / "out"), "--csv", str(table(tmp_path / "in")), "--yes", *words]
-    )
     with pytest.raises(SettingsError, match="nothing was written"):
-        args.run(args)
+        cli.call(["init", str(tmp_path / "out"), "--csv", str(table(tmp_path / "in")), "--yes", *words])
     assert not (tmp_path / "out").exists()
 
 

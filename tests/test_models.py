@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 
 import pytest
 
-from assay.cli.models import _models
+from assay.cli.models import models
 from assay.errors import DataError
 from assay.scoring.models import trained_models
 from assay.student.trained import model_digest
@@ -46,12 +45,12 @@ def test_students_stand_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixtu
     (tmp_path / "metrics/bias/evaluate.json").unlink()
     assert {row["task"]: row["note"] for row in trained_models(tmp_path)}["bias"] == "not evaluated"
     assert bias.exists()
-    _models(argparse.Namespace(root=tmp_path, json=False))
+    models(tmp_path)
     said = capsys.readouterr().out
     assert "0.810 [0.700, 0.900]" in said
     assert "+0.010 (both, not decided)" in said
     assert "1,200" in said
-    _models(argparse.Namespace(root=tmp_path, json=True))
+    models(tmp_path, as_json=True)
     assert len(json.loads(capsys.readouterr().out)) == 3
     with pytest.raises(DataError, match="no trained student"):
-        _models(argparse.Namespace(root=tmp_path / "elsewhere", json=False))
+        models(tmp_path / "elsewhere")

@@ -12,12 +12,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.main import get_command
 
 from assay import config
-from assay.cli import _parser
-from assay.cli.parser import EXAMPLES, GROUPS
+from assay.cli import call
+from assay.cli.app import EXAMPLES, build
 from assay.progress import progress
 from tests.conftest import ROOT
 
@@ -61,14 +63,16 @@ def test_experiments_of_the_documents_change_settings_that_are_there(line: str, 
 
 @pytest.mark.parametrize("line", [*OWN, *(line for lines in EXAMPLES.values() for line in lines)])
 def test_commands_of_the_documents_and_of_help_are_understood(line: str) -> None:
-    words = shlex.split(line.split(" > ")[0])[1:]
-    said, code = io.StringIO(), 0
-    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
-        try:
-            _parser().parse_args(words)
-        except SystemExit as end:
-            code = int(end.code or 0)
-    assert code == 0, said.getvalue()
+    idle(command := get_command(build()))
+    with contextlib.redirect_stdout(io.StringIO()):
+        command.main(shlex.split(line.split(" > ")[0])[1:], prog_name="assay", standalone_mode=False)
+
+
+def idle(command: Any) -> None:
+    """Let a command, and those below it, do nothing but understand its words."""
+    command.callback = None
+    for one in getattr(command, "commands", {}).values():
+        idle(one)
 
 
 def test_there_are_commands_at_all() -> None:
@@ -91,31 +95,35 @@ def test_a_log_gets_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch, capsys:
     assert capsys.readouterr().err == ""
 
 
-def test_help_has_every_command_in_one_group_and_an_example_of_each() -> None:
-    commands = set(_parser()._commands().choices)
-    assert sorted(name for names in GROUPS.values() for name in names) == sorted(commands) == sorted(EXAMPLES)
-    text = _parser().format_help()
-    assert all(re.search(rf"^  {name} +\S", text, re.MULTILINE) for name in commands)
+def test_help_has_every_command_in_one_group_and_an_example_of_each(capsys: pytest.CaptureFixture[str]) -> None:
+    command: Any = get_command(build())
+    assert sorted(command.commands) == sorted(EXAMPLES)
+    for name, one in command.commands.items():
+        assert one.rich_help_panel in ("Begin", "Labels", "Students", "Findings", "Elsewhere")
+        assert all(line in one.epilog for line in EXAMPLES[name])
+        assert one.help.strip()
+        assert all(option.help for option in one.params), name
+    call(["--help"])
+    text = capsys.readouterr().out
+    assert all(re.search(rf" {name} +\S", text) for name in command.commands)
+    assert text.index(" Begin ") < text.index(" Students ") < text.index(" Elsewhere ")
 
 
 @pytest.mark.parametrize(
     ("typed", "told"),
     [
-        ("predic", "assay: no command 'predic'; did you mean predict? See: assay --help"),
-        ("nothing-like-it", "assay: no command 'nothing-like-it'; allowed: init, check, "),
-        ("predict --model m --tabl a", None),  # a beginning that is clear is taken
-        ("predict --model m --tabel a", "assay predict: no option --tabel; did you mean --table or --text? See: "),
-        ("answers pln", "assay answers: no ACTION 'pln'; did you mean plan? See: assay answers --help"),
-        ("completion fish", "assay completion: no shell 'fish'; allowed: bash, zsh, tcsh. See: "),
-        ("compare", "assay compare: the following arguments are required: REV_A, REV_B, --task. See: "),
+        ("predic", "assay: No such command 'predic'. Did you mean 'predict'? See: assay --help"),
+        ("nothing-like-it", "assay: No such command 'nothing-like-it'. See: assay --help"),
+        ("predict --model m --tabel a", "assay predict: No such option: --tabel (Possible options: --table"),
+        ("answers pln", "assay answers: No such command 'pln'. Did you mean 'plan'? See: assay answers --help"),
+        ("export m --weights huge", "assay export: Invalid value for '--weights': 'huge' is not one of 'auto', 'fast'"),
+        ("plan --task a --width wide", "assay plan: Invalid value for '--width': "),
+        ("compare", "assay compare: Missing argument 'REV_A'. See: "),
     ],
 )
-def test_what_was_mistyped_is_one_line(typed: str, told: str | None, capsys: pytest.CaptureFixture[str]) -> None:
-    if told is None:
-        _parser().parse_args(typed.split())
-        return
+def test_what_was_mistyped_is_one_line(typed: str, told: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        _parser().parse_args(typed.split())
+        call(typed.split())
     assert ended.value.code == 2
     said = capsys.readouterr().err
     assert said.startswith(told)

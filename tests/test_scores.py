@@ -88,9 +88,8 @@ def test_what_was_not_scored_and_what_is_no_task_is_one_line(project: Path) -> N
         write_scores("nothing", params, project / "data", project / "out.csv")
     shutil.rmtree(project / "data")
     for words in (["--task", "sentiment"], ["models/x", "--task", "sentiment", "--csv", "a.csv"], []):
-        args = cli._parser().parse_args(["export", *words])
         with pytest.raises(SettingsError, match="say"):
-            args.run(args)
+            cli.call(["export", *words])
     assert not (project / "out.csv").exists()
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated
+
+from typer import Argument, Option
 
 from assay import config
 from assay.cli import world
@@ -17,36 +18,29 @@ from assay.posts import count
 from assay.progress import say
 
 
-def add_check(commands: Any) -> None:
-    """Add `check` to the command line."""
-    check = commands.add_parser(
-        "check", help="check params.yaml and what it names: rubrics, corpora, columns, encoders, keys, room"
-    )
-    check.add_argument("--params", default="params.yaml")
-    check.add_argument("--online", action="store_true", help="also ask the teachers' servers which models they have")
-    check.set_defaults(run=_check)
-
-    settings = commands.add_parser("settings", help="what a setting is for, what it may be, and what it is here")
-    settings.add_argument("key", nargs="?", default="", help="a setting, such as train.lr, or all below: tasks.sample")
-    settings.add_argument("--params", type=Path, default=Path("params.yaml"))
-    settings.add_argument("--markdown", action="store_true", help="the whole manual, as docs/settings.md has it")
-    settings.set_defaults(run=_settings)
-
-
-def _settings(args: argparse.Namespace) -> None:
+def settings(
+    key: Annotated[str, Argument(help="A setting, such as train.lr, or all below: tasks.sample.")] = "",
+    params: Annotated[Path, Option(help="The settings that are to be shown beside it.")] = Path("params.yaml"),
+    markdown: Annotated[bool, Option("--markdown", help="The whole manual, as docs/settings.md has it.")] = False,
+) -> None:
+    """Say what a setting is for, what it may be, and what it is here."""
     from assay.config.manual import as_markdown, as_text, find, now
 
-    if args.markdown:
+    if markdown:
         print(as_markdown(), end="")
         return
-    here = config.load(args.params).model_dump(by_alias=True, mode="json") if args.params.exists() else {}
-    for one in find(args.key):
-        print(as_text(one, now(one, args.key, here)))
+    here = config.load(params).model_dump(by_alias=True, mode="json") if params.exists() else {}
+    for one in find(key):
+        print(as_text(one, now(one, key, here)))
 
 
-def _check(args: argparse.Namespace) -> None:
-    params = config.load(args.params)
-    root = Path(args.params).parent
+def check(
+    file: Annotated[Path, Option("--params", help="The settings to check.")] = Path("params.yaml"),
+    online: Annotated[bool, Option("--online", help="Also ask the teachers' servers which models they have.")] = False,
+) -> None:
+    """Check params.yaml and what it names: rubrics, corpora, columns, encoders, keys, room."""
+    params = config.load(file)
+    root = file.parent
     for name in params.corpora:
         manifest = root / "data" / "manifest" / f"{name}.json"
         if params.corpora[name].kind != "demo" and name not in params.scan and not manifest.exists():
@@ -60,13 +54,13 @@ def _check(args: argparse.Namespace) -> None:
             raise SettingsError(
                 "git has no commit yet, which DVC's curves and experiments need: git add -A, git commit"
             )
-    wrong = [*world.faults(params, root), *(world.online(params) if args.online else ())]
+    wrong = [*world.faults(params, root), *(world.online(params) if online else ())]
     for line in (*wrong, *world.warnings(params), *stale_samples(params, root)):
         say(line)
     if wrong:
-        raise SettingsError(f"{args.params}: {len(wrong)} thing(s) that it names are not as it says; see above")
+        raise SettingsError(f"{file}: {len(wrong)} thing(s) that it names are not as it says; see above")
     counts = ", ".join(f"{len(getattr(params, name))} {name}" for name in ("corpora", "tasks", "students", "audits"))
-    say(f"{args.params} is in order: {counts}")
+    say(f"{file} is in order: {counts}")
 
 
 def stale_samples(params: Params, root: Path) -> Iterator[str]:

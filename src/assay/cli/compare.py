@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from typer import Argument, Option
 
 from assay.progress import say
 
@@ -15,37 +16,29 @@ WIDE = 200  # columns of a file or a pipe
 SIGNS = {"better": "green", "worse": "red", "equivalent": "cyan", "not decided": "yellow"}
 
 
-def add_compare(commands: Any) -> None:
-    """Add `compare` to the command line."""
-    compare = commands.add_parser(
-        "compare",
-        help="say whether one revision's student is better than another's, and how findings moved",
-        description="Compare two commits, branches, tags, DVC experiments, or `workspace`, post by post, on posts that "
-        "neither student learnt from. REV:NAME is the joint student NAME of a revision instead of the task's own.",
-    )
-    compare.add_argument("a", metavar="REV_A", help="what is compared with, such as HEAD")
-    compare.add_argument("b", metavar="REV_B", help="what is judged, such as workspace or an experiment's name")
-    compare.add_argument("--task", required=True, help="a task whose report stands in both")
-    compare.add_argument(
-        "--margin",
-        type=float,
-        default=0.01,
-        help="differences below this share of what a metric can span do not matter; default: 0.01",
-    )
-    compare.add_argument("--json", action="store_true", help="print everything as JSON instead")
-    compare.add_argument("--html", type=Path, metavar="FILE", help="write a page as well")
-    compare.set_defaults(run=_compare)
+def compare(
+    a: Annotated[str, Argument(metavar="REV_A", help="What is compared with, such as HEAD.")],
+    b: Annotated[str, Argument(metavar="REV_B", help="What is judged, such as workspace or an experiment's name.")],
+    task: Annotated[str, Option(help="A task whose report stands in both.")],
+    margin: Annotated[
+        float, Option(help="Differences below this share of what a metric can span do not matter.")
+    ] = 0.01,
+    as_json: Annotated[bool, Option("--json", help="Print everything as JSON instead.")] = False,
+    html: Annotated[Path | None, Option(metavar="FILE", help="Write a page as well.")] = None,
+) -> None:
+    """Say whether one revision's student is better than another's, and how findings moved.
 
-
-def _compare(args: argparse.Namespace) -> None:
+    Compares two commits, branches, tags, DVC experiments, or `workspace`, post by post, on posts that neither student
+    learnt from. REV:NAME is the joint student NAME of a revision instead of the task's own.
+    """
     from assay.measure.pages import template, write_text
     from assay.scoring.compare import compare
 
-    found = compare(args.a, args.b, args.task, margin=args.margin)
-    if args.html:
-        write_text(template("compare.html").render(**found), args.html)
-        say(f"written to {args.html}")
-    if args.json:
+    found = compare(a, b, task, margin=margin)
+    if html:
+        write_text(template("compare.html").render(**found), html)
+        say(f"written to {html}")
+    if as_json:
         print(json.dumps(found, ensure_ascii=False))
     else:
         _print(found)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import shutil
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Annotated
+
+from typer import Argument, Option
 
 from assay import config
 from assay.cli import plots
 from assay.cli.commands import run
+from assay.cli.question import Question
 from assay.errors import SettingsError
 from assay.progress import say
 
@@ -36,71 +38,76 @@ WITHOUT_SOURCES = (
 )
 
 
-def add_init(commands: Any) -> None:
-    """Add `init` to the command line."""
-    init = commands.add_parser("init", help="lay down a project of your own: pipeline, settings, a rubric to fill in")
-    init.add_argument("folder", type=Path, help="a new folder, or one without a pipeline")
-    init.add_argument("--task", default="my_question", help="what the question is called; default: %(default)s")
-    init.add_argument(
-        "--csv", type=Path, help="your posts: a CSV, TSV, JSONL, Parquet or Excel file; its columns are found"
-    )
-    init.add_argument("--question", default="", help="what is asked of each post, in words")
-    init.add_argument("--scale", help="an answer is a number, such as 0-10 (or --scale=-5-5)")
-    init.add_argument("--classes", nargs="+", metavar="NAME", help="an answer is one of these")
-    init.add_argument("--labels", nargs="+", metavar="NAME", help="an answer is any of these, also none")
-    init.add_argument("--corpus", default="posts", help="what the posts are called; default: %(default)s")
-    init.add_argument(
-        "--teacher", default=OLLAMA, metavar="URL", help="an OpenAI-compatible server; default: Ollama's, %(default)s"
-    )
-    init.add_argument("--model", default="qwen2.5vl", help="the teacher's name there; default: %(default)s")
-    init.add_argument("--api-key-env", metavar="NAME", help="the NAME of the variable that holds its key")
-    init.add_argument("--yes", action="store_true", help="take the columns that were found without asking")
-    init.set_defaults(run=_init)
-
-
-def _init(args: argparse.Namespace) -> None:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", args.task):
-        raise SettingsError(f"--task {args.task}: a name of letters, digits, _ and -")
+def init(
+    folder: Annotated[Path, Argument(help="A new folder, or one without a pipeline.")],
+    task: Annotated[str, Option(metavar="NAME", help="What the question is called.")] = "my_question",
+    csv: Annotated[
+        Path | None,
+        Option(metavar="FILE", help="Your posts: a CSV, TSV, JSONL, Parquet or Excel file; its columns are found."),
+    ] = None,
+    question: Annotated[str, Option(metavar="WORDS", help="What is asked of each post.")] = "",
+    scale: Annotated[str | None, Option(metavar="LOW-HIGH", help="An answer is a number, such as 0-10.")] = None,
+    classes: Annotated[list[str] | None, Option(metavar="A,B,…", help="An answer is one of these.")] = None,
+    labels: Annotated[list[str] | None, Option(metavar="A,B,…", help="An answer is any of these, also none.")] = None,
+    corpus: Annotated[str, Option(metavar="NAME", help="What the posts are called.")] = "posts",
+    teacher: Annotated[
+        str, Option(metavar="URL", help="An OpenAI-compatible server; Ollama's, if none is said.")
+    ] = OLLAMA,
+    model: Annotated[str, Option(metavar="NAME", help="The teacher's name there.")] = "qwen2.5vl",
+    api_key_env: Annotated[
+        str | None, Option(metavar="NAME", help="The NAME of the variable that holds its key.")
+    ] = None,
+    yes: Annotated[bool, Option("--yes", help="Take the columns that were found without asking.")] = False,
+) -> None:
+    """Lay down a project of your own: pipeline, settings, a rubric to fill in."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", task):
+        raise SettingsError(f"--task {task}: a name of letters, digits, _ and -")
+    asked = Question(csv, task, question, scale, _names(classes), _names(labels), corpus, teacher, model, api_key_env)
     try:
-        _lay_down(args.folder, args.task, _own_files(args))
-        _put_under_dvc(args.folder)
+        _lay_down(folder, task, _own_files(asked, folder, yes=yes))
+        _put_under_dvc(folder)
     except OSError as error:
-        raise SettingsError(f"{args.folder}: {error.strerror or error}") from error
-    if args.csv is not None:
+        raise SettingsError(f"{folder}: {error.strerror or error}") from error
+    if csv is not None:
         say(
-            f"{args.folder} is a project now; its teacher is {args.model} at {args.teacher}. Next:\n"
-            f"  fill in {args.folder}/rubrics/{args.task}.md: what counts, and an example for each heading\n"
-            f"  cd {args.folder}\n"
+            f"{folder} is a project now; its teacher is {model} at {teacher}. Next:\n"
+            f"  fill in {folder}/rubrics/{task}.md: what counts, and an example for each heading\n"
+            f"  cd {folder}\n"
             "  assay check\n"
             "  dvc repro"
         )
         return
     say(
-        f"{args.folder} is a project now, with a drawn corpus and a drawn teacher to try it on. Next:\n"
-        f"  cd {args.folder}\n"
-        f"  edit params.yaml and rubrics/{args.task}.md: your posts, your question\n"
+        f"{folder} is a project now, with a drawn corpus and a drawn teacher to try it on. Next:\n"
+        f"  cd {folder}\n"
+        f"  edit params.yaml and rubrics/{task}.md: your posts, your question\n"
         "  dvc repro"
     )
 
 
-def _own_files(args: argparse.Namespace) -> dict[str, str]:
+def _names(told: list[str] | None) -> list[str]:
+    """What stands between commas, of all that was told."""
+    return [name.strip() for one in told or [] for name in one.split(",") if name.strip()]
+
+
+def _own_files(asked: Question, folder: Path, *, yes: bool) -> dict[str, str]:
     """Settings and rubric for a table of the user's, once its columns are confirmed; {} where none is named."""
     from assay.cli.question import count_rows, rubric_text, settings_text, shown, target_of
     from assay.corpora.guess import guess
 
-    if args.csv is None:
-        if args.question or args.scale or args.classes or args.labels:
+    if asked.csv is None:
+        if asked.question or asked.scale or asked.classes or asked.labels:
             raise SettingsError("--question, --scale, --classes and --labels go with --csv, the file of your posts")
         return {}
-    target = target_of(args)
-    found = guess(args.csv)
+    target = target_of(asked)
+    found = guess(asked.csv)
     for line in shown(found):
         say(line)
-    if not args.yes and sys.stdin.isatty() and input("Is that right? [Y/n] ").strip().lower() in ("n", "no"):
+    if not yes and sys.stdin.isatty() and input("Is that right? [Y/n] ").strip().lower() in ("n", "no"):
         raise SettingsError("nothing was written; rename columns in the table, or take --yes and edit params.yaml")
     template = (OWN / "params.yaml").read_text(encoding="utf-8")
-    template = template.replace("  TASK:", f"  {json.dumps(args.task)}:").replace("TASK", args.task)
-    text = settings_text(template, args, found, count_rows(args.csv))
+    template = template.replace("  TASK:", f"  {json.dumps(asked.task)}:").replace("TASK", asked.task)
+    text = settings_text(template, asked, found, count_rows(asked.csv))
     with tempfile.NamedTemporaryFile("w", suffix=".yaml", encoding="utf-8") as file:
         file.write(text)
         file.flush()
@@ -108,9 +115,9 @@ def _own_files(args: argparse.Namespace) -> dict[str, str]:
             config.load(file.name)
         except SettingsError as error:
             raise SettingsError(f"nothing was written: {str(error).removeprefix(f'{file.name}: ')}") from None
-    files = {"params.yaml": text, f"rubrics/{args.task}.md": rubric_text(args.question or args.task, target)}
-    here = args.folder.resolve()
-    below = [path.resolve() for path in (args.csv, found.images_root) if path and path.resolve().is_relative_to(here)]
+    files = {"params.yaml": text, f"rubrics/{asked.task}.md": rubric_text(asked.question or asked.task, target)}
+    here = folder.resolve()
+    below = [path.resolve() for path in (asked.csv, found.images_root) if path and path.resolve().is_relative_to(here)]
     if below:  # posts never go to git
         files[".gitignore"] = "".join(f"/{path.relative_to(here).as_posix()}\n" for path in below)
     return files

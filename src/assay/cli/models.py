@@ -2,35 +2,31 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from typer import Option
 
 from assay.cli.compare import cell, figured, wide_console
 from assay.errors import DataError
 
 
-def add_models(commands: Any) -> None:
-    """Add `models` to the command line."""
-    models = commands.add_parser(
-        "models",
-        help="compare the trained students: what they are made of, how good they are, how large and how fast",
-        description="A table of the students below models/, each with its figures below metrics/. Students of one task "
-        "are compared post by post by `assay compare`.",
-    )
-    models.add_argument("--root", type=Path, default=Path(), help="the repository; default: here")
-    models.add_argument("--json", action="store_true", help="print everything as JSON instead")
-    models.set_defaults(run=_models)
+def models(
+    root: Annotated[Path, Option(help="The repository.")] = Path(),
+    as_json: Annotated[bool, Option("--json", help="Print everything as JSON instead.")] = False,
+) -> None:
+    """Compare the trained students: what they are made of, how good they are, how large and how fast.
 
-
-def _models(args: argparse.Namespace) -> None:
+    A table of the students below models/, each with its figures below metrics/. Students of one task are compared post
+    by post by `assay compare`.
+    """
     from assay.scoring.models import trained_models
 
-    rows = trained_models(args.root)
+    rows = trained_models(root)
     if not rows:
-        raise DataError(f"no trained student below {args.root / 'models'}; `dvc repro` trains them")
-    if args.json:
+        raise DataError(f"no trained student below {root / 'models'}; `dvc repro` trains them")
+    if as_json:
         print(json.dumps(rows, ensure_ascii=False))
     else:
         _print(rows)

@@ -6,11 +6,12 @@ DVC's settings (`.dvc/plots-page.html`, which git does not keep), and the settin
 
 from __future__ import annotations
 
-import argparse
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Annotated
+
+from typer import Option
 
 from assay.cli.commands import run
 from assay.errors import SettingsError
@@ -34,22 +35,15 @@ TEMPLATE = """<!DOCTYPE html>
 """
 
 
-def add_plots(commands: Any) -> None:
-    """Add `plots` to the command line."""
-    plots = commands.add_parser(
-        "plots",
-        help="make the pages of `dvc plots diff` and `dvc plots show` work without network",
-        description="Write a template with Vega inside (.dvc/plots-page.html) and name it in this clone's settings of "
-        "DVC (.dvc/config.local). Once a clone; `make install` and `assay init` do it.",
-    )
-    plots.add_argument("--root", type=Path, default=Path(), help="the repository; default: here")
-    plots.set_defaults(run=_plots)
+def plots(root: Annotated[Path, Option(help="The repository.")] = Path()) -> None:
+    """Make the pages of `dvc plots diff` and `dvc plots show` work without network.
 
-
-def _plots(args: argparse.Namespace) -> None:
+    Writes a template with Vega inside (.dvc/plots-page.html) and names it in this clone's settings of DVC
+    (.dvc/config.local). Once a clone; `make install` and `assay init` do it.
+    """
     if not can_be_made():
         raise SettingsError(f"plots without network need the package vl-convert-python: {with_extra('plots')}")
-    place = make_page(args.root)
+    place = make_page(root)
     say(f"{place}: the pages of `dvc plots diff` and `dvc plots show` need no network now")
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import signal
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from typer import Argument, BadParameter, Option
 
 from assay import config
 from assay.buckets import Root, is_address, root_of
@@ -22,42 +24,8 @@ if TYPE_CHECKING:
     from assay.scoring.streaming import Post, Stored
 
 
-def add_predict(commands: Any) -> None:
-    """Add `predict` to the command line."""
-    predict = commands.add_parser("predict", help="score posts with a trained student, one JSON line a post")
-    predict.add_argument(
-        "sources",
-        nargs="*",
-        metavar="SOURCE",
-        help="- for JSON lines on standard input, a CSV, TSV or JSONL table (columns id, text, image), a picture, or a "
-        "folder of pictures with captions in text files of their names",
-    )
-    predict.add_argument("--model", type=Path, required=True, help="a model folder, such as models/sentiment")
-    predict.add_argument("--text", help="the caption of one post")
-    predict.add_argument("--image", type=Path, action="append", default=[], help="a picture of it; may be repeated")
-    predict.add_argument("--table", help="the same as a table among the sources")
-    predict.add_argument(
-        "--images-root",
-        type=root_of,
-        help="the folder, or the address such as s3://bucket/folder, that image paths count from and stay in",
-    )
-    predict.add_argument(
-        "--columns",
-        type=columns_named,
-        metavar="YAML",
-        help="which columns of a table hold id, text and image, such as '{text: caption, image: file}'",
-    )
-    predict.add_argument("--task", help="which task, of a joint student")
-    predict.add_argument("--post-id", action="append", default=[], help="a post of --corpus; may be repeated")
-    predict.add_argument("--corpus", help="a corpus of params.yaml that has been ingested")
-    predict.add_argument("--out", type=Path, help="add the answers to this file; those that it has stay")
-    predict.add_argument("--follow", action="store_true", help="then watch the last source, a table or folder")
-    predict.add_argument("--every", type=float, default=1.0, help="seconds between two looks at it; default: 1")
-    predict.set_defaults(run=_predict)
-
-
 def columns_named(text: str) -> dict[str, str]:
-    """Column names by `id`, `text` and `image`, in small letters; SettingsError for anything else."""
+    """Column names by `id`, `text` and `image`, in small letters; BadParameter for anything else."""
     import yaml
 
     try:
@@ -67,27 +35,90 @@ def columns_named(text: str) -> dict[str, str]:
     allowed = ("id", "text", "image")
     fits = isinstance(found, dict) and all(key in allowed and isinstance(name, str) for key, name in found.items())
     if not found or not fits:
-        raise argparse.ArgumentTypeError(f"allowed: names of columns by {', '.join(allowed)}: '{{text: caption}}'")
+        raise BadParameter(f"allowed: names of columns by {', '.join(allowed)}: '{{text: caption}}'")
     return {key: value.strip().lower() for key, value in found.items()}
 
 
-def _predict(args: argparse.Namespace) -> None:
+@dataclass
+class Asked:
+    """What is to be scored, as it was asked on the command line."""
+
+    sources: list[str]
+    text: str | None
+    images: list[Path]
+    images_root: Root | None
+    columns: dict[str, str] | None
+    post_ids: list[str]
+    corpus: str | None
+    follow: bool
+    every: float
+
+
+def predict(
+    model: Annotated[Path, Option(help="A model folder, such as models/sentiment.")],
+    source: Annotated[
+        list[str] | None,
+        Argument(
+            metavar="SOURCE",
+            help="- for JSON lines on standard input, a CSV, TSV or JSONL table (columns id, text, image), a picture, "
+            "or a folder of pictures with captions in text files of their names.",
+        ),
+    ] = None,
+    text: Annotated[str | None, Option(help="The caption of one post.")] = None,
+    image: Annotated[list[Path] | None, Option(help="A picture of it; may be repeated.")] = None,
+    table: Annotated[str | None, Option(metavar="SOURCE", help="The same as a table among the sources.")] = None,
+    images_root: Annotated[
+        str | None,
+        Option(
+            metavar="PLACE",
+            help="The folder, or the address such as s3://bucket/folder, that image paths count from and stay in.",
+        ),
+    ] = None,
+    columns: Annotated[
+        Any,
+        Option(
+            parser=columns_named,
+            metavar="YAML",
+            help="Which columns of a table hold id, text and image, such as '{text: caption, image: file}'.",
+        ),
+    ] = None,
+    task: Annotated[str | None, Option(help="Which task, of a joint student.")] = None,
+    post_id: Annotated[list[str] | None, Option(metavar="ID", help="A post of --corpus; may be repeated.")] = None,
+    corpus: Annotated[str | None, Option(help="A corpus of params.yaml that has been ingested.")] = None,
+    out: Annotated[
+        Path | None, Option(metavar="FILE", help="Add the answers to this file; those that it has stay.")
+    ] = None,
+    follow: Annotated[bool, Option("--follow", help="Then watch the last source, a table or folder.")] = False,
+    every: Annotated[float, Option(help="Seconds between two looks at it.")] = 1.0,
+) -> None:
+    """Score posts with a trained student, one JSON line a post."""
     from assay.scoring.predict import Predictor
     from assay.scoring.streaming import Written, answers
 
+    asked = Asked(
+        [*(source or []), *([table] if table else [])],
+        text,
+        image or [],
+        root_of(images_root) if images_root is not None else None,
+        columns,
+        post_id or [],
+        corpus,
+        follow,
+        every,
+    )
     stopped = threading.Event()
-    posts, named = _asked(args, stopped)
-    if args.out and not named and not args.post_id:
+    posts, named = _asked(asked, stopped)
+    if out and not named and not asked.post_ids:
         raise CorpusError("--out is for posts that have ids: name a table, a folder or - for JSON lines")
-    if args.out and is_address(str(args.out).replace(":/", "://", 1)):
-        raise CorpusError(f"--out {args.out}: allowed: a file of this machine")
-    if args.out and any(args.out.exists() and Path(one).exists() and args.out.samefile(one) for one in named):
-        raise CorpusError(f"--out {args.out} is what is to be scored; name another")
-    out = Written(args.out) if args.out else None
-    if out:
-        posts = out.new(posts)
-    write = out.write if out else _print
-    predictor = Predictor.load(args.model, cached=not args.follow and "-" not in named)  # no end, no bound
+    if out and is_address(str(out).replace(":/", "://", 1)):
+        raise CorpusError(f"--out {out}: allowed: a file of this machine")
+    if out and any(out.exists() and Path(one).exists() and out.samefile(one) for one in named):
+        raise CorpusError(f"--out {out} is what is to be scored; name another")
+    written = Written(out) if out else None
+    if written:
+        posts = written.new(posts)
+    write = written.write if written else _print
+    predictor = Predictor.load(model, cached=not follow and "-" not in named)  # no end, no bound
     ends = (signal.SIGINT, signal.SIGTERM)
     before = {number: signal.getsignal(number) for number in ends}
     got: list[int] = []
@@ -102,7 +133,7 @@ def _predict(args: argparse.Namespace) -> None:
         signal.signal(number, stop)
     try:
         with progress(what="predict") as bar:
-            for row in answers(predictor, posts, task=args.task, stop=stopped.is_set):
+            for row in answers(predictor, posts, task=task, stop=stopped.is_set):
                 write(json.dumps(row, ensure_ascii=False).encode("utf-8", "replace").decode())
                 bar.update()
     except BrokenPipeError:  # whoever read has enough
@@ -110,12 +141,12 @@ def _predict(args: argparse.Namespace) -> None:
     finally:
         for number in ends:
             signal.signal(number, before[number] or signal.SIG_DFL)
-        if out:
-            out.close()
-    if out and out.skipped:
-        say(f"predict: {out.skipped} posts have an id that {args.out} answers already; they were not scored again")
+        if written:
+            written.close()
+    if written and written.skipped:
+        say(f"predict: {written.skipped} posts have an id that {out} answers already; they were not scored again")
 
-    if got and not args.follow:
+    if got and not follow:
         say("predict: stopped before the end")
         raise SystemExit(128 + got[0])
 
@@ -124,39 +155,39 @@ def _print(line: str) -> None:
     print(line, flush=True)
 
 
-def _asked(args: argparse.Namespace, stopped: threading.Event) -> tuple[Iterator[Post], list[str]]:
+def _asked(asked: Asked, stopped: threading.Event) -> tuple[Iterator[Post], list[str]]:
     """The posts that the arguments name, and the sources; CorpusError where there are none, or too many ways."""
     from assay.scoring import sources
     from assay.scoring.streaming import Post
 
-    named = [*args.sources, *([args.table] if args.table else [])]
-    ways = [bool(named), bool(args.post_id), args.text is not None or bool(args.image)]
+    named = list(asked.sources)
+    ways = [bool(named), bool(asked.post_ids), asked.text is not None or bool(asked.images)]
     if sum(ways) > 1:
         raise CorpusError("give sources, or --post-id with --corpus, or --text and --image of one post: one of these")
-    if args.follow and (not named or named[-1] == "-"):
+    if asked.follow and (not named or named[-1] == "-"):
         raise CorpusError("--follow: name a table or a folder to watch; standard input is read as it comes anyway")
-    if not args.every > 0:
-        raise SettingsError(f"--every {args.every}: allowed: more than 0 seconds")
-    if args.post_id:
-        return iter(_posts(args.corpus, args.post_id)), []
+    if not asked.every > 0:
+        raise SettingsError(f"--every {asked.every}: allowed: more than 0 seconds")
+    if asked.post_ids:
+        return iter(_posts(asked.corpus, asked.post_ids)), []
     if not named:
         if not any(ways):
             raise CorpusError(
                 "nothing to score: give --text, --image, a table, a folder or - for JSON lines, or --post-id with "
                 "--corpus"
             )
-        return iter([Post("", args.text or "", list(args.image))]), []
-    wait = sources.every(args.every, stopped.is_set) if args.follow else sources.no_more
-    last, columns = len(named) - 1, {**sources.OWN, **(args.columns or {})}
+        return iter([Post("", asked.text or "", list(asked.images))]), []
+    wait = sources.every(asked.every, stopped.is_set) if asked.follow else sources.no_more
+    last, columns = len(named) - 1, {**sources.OWN, **(asked.columns or {})}
     for at, name in enumerate(named):
         if name != "-":
-            watched = args.follow and at == last
+            watched = asked.follow and at == last
             named[at] = str(sources.here(name, watched=watched))
             sources.check(Path(named[at]), watched=watched)
     parts = [
-        sources.standard_input(sys.stdin.buffer, args.images_root, columns)
+        sources.standard_input(sys.stdin.buffer, asked.images_root, columns)
         if name == "-"
-        else sources.of(Path(name), args.images_root, wait if at == last else sources.no_more, columns)
+        else sources.of(Path(name), asked.images_root, wait if at == last else sources.no_more, columns)
         for at, name in enumerate(named)
     ]
     return chain.from_iterable(parts), named

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,34 +30,52 @@ ONE_SIDED = {  # students of posts that have texts alone, or pictures alone
 BANDS = ("low", "moderate", "high")
 
 
-def target_of(args: argparse.Namespace) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Question:
+    """What is asked of posts, and of whom, as it was said on the command line."""
+
+    csv: Path | None
+    task: str
+    question: str
+    scale: str | None  # "0-10"
+    classes: list[str]
+    labels: list[str]
+    corpus: str
+    teacher: str  # the address of its server
+    model: str
+    api_key_env: str | None
+
+
+def target_of(asked: Question) -> dict[str, Any]:
     """The target of --scale, --classes or --labels; SettingsError where none or several are given."""
-    given = [name for name in ("scale", "classes", "labels") if getattr(args, name)]
+    given = {name: told for name in ("scale", "classes", "labels") if (told := getattr(asked, name))}
     if len(given) != 1:
         raise SettingsError(
-            "--csv: say what an answer is: --scale 0-10, --classes A B C (one of them), or --labels A B"
+            "--csv: say what an answer is: --scale 0-10, --classes A,B,C (one of them), or --labels A,B"
         )
-    if args.scale is None:
-        return {"kind": given[0], "names": list(getattr(args, given[0]))}
-    found = re.fullmatch(r"(-?\d+(?:\.\d+)?)-(-?\d+(?:\.\d+)?)", args.scale)
+    kind, told = next(iter(given.items()))
+    if kind != "scale":
+        return {"kind": kind, "names": told}
+    found = re.fullmatch(r"(-?\d+(?:\.\d+)?)-(-?\d+(?:\.\d+)?)", told)
     low, high = (float(found[1]), float(found[2])) if found else (0.0, 0.0)
     if low >= high:
-        raise SettingsError(f"--scale {args.scale}: two numbers, the smaller first, such as 0-10")
+        raise SettingsError(f"--scale {told}: two numbers, the smaller first, such as 0-10")
     bands = [float(f"{low + (high - low) * share:.6g}") for share in (0.35, 0.65)]
     return {"kind": "score", "min": low, "max": high, "bands": bands, "band_names": list(BANDS)}
 
 
-def settings_text(template: str, args: argparse.Namespace, found: Guess, rows: int) -> str:
+def settings_text(template: str, asked: Question, found: Guess, rows: int) -> str:
     """params.yaml of a project: the shipped one with this corpus and this task in it."""
-    table = args.csv.resolve()
+    assert asked.csv is not None
+    table = asked.csv.resolve()
     corpus: dict[str, Any] = {"kind": "table", "path": str(table)}
     if found.images_root is not None:
         corpus["images_root"] = str(found.images_root.resolve())
     corpus["columns"] = found.as_columns()
-    target, name = target_of(args), args.corpus
+    target, name = target_of(asked), asked.corpus
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name) or name == "demo":
         raise SettingsError(f"--corpus {name}: a name of letters, digits, _ and -, and not demo")
-    teacher: dict[str, Any] = {"base_url": args.teacher, "model": args.model, "api_key_env": args.api_key_env}
+    teacher: dict[str, Any] = {"base_url": asked.teacher, "model": asked.model, "api_key_env": asked.api_key_env}
     student = "packaged" if {"text", "image"} <= found.columns.keys() else "one_sided"
     text = _put(template, "scan: []", f"scan: [{_flow(name)}]")
     text = _put(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import datetime
 import html
 import os
@@ -10,7 +9,9 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Annotated
+
+from typer import Option
 
 from assay import __version__, config
 from assay.errors import DataError, SettingsError
@@ -20,36 +21,31 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 SECONDS = 120  # that a browser may take
 
 
-def add_report(commands: Any) -> None:
-    """Add `report` to the command line."""
-    report = commands.add_parser(
-        "report",
-        help="the page of a task or audit as a file to send, with date and commit; --pdf where a browser is",
-        description="Copies metrics/<task>/report.html (or an audit's page), which `dvc repro` made, and writes "
-        "into it when and from which commit. What it shows of posts is masked unless report.share is full.",
-    )
-    report.add_argument("--task", required=True, help="a task, an audit, or <joint>/<task>")
-    report.add_argument("--out", type=Path, help="the file to write; default: <task>.html")
-    report.add_argument("--pdf", type=Path, metavar="FILE", help="print it to this file, by an installed Chromium")
-    report.set_defaults(run=_report)
+def report(
+    task: Annotated[str, Option(help="A task, an audit, or JOINT/TASK.")],
+    out: Annotated[Path | None, Option(metavar="FILE", help="The file to write; by default TASK.html.")] = None,
+    pdf: Annotated[Path | None, Option(metavar="FILE", help="Print it to this file, by an installed Chromium.")] = None,
+) -> None:
+    """Write the page of a task or audit as a file to send, with date and commit; --pdf where a browser is.
 
-
-def _report(args: argparse.Namespace) -> None:
+    Copies metrics/TASK/report.html (or an audit's page), which `dvc repro` made, and writes into it when and from which
+    commit. What it shows of posts is masked unless report.share is full.
+    """
     from assay.measure.pages import STAMP, write_text
 
-    page = _page(args.task)
-    out = args.out or Path(f"{args.task.replace('/', '-')}.html")
+    page = _page(task)
+    out = out or Path(f"{task.replace('/', '-')}.html")
     try:
         write_text(page.read_text(encoding="utf-8").replace(STAMP, _stamp(), 1), out)
     except OSError as error:
         raise SettingsError(f"{out}: {error.strerror or error}") from error
     say(f"report: {out}, {out.stat().st_size / 2**20:.1f} MiB")
-    if args.pdf:
+    if pdf:
         try:
-            _print(out, args.pdf)
+            _print(out, pdf)
         except OSError as error:
-            raise SettingsError(f"--pdf {args.pdf}: {error.strerror or error}") from error
-        say(f"report: {args.pdf}, {args.pdf.stat().st_size / 2**20:.1f} MiB")
+            raise SettingsError(f"--pdf {pdf}: {error.strerror or error}") from error
+        say(f"report: {pdf}, {pdf.stat().st_size / 2**20:.1f} MiB")
 
 
 def _page(task: str) -> Path:

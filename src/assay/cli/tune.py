@@ -2,86 +2,82 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
+from typer import Option
 
 from assay import config
 from assay.errors import SettingsError
 from assay.progress import say
 
 
-def add_tune(commands: Any) -> None:
-    """Add `tune` to the command line."""
-    tune = commands.add_parser(
-        "tune",
-        help="search for better settings of a task's student, by folds; never by test posts",
-        description="Tries settings of head, fusion and training by cross-fitting folds of four fifths of the labelled "
-        "posts, and compares the best with what stands now on the fifth that no trial saw. A search that was killed "
-        "goes on; the same seed proposes the same trials. Prints the sections to paste into params.yaml. Posts of a "
-        "test split have no part in it; where students are cross-fitted there is none, and figures of a run with the "
-        "best settings are a little too good: the posts that chose them are among those that judge them.",
-    )
-    tune.add_argument("--task", required=True, help="a task whose features, labels and split stand in data/")
-    tune.add_argument("--minutes", type=float, default=30.0, help="begin no trial after so many; default: 30")
-    tune.add_argument("--trials", type=int, help="stop after so many, earlier ones of the same search counted")
-    tune.add_argument("--seed", type=int, default=1, help="of proposals and of what is kept back; default: 1")
-    tune.add_argument("--no-experiments", action="store_true", help="keep no DVC experiment of each trial")
-    tune.add_argument("--json", action="store_true", help="print everything as JSON instead")
-    tune.set_defaults(run=_tune)
+def tune(
+    task: Annotated[str, Option(help="A task whose features, labels and split stand in data/.")],
+    minutes: Annotated[float, Option(help="Begin no trial after so many.")] = 30.0,
+    trials: Annotated[int | None, Option(help="Stop after so many, earlier ones of the same search counted.")] = None,
+    seed: Annotated[int, Option(help="Of proposals and of what is kept back.")] = 1,
+    no_experiments: Annotated[bool, Option("--no-experiments", help="Keep no DVC experiment of each trial.")] = False,
+    as_json: Annotated[bool, Option("--json", help="Print everything as JSON instead.")] = False,
+) -> None:
+    """Search for better settings of a task's student, by folds; never by test posts.
 
+    Tries settings of head, fusion and training by cross-fitting folds of four fifths of the labelled posts, and
+    compares the best with what stands now on the fifth that no trial saw. A search that was killed goes on; the same
+    seed proposes the same trials. Prints the sections to paste into params.yaml.
 
-def _tune(args: argparse.Namespace) -> None:
+    Posts of a test split have no part in it; where students are cross-fitted there is none, and figures of a run with
+    the best settings are a little too good: the posts that chose them are among those that judge them.
+    """
     from assay.scoring.trials import git, is_registered, register, with_values
     from assay.scoring.tuning import search_of
     from assay.student.tune import Trial, tune
 
-    if not args.minutes > 0 or (args.trials is not None and args.trials < 1) or args.seed < 0:
+    if not minutes > 0 or (trials is not None and trials < 1) or seed < 0:
         raise SettingsError("tune: --minutes must be above 0, --trials at least 1, and --seed at least 0")
     params = config.load()
-    task = params.members(args.task).get(args.task)
-    if task is None:
-        raise SettingsError(f"tune: {args.task} is a joint student; name one task")
-    joint = [name for name, members in params.joint.items() if args.task in members]
-    if joint and not args.no_experiments:
+    chosen = params.members(task).get(task)
+    if chosen is None:
+        raise SettingsError(f"tune: {task} is a joint student; name one task")
+    joint = [name for name, members in params.joint.items() if task in members]
+    if joint and not no_experiments:
         raise SettingsError(
-            f"tune: {args.task} shares its student with others in joint.{joint[0]}, so that a trial with a student of "
+            f"tune: {task} shares its student with others in joint.{joint[0]}, so that a trial with a student of "
             "its own would be no settings that can be run; give --no-experiments"
         )
-    search = search_of(args.task, params, Path("data"), args.seed)
+    search = search_of(task, params, Path("data"), seed)
     text = Path("params.yaml").read_text(encoding="utf-8")
-    if not args.no_experiments:
+    if not no_experiments:
         git(Path(), "rev-parse", "HEAD")  # before anything is tried
     key = search.key()[:6]
 
     def keep(trial: Trial) -> None:
-        name = f"tune-{args.task}-{key}-{trial.number:03d}"
-        if args.no_experiments or is_registered(name):
+        name = f"tune-{task}-{key}-{trial.number:03d}"
+        if no_experiments or is_registered(name):
             return
         figures = json.dumps({"loss": float(f"{trial.loss:.6g}"), "trial": trial.number}) + "\n"
-        files = {"params.yaml": with_values(text, args.task, task.student, trial.values)}
-        register(name, files | {f"metrics/machine/tune/{args.task}.json": figures})
+        files = {"params.yaml": with_values(text, task, chosen.student, trial.values)}
+        register(name, files | {f"metrics/machine/tune/{task}.json": figures})
 
-    found = tune(search, minutes=args.minutes, most=args.trials, on_trial=keep)
+    found = tune(search, minutes=minutes, most=trials, on_trial=keep)
     for trial in found.trials:  # of an earlier run that was killed, or kept none
         keep(trial)
     back = {"posts": found.kept_back, "metric": found.metric, "now": found.now, "best": found.then, "gap": found.gap}
     told = {
-        "task": args.task,
+        "task": task,
         "trials": [{"trial": one.number, "loss": one.loss, **one.values} for one in found.trials],
         "best": found.best.number,
         "posts": found.posts,
         "kept_back": back,
     }
-    if args.json:
+    if as_json:
         print(json.dumps(told, ensure_ascii=False))
         return
     _print(told, found)
     if _is_worth_it(found):
-        print(_to_paste(text, args.task, task.student, found.best.values))
+        print(_to_paste(text, task, chosen.student, found.best.values))
 
 
 def _print(told: dict[str, Any], found: Any) -> None:
