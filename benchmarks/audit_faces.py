@@ -92,7 +92,7 @@ def pairing(faces: dict[str, np.ndarray], kind: str, units: int, rng: np.random.
     return raw[:, :, None].astype(np.float32)
 
 
-def tests(vectors: np.ndarray, audit: Audit, *, seed: int) -> dict[str, dict[str, Any]]:
+def tests(vectors: np.ndarray, audit: Audit, *, seed: int) -> dict[str, Any]:
     """The tests of young against older."""
     statistics = audit.statistics.model_copy(update={"seed": seed, "probe_permutations": 199})
     there = np.ones((len(vectors), 1), dtype=bool)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -97,7 +97,7 @@ def write_table(table: pa.Table, path: Path) -> None:
     put_in_place(partial, path)
 
 
-def write_json(found: dict[str, Any], path: Path) -> None:
+def write_json(found: Mapping[str, object], path: Path) -> None:
     """Write figures as small, readable JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(found, indent=1) + "\n")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 from assay.audit.findings import categories_table, findings, leans_table, rounded, text_image
+from assay.audit.found import Found
 from assay.audit.measures import Measures
 from assay.audit.page import write_page
 from assay.audit.perceived import perceived
@@ -31,7 +32,7 @@ def run_audit(
     out_points: Path,
     out_page: Path,
     out_pictures: Path,
-) -> dict[str, Any]:
+) -> Found:
     """Write audit.json, leans of activities, results by category, maps, pictures and page; returns audit.json.
 
     DataError when too few activities have an image of every group; TeacherError when the perceived bands
@@ -48,7 +49,7 @@ def run_audit(
     left_out = _why_not_perceived(audit, generator)
     if audit.perceived is not None and left_out is None:
         found["perceived"] = perceived(audit, images, grid, spaces, rubrics, name=name)
-    found = rounded(found)
+    found = cast(Found, rounded(found))
     categories = categories_table(found)
     leans = leans_table(audit, grid, measured)
     points = maps(grid, spaces, audit.pictures, audit.statistics.seed)
@@ -60,7 +61,7 @@ def run_audit(
         name,
         audit,
         generator,
-        found | {"lacking": built.lacking},
+        {**found, "lacking": built.lacking},
         grid=grid,
         leans=leans,
         categories=categories,
@@ -70,7 +71,7 @@ def run_audit(
         out_page=out_page,
         out_pictures=out_pictures,
     )
-    return dict(found)
+    return found
 
 
 def _why_not_perceived(audit: Audit, generator: Generator) -> str | None:

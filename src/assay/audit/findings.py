@@ -5,10 +5,11 @@ from __future__ import annotations
 import itertools
 from collections import defaultdict
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 
+from assay.audit.found import UNKNOWN, Comparison, Found, InSpace, Interval, MeanTest, Test, Verdict, Weat
 from assay.audit.inference import Draws, mean_interval, rank_correlation, reach
 from assay.audit.measures import Measures
 from assay.audit.probe import Probe
@@ -19,13 +20,15 @@ from assay.measure.many import adjust
 from assay.progress import progress
 
 UNDECIDED = "not decided"
-TESTED = ("lean", "lean_all", "sc_weat", "separation", "centroids", "probe")
-LEANS = ("lean", "lean_all")  # one family: a verdict follows either
+Measure = Literal["lean", "lean_all", "sc_weat", "separation", "centroids", "probe"]
+TESTED: tuple[Measure, ...] = get_args(Measure)
+LEANS: tuple[Literal["lean", "lean_all"], ...] = ("lean", "lean_all")  # one family: a verdict follows either
 SHORT = 9  # leans by which runs are compared
-DISPERSIONS = ("across", "within", "vendi")
+DISPERSIONS: tuple[Literal["across", "within", "vendi"], ...] = ("across", "within", "vendi")
+Figure = Test | MeanTest | Weat  # that has a p-value
 
 
-def findings(audit: Audit, grid: Grid, measured: list[Measures], lacking: dict[str, str]) -> dict[str, Any]:
+def findings(audit: Audit, grid: Grid, measured: list[Measures], lacking: dict[str, str]) -> Found:
     """The content of audit.json; DataError when too few activities are whole."""
     statistics = audit.statistics
     if len(grid.activities) < statistics.min_activities:
@@ -33,7 +36,7 @@ def findings(audit: Audit, grid: Grid, measured: list[Measures], lacking: dict[s
             f"{len(grid.activities)} activities have an image of every group, below statistics.min_activities "
             f"{statistics.min_activities}; {len(grid.incomplete)} lack one"
         )
-    found: dict[str, Any] = {
+    found: Found = {
         "activities": len(grid.activities),
         "incomplete": len(grid.incomplete),
         "images": {"used": len(grid.rows), "failed": {"total": sum(grid.failed.values()), **grid.failed}},
@@ -60,20 +63,24 @@ def name_of(first: str, second: str) -> str:
     return f"{first}_vs_{second}"
 
 
-def _of_space(audit: Audit, grid: Grid, measures: Measures) -> dict[str, Any]:
+def _of_space(audit: Audit, grid: Grid, measures: Measures) -> InSpace:
     statistics, space = audit.statistics, measures.space
     at = {name: i for i, name in enumerate(audit.groups)}
     reference = at[audit.reference] if audit.reference is not None else None
-    found: dict[str, Any] = {"kind": space.kind, "control": space.control, "comparisons": {}}
+    found: InSpace = {
+        "kind": space.kind,
+        "control": space.control,
+        "comparisons": {},
+        "dispersion": {name: measures.dispersion(i) for name, i in at.items()},
+    }
     if reference is not None:
         found["nearness"] = {name: measures.nearness(reference, at[name]) for name in audit.attributed}
-    found["dispersion"] = {name: measures.dispersion(i) for name, i in at.items()}
     probes = Probe(space, measures.draws, statistics) if space.vectors is not None else None
     if probes:
         found["probe"] = probes.accuracy([at[name] for name in audit.attributed])
     for first, second in audit.pairs:
         a, b = at[first], at[second]
-        one: dict[str, Any] = {}
+        one: Comparison = {"dispersion": measures.dispersion_gap(a, b)}
         if reference is not None:
             one["lean"] = measures.lean(reference, a, b)
             if space.vectors is not None:
@@ -85,47 +92,48 @@ def _of_space(audit: Audit, grid: Grid, measures: Measures) -> dict[str, Any]:
         if probes:
             one["centroids"] = measures.centroids(a, b)
             one["probe"] = probes.accuracy([a, b])
-        one["dispersion"] = measures.dispersion_gap(a, b)
         found["comparisons"][name_of(first, second)] = one
     return found
 
 
-def _correct(spaces: dict[str, Any], statistics: Statistics) -> None:
+def _correct(spaces: dict[str, InSpace], statistics: Statistics) -> None:
     """Put `p_adjusted` beside every p, and what can be found beside every mean.
 
     One family is one measure (both leans are one) over all encoders and comparisons (by category: over all encoders and
     categories of a comparison); prompts, and encoders that are controls, are families of their own.
     """
-    families: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
+    families: dict[tuple[str, ...], list[Figure]] = defaultdict(list)
     for space in spaces.values():
         kind = "control" if space["control"] else "prompts" if space["kind"] == "prompts" else "images"
         for measure, figure in _tests(space):
             families[kind, *measure].append(figure)
     for family in families.values():
-        known = [figure for figure in family if figure.get("p") is not None]
-        adjusted = adjust([figure["p"] for figure in known], statistics.correction)
-        for figure, p in zip(known, adjusted, strict=True):
+        known = [(figure, p) for figure in family if (p := figure["p"]) is not None]
+        adjusted = adjust([p for _, p in known], statistics.correction)
+        for (figure, _), p in zip(known, adjusted, strict=True):
             figure["p_adjusted"] = p
             if "sd" in figure:
-                reach(figure, len(known), statistics)
+                reach(cast(MeanTest, figure), len(known), statistics)
 
 
-def _tests(space: dict[str, Any]) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
+def _tests(space: InSpace) -> Iterator[tuple[tuple[str, ...], Figure]]:
     if "probe" in space:
         yield ("probe of all",), space["probe"]
     for name, comparison in space["comparisons"].items():
         for measure in TESTED:
             if measure in comparison:
                 yield ("lean" if measure in LEANS else measure,), comparison[measure]
-        for measure, figure in comparison["dispersion"].items():
-            yield ("dispersion", measure), figure
+        gaps = comparison["dispersion"]
+        for part in DISPERSIONS:
+            if part in gaps:
+                yield ("dispersion", part), gaps[part]
         for figure in comparison.get("by_category", {}).values():
             yield ("category", name), figure
             if "weat" in figure:
                 yield ("weat", name), figure["weat"]
 
 
-def verdict(comparison: dict[str, Any], first: str, second: str, alpha: float) -> str:
+def verdict(comparison: Comparison, first: str, second: str, alpha: float) -> str:
     """In words: toward one of the two groups where test and interval of a lean agree, else not decided.
 
     Either lean may say so: that of the same seeds sees what one noise makes of each prompt, that over all images what
@@ -134,18 +142,20 @@ def verdict(comparison: dict[str, Any], first: str, second: str, alpha: float) -
     leans = [comparison[name] for name in LEANS if name in comparison]
     if not leans:
         apart = comparison.get("centroids") or comparison.get("separation")
-        if not apart or apart.get("p_adjusted") is None:
-            return UNDECIDED
-        return "told apart" if apart["p_adjusted"] < alpha and apart["low"] > 0 else UNDECIDED
-    said = {
-        first if figure["value"] > 0 else second
-        for figure in leans
-        if figure["p_adjusted"] < alpha and not figure["low"] <= 0 <= figure["high"]
-    }
+        return "told apart" if apart and _side(apart, alpha) > 0 else UNDECIDED
+    said = {first if side > 0 else second for figure in leans if (side := _side(figure, alpha))}
     return f"toward {said.pop()}" if len(said) == 1 else UNDECIDED
 
 
-def overall(spaces: dict[str, Any], name: str) -> dict[str, Any]:
+def _side(figure: Test, alpha: float) -> int:
+    """1 or -1 where test and interval agree that a figure is above or below 0, else 0."""
+    low, high = figure["low"], figure["high"]
+    if low is None or high is None or not figure.get("p_adjusted", 1.0) < alpha:
+        return 0
+    return 1 if low > 0 else -1 if high < 0 else 0
+
+
+def overall(spaces: dict[str, InSpace], name: str) -> Verdict:
     """One verdict over all encoders of images that are no controls: decided where some decide and none contradicts.
 
     `controls` are those that say the same: what they see (colours, layout) may be all that the verdict is about.
@@ -165,13 +175,13 @@ def overall(spaces: dict[str, Any], name: str) -> dict[str, Any]:
     return {"verdict": text, "spaces_that_say_so": count, "spaces": len(said), "controls": controls}
 
 
-def agreement(audit: Audit, measured: list[Measures]) -> dict[str, dict[str, Any]]:
+def agreement(audit: Audit, measured: list[Measures]) -> dict[str, dict[str, Interval]]:
     """Whether two spaces see the same activities lean the same way: Spearman's rho of their leans, by comparison."""
     if audit.reference is None or len(measured) < 2:
         return {}
     at = {name: i for i, name in enumerate(audit.groups)}
     leans = {one.space.name: one for one in measured}
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, dict[str, Interval]] = {}
     for first, second in audit.pairs:
         values = {name: one.leans(at[audit.reference], at[first], at[second]) for name, one in leans.items()}
         found[name_of(first, second)] = {
@@ -180,10 +190,10 @@ def agreement(audit: Audit, measured: list[Measures]) -> dict[str, dict[str, Any
     return found
 
 
-def text_image(audit: Audit, values: np.ndarray) -> dict[str, dict[str, Any]]:
+def text_image(audit: Audit, values: np.ndarray) -> dict[str, dict[str, Interval]]:
     """Mean cosines over activities by group of images, then of prompts, from [A, G, G] (see spaces.Built)."""
     weights = Draws.of(len(values), audit.statistics).weights
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, dict[str, Interval]] = {}
     for g, seen in enumerate(audit.groups):
         for h, said in enumerate(audit.groups):
             own = values[:, g, h].astype(float)
@@ -213,13 +223,13 @@ def leans_table(audit: Audit, grid: Grid, measured: list[Measures]) -> list[dict
     return rows
 
 
-def categories_table(found: dict[str, Any]) -> list[dict[str, Any]]:
+def categories_table(found: Found) -> list[dict[str, Any]]:
     """Results by category as rows, taken out of `found`, which stays short enough for `dvc metrics diff`."""
     rows = []
     for space, one in found["spaces"].items():
         for name, comparison in one["comparisons"].items():
             for category, figure in comparison.pop("by_category", {}).items():
-                weat = figure.get("weat") or {}
+                weat: Weat | dict[str, None] = figure.get("weat") or {}
                 rows.append(
                     {
                         "space": space,
@@ -251,10 +261,10 @@ def rounded(found: Any, digits: int = 5) -> Any:
     return found
 
 
-def in_short(found: dict[str, Any]) -> dict[str, Any]:
+def in_short(found: Found) -> dict[str, Any]:
     """Of audit.json, the lean of each comparison in the spaces of images that are no controls: at most ten figures."""
     leans = [
-        (f"{comparison} in {space}: lean", (one.get("lean_all") or one.get("lean") or {}).get("value"))
+        (f"{comparison} in {space}: lean", (one.get("lean_all") or one.get("lean") or UNKNOWN)["value"])
         for space, of in found["spaces"].items()
         if not of["control"] and of["kind"] != "prompts"
         for comparison, one in of["comparisons"].items()

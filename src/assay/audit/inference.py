@@ -7,12 +7,12 @@ activities. All randomness comes from a seed.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy.stats import norm
 from scipy.stats import t as student_t
 
+from assay.audit.found import UNKNOWN, Interval, MeanTest
 from assay.config import Statistics
 
 
@@ -65,7 +65,7 @@ def mean_interval(values: np.ndarray, weights: np.ndarray, level: float = 0.95) 
     return mean - float(high) * sd / np.sqrt(n), mean - float(low) * sd / np.sqrt(n)
 
 
-def mean_test(values: np.ndarray, draws: Draws, settings: Statistics) -> dict[str, Any]:
+def mean_test(values: np.ndarray, draws: Draws, settings: Statistics) -> MeanTest:
     """The mean of a difference per activity, with interval, sign-flip p-value, effect size and detectable effect.
 
     Swapping the two groups of an activity turns the sign of its difference, so under the null
@@ -86,7 +86,7 @@ def mean_test(values: np.ndarray, draws: Draws, settings: Statistics) -> dict[st
     }
 
 
-def reach(figure: dict[str, Any], tests: int, settings: Statistics) -> None:
+def reach(figure: MeanTest, tests: int, settings: Statistics) -> None:
     """Add to a figure of `mean_test` what it can find as one of so many tests.
 
     `detectable` is the smallest mean that this many activities find with `power`, by t quantiles, at `alpha` over the
@@ -95,21 +95,22 @@ def reach(figure: dict[str, Any], tests: int, settings: Statistics) -> None:
     """
     n, level = figure["activities"], settings.alpha if settings.correction == "none" else settings.alpha / tests
     if 2.0 ** (1 - min(n, 60)) >= level:
-        figure |= {"detectable": None, "needed": None}
+        figure["detectable"] = figure["needed"] = None
         return
     quantiles = float(student_t.ppf(1 - level / 2, n - 1) + student_t.ppf(settings.power, n - 1))
     figure["detectable"] = quantiles * figure["sd"] / float(np.sqrt(n))
-    small = abs(figure["value"]) <= 1e-3 * figure["sd"]
-    figure["needed"] = None if small else int(np.ceil((quantiles * figure["sd"] / figure["value"]) ** 2))
+    value = figure["value"] or 0.0
+    small = abs(value) <= 1e-3 * figure["sd"]
+    figure["needed"] = None if small else int(np.ceil((quantiles * figure["sd"] / value) ** 2))
 
 
-def rank_correlation(first: np.ndarray, second: np.ndarray) -> dict[str, Any]:
+def rank_correlation(first: np.ndarray, second: np.ndarray) -> Interval:
     """Spearman's rho with the interval of Bonett and Wright (2000)."""
     from scipy.stats import spearmanr
 
     n = len(first)
     if n < 5 or np.ptp(first) == 0 or np.ptp(second) == 0:
-        return {"value": None, "low": None, "high": None}
+        return UNKNOWN.copy()
     rho = float(spearmanr(first, second).statistic)
     half = float(norm.ppf(0.975)) * np.sqrt((1 + rho**2 / 2) / (n - 3))
     z = np.arctanh(np.clip(rho, -0.999999, 0.999999))

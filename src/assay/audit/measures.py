@@ -7,16 +7,14 @@ likeness of two images: the cosine, or the split-product of patches.
 from __future__ import annotations
 
 import warnings
-from typing import Any
 
 import numpy as np
 from scipy.stats import t as student_t
 
+from assay.audit.found import UNKNOWN, Dispersion, DispersionGap, Interval, MeanTest, Nearness, Test, Weat
 from assay.audit.inference import Draws, mean_interval, mean_test, p_value, percentile
 from assay.audit.spaces import Space
 from assay.config import Statistics
-
-UNKNOWN = {"value": None, "low": None, "high": None}
 
 
 class Measures:
@@ -34,14 +32,14 @@ class Measures:
 
     # ------------------------------------------------------------------------------- nearness
 
-    def nearness(self, reference: int, group: int) -> dict[str, Any]:
+    def nearness(self, reference: int, group: int) -> Nearness:
         """Mean likeness of the reference to a group: of images with the same seed, and with other seeds.
 
         `floor` is the likeness of images of the very same prompt with other seeds; what is as near as that is no
         farther away than chance puts two images of one prompt.
         """
         values = self.paired[:, reference, group]
-        found: dict[str, Any] = {"same_seed": self._mean(values)}
+        found: Nearness = {"same_seed": self._mean(values)}
         if self.crossed is not None:
             found["other_seeds"] = self._mean(self.crossed[:, reference, group])
             found["floor"] = self._mean(self.crossed[:, reference, reference])
@@ -51,14 +49,15 @@ class Measures:
         """[A] k(n, a) - k(n, b), over images with the same seed: above 0 the reference is nearer to the first."""
         return np.asarray(self.paired[:, reference, first] - self.paired[:, reference, second], dtype=float)
 
-    def lean(self, reference: int, first: int, second: int) -> dict[str, Any]:
+    def lean(self, reference: int, first: int, second: int) -> MeanTest:
         """The mean lean with its test; `floor`: the lean that permuted groups reach in 95 of 100 draws."""
         values = self.leans(reference, first, second)
         found = mean_test(values, self.draws, self.settings)
         found["floor"] = float(np.quantile(np.abs(self.draws.signs @ values / self.n), 0.95))
-        return found | {"position": self._position(reference, first, second)}
+        found["position"] = self._position(reference, first, second)
+        return found
 
-    def _position(self, reference: int, first: int, second: int) -> dict[str, Any]:
+    def _position(self, reference: int, first: int, second: int) -> Interval:
         """Where on the way from the first group (0) to the second (1) the reference stands.
 
         For vectors of length 1 the projection of n on the way from a to b is
@@ -66,12 +65,12 @@ class Measures:
         """
         lean, apart = self.leans(reference, first, second), 1 - self.paired[:, first, second]
         if apart.mean() < 1e-9:
-            return dict(UNKNOWN)
+            return UNKNOWN.copy()
         weights = self.draws.weights
         low, high = percentile(0.5 - (weights @ lean) / (2 * np.maximum(weights @ apart, 1e-12)))
         return {"value": float(0.5 - lean.mean() / (2 * apart.mean())), "low": low, "high": high}
 
-    def lean_all(self, reference: int, first: int, second: int) -> dict[str, Any]:
+    def lean_all(self, reference: int, first: int, second: int) -> MeanTest:
         """The lean of all images of the reference to all of two groups, those of other activities too, with its test.
 
         Half of how much nearer, in squared distance, the mean of the reference is to the mean of the first group than
@@ -87,17 +86,25 @@ class Measures:
         ratios = means / errors
         value, error = float(means[0]), float(errors[0])
         half = float(student_t.ppf(0.975, self.n - 1)) * error
-        figure: dict[str, Any] = {"value": value, "low": value - half, "high": value + half}
-        figure |= {"p": p_value(float(ratios[0]), ratios[1:]), "activities": self.n}
-        figure["floor"] = float(np.quantile(np.abs(means[1:]), 0.95))
-        figure |= {"effect": value / (error * self.n**0.5), "sd": error * self.n**0.5}
+        figure: MeanTest = {
+            "value": value,
+            "low": value - half,
+            "high": value + half,
+            "p": p_value(float(ratios[0]), ratios[1:]),
+            "activities": self.n,
+            "floor": float(np.quantile(np.abs(means[1:]), 0.95)),
+            "effect": value / (error * self.n**0.5),
+            "sd": error * self.n**0.5,
+            "position": UNKNOWN.copy(),
+        }
         way = apart @ apart.T
         length = float(_off_diagonal(way, np.ones((1, self.n), np.float32))[0])
         if length <= 1e-9:
-            return figure | {"position": dict(UNKNOWN)}
+            return figure
         ways = np.maximum(_off_diagonal(way, self.draws.weights), 1e-9)
         low, high = percentile(0.5 - _off_diagonal((products + products.T) / 2, self.draws.weights) / ways)
-        return figure | {"position": {"value": 0.5 - value / length, "low": low, "high": high}}
+        figure["position"] = {"value": 0.5 - value / length, "low": low, "high": high}
+        return figure
 
     # ---------------------------------------------------------------------------- association
 
@@ -115,7 +122,7 @@ class Measures:
             variance = np.nanmean(np.nanvar(both, axis=2, ddof=1), axis=1)
         return difference, variance
 
-    def single_category(self, reference: int, first: int, second: int) -> dict[str, Any]:
+    def single_category(self, reference: int, first: int, second: int) -> Test:
         """SC-WEAT (Caliskan et al., 2017): the association of the reference with two groups, over its spread.
 
         Reference and groups are compared within an activity, and the variances of the activities are pooled.
@@ -123,7 +130,7 @@ class Measures:
         difference, variance = self.associations(reference, first, second)
         scale = float(np.sqrt(np.nanmean(variance)))
         if not scale > 1e-9:
-            return {**UNKNOWN, "p": None, "floor": None}
+            return Test(value=None, low=None, high=None, p=None, floor=None)
         weights = self.draws.weights
         spreads = np.sqrt(np.maximum(weights @ np.nan_to_num(variance) / self.n, 1e-18))
         low, high = percentile(weights @ difference / self.n / spreads)
@@ -134,7 +141,7 @@ class Measures:
 
     def by_category(
         self, reference: int, first: int, second: int, categories: list[str], minimum: int
-    ) -> dict[str, dict[str, Any]]:
+    ) -> dict[str, MeanTest]:
         """By category of activity: the mean lean with its test, and WEAT of this category against all others.
 
         WEAT (Caliskan et al., 2017): d = (mean of the leans in the category - mean of the others) / standard
@@ -144,30 +151,31 @@ class Measures:
         shuffled = np.random.default_rng([self.settings.seed, 77]).permuted(
             np.tile(np.arange(self.n), (min(self.settings.permutations, 1999), 1)), axis=1
         )
-        found: dict[str, dict[str, Any]] = {}
+        found: dict[str, MeanTest] = {}
         for name in dict.fromkeys(categories):
             inside = names == name
             if inside.sum() < max(minimum, 3):
-                found[name] = {**UNKNOWN, "p": None, "activities": int(inside.sum()), "too_few": True}
+                nothing = MeanTest(value=None, low=None, high=None, p=None, activities=int(inside.sum()), too_few=True)
+                found[name] = nothing
                 continue
             own = values[inside]
             found[name] = mean_test(own, Draws.of(len(own), self.settings, salt=1), self.settings)
             if 0 < inside.sum() < self.n - 2 and values.std() > 0:
                 permuted = _weat(values[shuffled], inside)
                 d = float(_weat(values[None], inside)[0])
-                found[name]["weat"] = {"value": d, "p": p_value(d, permuted)}
+                found[name]["weat"] = Weat(value=d, p=p_value(d, permuted))
         return found
 
     # ----------------------------------------------------------------------------- separation
 
-    def separation(self, first: int, second: int) -> dict[str, Any]:
+    def separation(self, first: int, second: int) -> Test:
         """How much less alike images of two groups are than images of one prompt, seeds always differing.
 
         ((k(a,a') + k(b,b')) / 2 - k(a,b')) is half of the squared distance of their means in the kernel's space
         (Gretton et al., 2012), without the noise of seeds. Permuted are the groups of each replicate on its own.
         """
         if not self.has_seeds:
-            return {**UNKNOWN, "p": None}
+            return Test(value=None, low=None, high=None, p=None)
         k = self.space.likeness
         contrast = k[:, first, :, first] + k[:, second, :, second] - k[:, first, :, second] - k[:, second, :, first]
         contrast = np.where(self._other, np.nan_to_num(contrast), 0) / 2  # [A, R, R]
@@ -183,7 +191,7 @@ class Measures:
         p = p_value(value, permuted, two_sided=False)
         return {"value": value, "low": low, "high": high, "p": p, "floor": float(np.quantile(permuted, 0.95))}
 
-    def centroids(self, first: int, second: int) -> dict[str, Any]:
+    def centroids(self, first: int, second: int) -> Test:
         """The distance of two groups' centroids over activities, 0 to 2, freed from the part that chance adds.
 
         The squared distance is the mean over pairs of different activities i, j of (a_i - b_i)(a_j - b_j), whose
@@ -202,13 +210,13 @@ class Measures:
 
     # ----------------------------------------------------------------------------- dispersion
 
-    def dispersion(self, group: int) -> dict[str, Any]:
+    def dispersion(self, group: int) -> Dispersion:
         """How far images of one group are from each other, as mean distance 1 - k, and how many kinds there seem to be.
 
         `across`: between activities. `within`: same prompt, other seeds. `vendi`: the Vendi score (Friedman and Dieng,
         2023) of the images of one activity, 1 to their number: the effective number of different images.
         """
-        found: dict[str, Any] = {}
+        found: Dispersion = {}
         if self.space.vectors is not None:
             means = self._means(group)
             gram = means @ means.T
@@ -220,9 +228,9 @@ class Measures:
             found["vendi"] = self._mean(self._vendi(group))
         return found
 
-    def dispersion_gap(self, first: int, second: int) -> dict[str, Any]:
+    def dispersion_gap(self, first: int, second: int) -> DispersionGap:
         """The dispersion of the first group less that of the second: below 0 the first is the more uniform."""
-        found: dict[str, Any] = {}
+        found: DispersionGap = {}
         if self.space.vectors is not None:
             found["across"] = self._across_gap(first, second)
         if self.crossed is not None:
@@ -232,7 +240,7 @@ class Measures:
             found["vendi"] = mean_test(vendi, self.draws, self.settings)
         return found
 
-    def _across_gap(self, first: int, second: int) -> dict[str, Any]:
+    def _across_gap(self, first: int, second: int) -> Test:
         """Its p-value is of a jackknife t-test: permuting groups would take a shift for a difference of dispersion."""
         one, other = self._means(first), self._means(second)
         weights = self.draws.weights
@@ -259,7 +267,7 @@ class Measures:
 
     # --------------------------------------------------------------------------------- helpers
 
-    def _mean(self, values: np.ndarray) -> dict[str, Any]:
+    def _mean(self, values: np.ndarray) -> Interval:
         values = np.asarray(values, dtype=float)
         low, high = mean_interval(values, self.draws.weights)
         return {"value": float(values.mean()), "low": low, "high": high}
@@ -320,8 +328,8 @@ def studentised(products: np.ndarray, signs: np.ndarray) -> tuple[np.ndarray, np
     return means, np.sqrt(np.maximum(np.maximum(spread - second, second), 1e-24))
 
 
-def _root(squared: Any) -> Any:
-    return np.sign(squared) * np.sqrt(np.abs(squared))
+def _root(squared: np.ndarray | float) -> np.ndarray:
+    return np.asarray(np.sign(squared) * np.sqrt(np.abs(squared)))
 
 
 def _weat(values: np.ndarray, inside: np.ndarray) -> np.ndarray:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from sklearn.decomposition import PCA
 from sklearn.linear_model import Ridge
 
+from assay.audit.found import Accuracy
 from assay.audit.inference import Draws, mean_interval, p_value
 from assay.audit.spaces import Space
 from assay.config import Statistics
@@ -30,7 +29,7 @@ class Probe:
         reduced = PCA(size, random_state=0).fit(flat[rows]).transform(flat)
         self._x = (reduced / (reduced[rows].std() or 1.0)).reshape(activities, groups, replicates, size)
 
-    def accuracy(self, groups: list[int]) -> dict[str, Any]:
+    def accuracy(self, groups: list[int]) -> Accuracy:
         """Accuracy of telling `groups` apart, out of fold by activity, with interval, p-value, chance and floor.
 
         Permutations deal the groups anew within every activity, and the probe learns again.
