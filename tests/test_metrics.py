@@ -29,7 +29,7 @@ from assay.measure.findings import brand_table, findings
 from assay.measure.judged import Judged
 from assay.measure.slices import by_slice
 from assay.measure.tables import plot_tables
-from assay.targets.label_metrics import decide, fit_thresholds, label_metrics, per_label
+from assay.targets.label_metrics import GRID, decide, fit_thresholds, label_metrics, per_label
 from assay.targets.weighted import pearson
 from tests.estimators import estimator, posts_of, predictions_of
 
@@ -282,6 +282,23 @@ def test_thresholds_find_the_best_f1_on_the_grid() -> None:
     assert 0.22 < found[0] <= 0.31
     assert decide(p, found).ravel().tolist() == [True, True, False, False, False]
     assert fit_thresholds(np.zeros((5, 1)), p, np.ones(5)).tolist() == [0.5]
+
+
+def test_thresholds_of_rare_labels_leave_little_to_chance() -> None:
+    rng = np.random.default_rng(0)
+    reached: dict[str, list[float]] = {"fitted": [], "best in the sample": []}
+    for _ in range(60):
+        p = rng.beta(0.6, 6, (4000, 1))  # calibrated: a label holds as often as it says
+        y = (rng.random(p.shape) < p).astype(float)
+        few, many, w = slice(0, 120), slice(120, None), np.ones((1, 3880))
+        sample = [float(label_metrics(y[few], p[few], np.ones((1, 120)), np.array([at]))["f1_macro"][0]) for at in GRID]
+        chosen = {
+            "fitted": fit_thresholds(y[few], p[few], np.ones(120)),
+            "best in the sample": GRID[[np.argmax(sample)]],
+        }
+        for name, at in chosen.items():
+            reached[name].append(float(label_metrics(y[many], p[many], w, at)["f1_macro"][0]))
+    assert np.mean(reached["fitted"]) > np.mean(reached["best in the sample"]) + 0.01
 
 
 def test_label_scaling_undoes_what_is_known_of_the_logits() -> None:
