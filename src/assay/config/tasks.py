@@ -33,7 +33,7 @@ class Sample(Section):
     """Design stratified: at least so many posts of each stratum."""
     seed: int = 1
     """Of permanent random numbers: a grown corpus keeps most of its old sample."""
-    image_px: Annotated[int, Field(ge=32, le=4096)] = 256
+    image_px: Annotated[int, Field(ge=32, le=4096)] = 448
     """Longer side of an image as teacher and student see it, in pixels."""
     max_images: Positive = 4
     """Of a post with more images, only the first so many count."""
