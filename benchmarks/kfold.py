@@ -9,7 +9,7 @@ pipeline trains on the rest, by default the mean of five students of cross-fitti
 Figures are of these out-of-fold predictions, pooled; intervals are 95 % bootstrap intervals by group. For the
 student they are of the first seed, with the mean and the spread over seeds beside them. Prints one JSON object as
 its last line. `--random` adds a leaking random split, to show what it would have claimed; `--choose` leaves
-out the first fold's test posts, for comparing settings on the others.
+out the first fold's test posts, for comparing settings on the others; `--first` is one fold alone, for what takes long.
 """
 
 from __future__ import annotations
@@ -159,6 +159,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--no-baselines", action="store_true", help="the student alone; quicker")
     parser.add_argument("--choose", action="store_true", help="folds of the first fold's training part alone")
+    parser.add_argument("--first", action="store_true", help="the first fold alone")
     parser.add_argument("--random", action="store_true", help="also a random split that lets duplicates leak")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="train.*, head.*, text.* … to change")
     parser.add_argument("--quick", action="store_true", help="2 folds, 1 seed, 400 posts")
@@ -172,7 +173,9 @@ def main() -> None:
             without_first_fold(data, folds)
 
         def run(seed: int) -> Judged:
-            return one_fold(data, data.task, seed) if args.official else pooled(data, folds, seed)
+            if args.official:
+                return one_fold(data, data.task, seed)
+            return one_fold(data, fold_of(data.task, folds, 0), seed) if args.first else pooled(data, folds, seed)
 
         found = summary([run(seed) for seed in range(1, seeds + 1)], data.task)
         if args.random:

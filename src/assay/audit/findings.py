@@ -67,20 +67,16 @@ def _of_space(audit: Audit, grid: Grid, measures: Measures) -> InSpace:
     statistics, space = audit.statistics, measures.space
     at = {name: i for i, name in enumerate(audit.groups)}
     reference = at[audit.reference] if audit.reference is not None else None
-    found: InSpace = {
-        "kind": space.kind,
-        "control": space.control,
-        "comparisons": {},
-        "dispersion": {name: measures.dispersion(i) for name, i in at.items()},
-    }
+    found: InSpace = {"kind": space.kind, "control": space.control, "comparisons": {}}
     if reference is not None:
         found["nearness"] = {name: measures.nearness(reference, at[name]) for name in audit.attributed}
+    found["dispersion"] = {name: measures.dispersion(i) for name, i in at.items()}
     probes = Probe(space, measures.draws, statistics) if space.vectors is not None else None
     if probes:
         found["probe"] = probes.accuracy([at[name] for name in audit.attributed])
     for first, second in audit.pairs:
         a, b = at[first], at[second]
-        one: Comparison = {"dispersion": measures.dispersion_gap(a, b)}
+        one: Comparison = {}
         if reference is not None:
             one["lean"] = measures.lean(reference, a, b)
             if space.vectors is not None:
@@ -92,6 +88,7 @@ def _of_space(audit: Audit, grid: Grid, measures: Measures) -> InSpace:
         if probes:
             one["centroids"] = measures.centroids(a, b)
             one["probe"] = probes.accuracy([a, b])
+        one["dispersion"] = measures.dispersion_gap(a, b)
         found["comparisons"][name_of(first, second)] = one
     return found
 

@@ -72,18 +72,18 @@ class DispersionGap(TypedDict, total=False):
     vendi: MeanTest
 
 
-class Comparison(TypedDict):
+class Comparison(TypedDict, total=False):
     """Two groups in one space."""
 
-    lean: NotRequired[MeanTest]
-    lean_all: NotRequired[MeanTest]
-    sc_weat: NotRequired[Test]
-    by_category: NotRequired[dict[str, MeanTest]]
-    separation: NotRequired[Test]
-    centroids: NotRequired[Test]
-    probe: NotRequired[Accuracy]
-    dispersion: DispersionGap
-    verdict: NotRequired[str]
+    lean: MeanTest
+    lean_all: MeanTest
+    sc_weat: Test
+    by_category: dict[str, MeanTest]
+    separation: Test
+    centroids: Test
+    probe: Accuracy
+    dispersion: DispersionGap  # always there
+    verdict: str
 
 
 class InSpace(TypedDict):
@@ -93,7 +93,7 @@ class InSpace(TypedDict):
     control: bool
     comparisons: dict[str, Comparison]
     nearness: NotRequired[dict[str, Nearness]]
-    dispersion: dict[str, Dispersion]
+    dispersion: NotRequired[dict[str, Dispersion]]  # always there, behind nearness
     probe: NotRequired[Accuracy]
 
 
