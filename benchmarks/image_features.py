@@ -49,7 +49,7 @@ def main() -> None:
             blocks |= {f"{name[-5:]} {at}": found for at, found in blocks_of_pictures(name, pictures).items()}
     found = {}
     for name, parts in variants(list(blocks)).items():
-        found[name] = judged([blocks[part] for part in parts], y, folds)
+        found[name] = figures(y, out_of_fold([blocks[part] for part in parts], y, folds))
         print(name, found[name], flush=True)
     print(json.dumps(found))
 
@@ -96,8 +96,8 @@ def variants(names: list[str]) -> dict[str, list[str]]:
     return found | ({"all three": every} if len(every) > 2 else {})
 
 
-def judged(blocks: list[np.ndarray], y: np.ndarray, folds: np.ndarray) -> dict[str, float]:
-    """Out-of-fold figures of the strength with the least log loss."""
+def out_of_fold(blocks: list[np.ndarray], y: np.ndarray, folds: np.ndarray) -> np.ndarray:
+    """Probabilities [n, 3] of the strength with the least log loss."""
     best: tuple[float, np.ndarray] | None = None
     for strength in STRENGTHS:
         said = np.zeros((len(y), 3))
@@ -109,14 +109,19 @@ def judged(blocks: list[np.ndarray], y: np.ndarray, folds: np.ndarray) -> dict[s
         if best is None or loss < best[0]:
             best = loss, said
     assert best is not None
-    told = best[1].argmax(1)
-    figures = {
+    return best[1]
+
+
+def figures(y: np.ndarray, said: np.ndarray) -> dict[str, float]:
+    """Accuracy, weighted F1, ROC-AUC and log loss."""
+    told = said.argmax(1)
+    found = {
         "accuracy": (told == y).mean(),
         "f1_weighted": f1_score(y, told, average="weighted"),
-        "auroc": roc_auc_score(y, best[1], multi_class="ovr"),
-        "log_loss": best[0],
+        "auroc": roc_auc_score(y, said, multi_class="ovr"),
+        "log_loss": -np.log(np.maximum(said[np.arange(len(y)), y], 1e-9)).mean(),
     }
-    return {name: round(float(value), 4) for name, value in figures.items()}
+    return {name: round(float(value), 4) for name, value in found.items()}
 
 
 def standardised(block: np.ndarray, learn: np.ndarray) -> np.ndarray:
