@@ -19,6 +19,7 @@ from assay.encode.image_encoders import load_image_encoder
 from assay.encode.text_encoders import load_text_encoder
 from assay.scoring.predict import Predictor
 from tests import checkpoints
+from tests.conftest import picture
 from tests.test_sections import SHIPPED, Task, tiny
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU of CUDA here")
@@ -94,7 +95,8 @@ def test_encoders_that_learnt_on_a_gpu_answer_on_a_processor(
         name: getattr(student, name).model_copy(update={"frozen": False, "lora": None}) for name in ("image", "text")
     }
     folder = task.learn(student.model_copy(update=learning), tmp_path / "learnt", device="cuda", **train)
-    posts = [(text, []) for text in ("good day", "bad", "good bad day")]
+    posts: list[tuple[str, list[bytes]]] = [(text, []) for text in ("good day", "bad", "good bad day")]
+    posts += [("good", [picture(size=(80, 60))]), ("", [picture(size=(40, 90))])]
     there = [one.probabilities or {} for one in Predictor.load(folder, cached=False).predict_many(posts)]
     on_cpu(monkeypatch)
     here = [one.probabilities or {} for one in Predictor.load(folder, cached=False).predict_many(posts)]
@@ -106,5 +108,7 @@ def test_encoders_that_learnt_on_a_gpu_answer_on_a_processor(
 
 def test_frozen_students_of_cross_fitting_learn_on_a_gpu(task: Task, tmp_path: Path) -> None:
     student = tiny(SHIPPED.students["clip_gated"], tmp_path)
-    task.learn(student, tmp_path / "frozen", device="cuda")
+    frozen = {name: getattr(student, name).model_copy(update={"frozen": True}) for name in ("image", "text")}
+    folder = task.learn(student.model_copy(update=frozen), tmp_path / "frozen", device="cuda")
+    assert len(Predictor.load(folder).trained.model.members) == 2
     assert 0 <= task.judged(tmp_path / "frozen")["accuracy"]["value"] <= 1

@@ -301,6 +301,20 @@ def test_thresholds_of_rare_labels_leave_little_to_chance() -> None:
     assert np.mean(reached["fitted"]) > np.mean(reached["best in the sample"]) + 0.01
 
 
+def test_thresholds_are_those_of_the_weighted_share_whatever_probabilities_say_together() -> None:
+    rng = np.random.default_rng(1)
+    p = rng.beta(0.6, 3, (4000, 1))
+    y = (rng.random(p.shape) < p).astype(float)
+    right = fit_thresholds(y, p, np.ones(4000))
+    off = 1 / (1 + np.exp(-(np.log(p / (1 - p)) + 2)))  # the same order, and far too sure
+    f1 = [
+        float(label_metrics(y, one, np.ones((1, 4000)), at)["f1_macro"][0])
+        for one, at in ((p, right), (off, fit_thresholds(y, off, np.ones(4000))))
+    ]
+    assert f1[1] > f1[0] - 0.01
+    assert fit_thresholds(np.ones((5, 1)), np.full((5, 1), 0.4), np.ones(5))[0] <= 0.4
+
+
 def test_label_scaling_undoes_what_is_known_of_the_logits() -> None:
     rng = np.random.default_rng(0)
     logits = rng.normal(0, 1.2, (4000, 2))

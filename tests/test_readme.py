@@ -104,7 +104,7 @@ def test_help_has_every_command_in_one_group_and_an_example_of_each(capsys: pyte
         assert one.help.strip()
         assert all(option.help for option in one.params), name
     call(["--help"])
-    text = capsys.readouterr().out
+    text = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
     assert all(re.search(rf" {name} +\S", text) for name in command.commands)
     assert text.index(" Begin ") < text.index(" Students ") < text.index(" Elsewhere ")
 
@@ -119,6 +119,9 @@ def test_help_has_every_command_in_one_group_and_an_example_of_each(capsys: pyte
         ("export m --weights huge", "assay export: Invalid value for '--weights': 'huge' is not one of 'auto', 'fast'"),
         ("plan --task a --width wide", "assay plan: Invalid value for '--width': "),
         ("compare", "assay compare: Missing argument 'REV_A'. See: "),
+        ("plan --task", "assay plan: Option '--task' requires an argument. See: assay plan --help"),
+        ("answers plan --task", "assay answers plan: Option '--task' requires an argument. See: "),
+        ("report --task t --out --pdf", "assay report: Option '--out' needs a value, and '--pdf' is another option. "),
     ],
 )
 def test_what_was_mistyped_is_one_line(typed: str, told: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Annotated, Any
 
 import typer
@@ -86,20 +87,42 @@ def build() -> typer.Typer:
 
 def call(words: Sequence[str]) -> None:
     """Run what these words say; words that say nothing end with one line and status 2."""
+    whole = get_command(build())
     try:
-        code = get_command(build()).main(args=list(words), prog_name="assay", standalone_mode=False)
+        _check_values(whole, words)
+        code = whole.main(args=list(words), prog_name="assay", standalone_mode=False)
     except UsageError as error:
-        path = error.ctx.command_path if error.ctx else "assay"
+        path = error.ctx.command_path if error.ctx else _named(whole, words)[1]
         said = " ".join(error.format_message().replace("Value error, ", "").split())
         print(f"{path}: {said}{'' if said[-1] in '.?' else '.'} See: {path} --help", file=sys.stderr)
         raise SystemExit(2) from None
-    except typer.Abort:
-        print("assay: nothing was answered; nothing was done", file=sys.stderr)
-        raise SystemExit(1) from None
+    except typer.Abort as error:  # which typer makes of the end of a file, wherever it came from
+        raise error.__cause__ or error from None
     if code == 130:
         raise KeyboardInterrupt
     if code:
         raise SystemExit(code)
+
+
+def _named(command: Any, words: Sequence[str]) -> tuple[Any, str]:
+    """The command that words name, and its name from `assay` on."""
+    path = "assay"
+    for word in words:
+        below = getattr(command, "commands", {})
+        if word in below:
+            command, path = below[word], f"{path} {word}"
+    return command, path
+
+
+def _check_values(whole: Any, words: Sequence[str]) -> None:
+    """UsageError where an option stands in place of the value of another."""
+    command, _ = _named(whole, words)
+    options = {name: one for one in command.params for name in getattr(one, "opts", []) if name.startswith("-")}
+    for word, value in pairwise(words):
+        if word == "--":
+            return
+        if word in options and not options[word].is_flag and value in options:
+            raise UsageError(f"Option {word!r} needs a value, and {value!r} is another option")
 
 
 def _tell_version(wanted: bool) -> None:

@@ -47,8 +47,13 @@ def init(
     ] = None,
     question: Annotated[str, Option(metavar="WORDS", help="What is asked of each post.")] = "",
     scale: Annotated[str | None, Option(metavar="LOW-HIGH", help="An answer is a number, such as 0-10.")] = None,
-    classes: Annotated[list[str] | None, Option(metavar="A,B,…", help="An answer is one of these.")] = None,
-    labels: Annotated[list[str] | None, Option(metavar="A,B,…", help="An answer is any of these, also none.")] = None,
+    classes: Annotated[
+        list[str] | None,
+        Option(metavar="A,B", help="An answer is one of these names, between commas; may be repeated."),
+    ] = None,
+    labels: Annotated[
+        list[str] | None, Option(metavar="A,B", help="An answer is any of these names, also none; may be repeated.")
+    ] = None,
     corpus: Annotated[str, Option(metavar="NAME", help="What the posts are called.")] = "posts",
     teacher: Annotated[
         str, Option(metavar="URL", help="An OpenAI-compatible server; Ollama's, if none is said.")
@@ -85,6 +90,13 @@ def init(
     )
 
 
+def _said_no(question: str) -> bool:
+    try:
+        return input(question).strip().lower() in ("n", "no")
+    except EOFError:
+        return True
+
+
 def _names(told: list[str] | None) -> list[str]:
     """What stands between commas, of all that was told."""
     return [name.strip() for one in told or [] for name in one.split(",") if name.strip()]
@@ -103,7 +115,7 @@ def _own_files(asked: Question, folder: Path, *, yes: bool) -> dict[str, str]:
     found = guess(asked.csv)
     for line in shown(found):
         say(line)
-    if not yes and sys.stdin.isatty() and input("Is that right? [Y/n] ").strip().lower() in ("n", "no"):
+    if not yes and sys.stdin.isatty() and _said_no("Is that right? [Y/n] "):
         raise SettingsError("nothing was written; rename columns in the table, or take --yes and edit params.yaml")
     template = (OWN / "params.yaml").read_text(encoding="utf-8")
     template = template.replace("  TASK:", f"  {json.dumps(asked.task)}:").replace("TASK", asked.task)

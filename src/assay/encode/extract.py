@@ -27,13 +27,14 @@ from assay.encode.ocr import Reader, kept_texts
 from assay.encode.seeding import one_thread
 from assay.encode.text_encoders import TextEncoder, load_text_encoder
 from assay.errors import DataError, EncoderError, ImageProblem
-from assay.parallel import Clock, in_order
+from assay.parallel import Clock
 from assay.posts import count, stream
 from assay.progress import cores, progress
 
 CHUNK = {"cpu": 32, "cuda": 256, "mps": 64}  # items that one thread decodes and encodes at a time
 LEAST = 4  # of them where there are few
 ROWS = 256  # posts of a sample at a time
+GPU_BLOCKS = 8  # of them at once for a GPU, whose chunks of pictures are then decoded by several cores
 _loading = threading.RLock()  # of an encoder: whether the hub may be asked is a switch of the whole process
 
 Problem = tuple[str, str]
@@ -346,16 +347,13 @@ def embed(sample: Path, out: Path, *, student: Student, image_px: int, max_image
     extract = Extractor(student, image_px=image_px)
     ids: list[str] = []
     parts: list[Features] = []
-
-    def work(rows: list[dict[str, Any]]) -> tuple[list[str], Features]:
-        return [row["post_id"] for row in rows], extract([sample_inputs(row) for row in rows])[0]
-
-    blocks = stream(sample, ["post_id", "text", "images", "image_hashes"], ROWS)
+    rows_at_once = ROWS if default_device().type == "cpu" else ROWS * min(cores(), GPU_BLOCKS)
     with progress(what="embed", total=count(sample)) as bar:
-        for known, found in in_order(work, blocks, workers=cores() + 1):
-            ids += known
+        for rows in stream(sample, ["post_id", "text", "images", "image_hashes"], rows_at_once):
+            found, _ = extract([sample_inputs(row) for row in rows])  # one after the other: the same bytes every time
+            ids += [row["post_id"] for row in rows]
             parts.append(found)
-            bar.update(len(known))
+            bar.update(len(rows))
     if not parts:
         raise DataError("the sample is empty; nothing to embed")
     save(out, ids, Features.join(parts), {"encoders": extract.facts, "image_px": image_px, "max_images": max_images})

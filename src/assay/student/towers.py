@@ -78,7 +78,7 @@ class Towers(nn.Module):
         if not squares:
             return total
         owner = torch.tensor([i for i, _ in seen], device=encoder.device)
-        views = torch.from_numpy(np.stack(squares)).to(encoder.device, non_blocking=True)
+        views = torch.from_numpy(np.stack(squares)).to(encoder.device)
         for view in range(len(encoder.views)):
             said = encoder.vectors(encoder.normalised(views[:, view]))
             total = total.index_add(0, owner, said.float() / len(encoder.views))

@@ -7,11 +7,14 @@ probabilities are [n, L].
 from __future__ import annotations
 
 import numpy as np
+from scipy.optimize import brentq
+from scipy.special import expit, logit
 
 from assay.targets.weighted import auroc
 
 Array = np.ndarray
 GRID = np.round(np.arange(0.05, 0.951, 0.01), 2)
+MOST_SHIFT = 30.0  # of logits
 EXPECTED = 0.75  # the weight of a label's probability in what F1 is computed of, to choose a threshold
 
 
@@ -92,22 +95,32 @@ def average_precision(positive: Array, score: Array, w: Array) -> Array:
 def fit_thresholds(y: Array, p: Array, weights: Array) -> Array:
     """For each label the threshold of 0.05 to 0.95 with the highest F1, [L]; 0.5 where no post has the label.
 
-    What a post has counts by a quarter, and what its calibrated probability lets expect by three: a label of few posts
-    then leaves less to chance (docs/results.md). Of equally good thresholds the middle is taken, which moves least from
-    sample to sample.
+    What a post has counts by a quarter, and what its probability lets expect by three: a label of few posts then leaves
+    less to chance (docs/results.md). Probabilities are shifted for that, in logits, to the label's weighted share. Of
+    equally good thresholds the middle is taken, which moves least from sample to sample.
     """
     found = np.full(y.shape[1], 0.5)
     for k in range(y.shape[1]):
         truth = y[:, k] > 0.5
         if not truth.any():
             continue
-        held = (1 - EXPECTED) * truth + EXPECTED * p[:, k]
+        held = (1 - EXPECTED) * truth + EXPECTED * _shifted(p[:, k], weights, float(weights @ truth))
         chosen = p[:, k][None, :] >= GRID[:, None] - 1e-9
         hits, sizes = chosen @ (weights * held), chosen @ weights
         f1 = 2 * hits / (sizes + weights @ held)
         best = np.flatnonzero(f1 >= f1.max() - 1e-12)
         found[k] = GRID[best[len(best) // 2]]
     return found
+
+
+def _shifted(p: Array, weights: Array, wanted: float) -> Array:
+    """Probabilities [n] whose logits are moved alike, so that their weighted sum is `wanted`."""
+    logits = logit(np.clip(p, 1e-6, 1 - 1e-6))
+
+    def off(by: float) -> float:
+        return float(weights @ expit(logits + by)) - wanted
+
+    return np.asarray(expit(logits + (brentq(off, -MOST_SHIFT, MOST_SHIFT) if off(MOST_SHIFT) > 0 else MOST_SHIFT)))
 
 
 def _mean(values: Array) -> Array:
