@@ -7,8 +7,6 @@ probabilities are [n, L].
 from __future__ import annotations
 
 import numpy as np
-from scipy.optimize import brentq
-from scipy.special import expit, logit
 
 from assay.targets.weighted import auroc
 
@@ -115,6 +113,9 @@ def fit_thresholds(y: Array, p: Array, weights: Array) -> Array:
 
 def _shifted(p: Array, weights: Array, wanted: float) -> Array:
     """Probabilities [n] whose logits are moved alike, so that their weighted sum is `wanted`."""
+    from scipy.optimize import brentq
+    from scipy.special import expit, logit
+
     logits = logit(np.clip(p, 1e-6, 1 - 1e-6))
 
     def off(by: float) -> float:
