@@ -19,11 +19,11 @@ def main() -> None:
     parser.add_argument("--sample", type=Path, required=True)
     parser.add_argument("--rubrics", type=Path, required=True)
     parser.add_argument("--humans", type=Path, required=True)
-    parser.add_argument("--people", type=Path, required=True, help="where what people said goes")
+    parser.add_argument("--people", type=Path, help="where what people said goes")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--metrics", type=Path, required=True)
     parser.add_argument("--progress", type=Path, help="a file that says how far it is, while it runs")
-    parser.add_argument("--machine", type=Path, help="for figures of this machine")
+    parser.add_argument("--machine", type=Path, help="for figures of this machine; else they stand among the others")
     args = parser.parse_args()
     from assay.teacher.annotate import annotate, brief_of
     from assay.teacher.privacy import handles
@@ -49,8 +49,10 @@ def main() -> None:
         dictionary=brand_index(params.corpora[task.corpus]) if task.annotate.brands else None,
     )
     now = {name: found.pop(name) for name in ("asked", "from_store")}  # another run's may differ: not tracked
-    write_figures(args.machine, "annotate", read_figures(args.machine, "annotate") | now | found.pop("speed", {}))
-    write_json(found, args.metrics)
+    now |= found.pop("speed", {})
+    if args.machine:
+        write_figures(args.machine, "annotate", read_figures(args.machine, "annotate") | now)
+    write_json(found if args.machine else found | now, args.metrics)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import runpy
 import shutil
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -93,3 +95,31 @@ def test_what_cannot_be_done_is_one_line(
     assert status == 1
     assert said in err
     assert len(err.strip().splitlines()) == 1
+
+
+def test_labels_are_asked_for_by_hand_and_all_figures_stand_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stage as a user may call it, with neither a place for people's codes nor one for this machine's figures."""
+    write_sample(tmp_path / "sample", [("a", "good day", []), ("b", "bad day", [])])
+    monkeypatch.chdir(ROOT)
+    words = {"sample": tmp_path / "sample", "rubrics": "rubrics", "humans": tmp_path, "out": tmp_path / "labels"}
+    given = [word for name, value in words.items() for word in (f"--{name}", str(value))]
+    command = ["annotate.py", "--task", "sentiment", *given, "--metrics", str(tmp_path / "annotate.json")]
+    monkeypatch.setattr("sys.argv", command)
+    monkeypatch.syspath_prepend(str(ROOT / "stages"))
+    runpy.run_path(str(ROOT / "stages" / "annotate.py"), run_name="__main__")
+    figures = json.loads((tmp_path / "annotate.json").read_text())
+    assert figures["posts"] == figures["asked"] == 2
+    assert figures["from_store"] == 0
+
+
+@pytest.mark.parametrize("module", ["assay", "assay.cli"])
+def test_the_command_line_is_a_module_too(
+    module: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["assay", "--version"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of a module that is there already
+        runpy.run_module(module, run_name="__main__")
+    assert capsys.readouterr().out.startswith("assay ")
