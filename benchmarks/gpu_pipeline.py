@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import io
 import json
 import os
 import tempfile
@@ -28,9 +27,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from gpu_train_infer import NAMES, WORDS, save_clip
+from gpu_train_infer import NAMES, WORDS, drawn_pictures, save_clip
 from kfold import Prepared, fold_of, params_of, trained_on
-from PIL import Image
 
 from assay.config import Infer
 from assay.encode.encoders import default_device
@@ -46,14 +44,7 @@ COLUMNS = "{id: id, text: text, image: image, gold: {labels: labels}}"
 def write_corpus(folder: Path, posts: int) -> None:
     """A table of drawn posts, each with a picture file of its own; what a caption says decides its labels."""
     rng = np.random.default_rng(0)
-    pictures = []
-    for _ in range(64):
-        rough = Image.fromarray(rng.integers(0, 255, (16, 16, 3), dtype=np.uint8))
-        grain = np.asarray(rough.resize((640, 480), Image.Resampling.BICUBIC), np.int16)
-        out = io.BytesIO()
-        drawn = (grain + rng.integers(-12, 12, grain.shape)).clip(0, 255).astype(np.uint8)
-        Image.fromarray(drawn).save(out, "JPEG", quality=85)
-        pictures.append(out.getvalue())
+    pictures = drawn_pictures(rng, 640, 480, quality=85)
     (folder / "images").mkdir(parents=True)
     with (folder / "posts.csv").open("w", newline="") as file:
         table = csv.writer(file)

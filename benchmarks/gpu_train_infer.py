@@ -95,17 +95,23 @@ def save_clip(folder: Path, small: bool) -> None:
     fast(tokenizer_object=raw, pad_token="[PAD]", unk_token="[UNK]").save_pretrained(folder)
 
 
-def write_shards(folder: Path, posts: int) -> None:
-    """Sample shards of drawn posts: noise smoothed to look like a photograph to the JPEG decoder."""
-    rng = np.random.default_rng(0)
+def drawn_pictures(rng: np.random.Generator, wide: int, high: int, *, quality: int) -> list[bytes]:
+    """64 JPEG files of noise, smoothed to look like a photograph to the decoder."""
     pictures = []
     for _ in range(64):
         rough = Image.fromarray(rng.integers(0, 255, (16, 16, 3), dtype=np.uint8))
-        image = rough.resize((256, 192), Image.Resampling.BICUBIC)
-        grain = np.asarray(image, np.int16) + rng.integers(-12, 12, (192, 256, 3))
+        image = rough.resize((wide, high), Image.Resampling.BICUBIC)
+        grain = np.asarray(image, np.int16) + rng.integers(-12, 12, (high, wide, 3))
         out = io.BytesIO()
-        Image.fromarray(grain.clip(0, 255).astype(np.uint8)).save(out, "JPEG", quality=90)
+        Image.fromarray(grain.clip(0, 255).astype(np.uint8)).save(out, "JPEG", quality=quality)
         pictures.append(out.getvalue())
+    return pictures
+
+
+def write_shards(folder: Path, posts: int) -> None:
+    """Sample shards of drawn posts."""
+    rng = np.random.default_rng(0)
+    pictures = drawn_pictures(rng, 256, 192, quality=90)
     for number, start in enumerate(range(0, posts, 4096)):
         n = min(4096, posts - start)
         texts = [" ".join(rng.choice(WORDS, int(rng.integers(6, 40)))) for _ in range(n)]

@@ -67,7 +67,6 @@ EXAMPLES = {
     "pack": ["assay pack models/sentiment", "assay pack --training sentiment"],
 }
 HELP = {"help_option_names": ["--help", "-h"]}
-UsageError: Any = typer.BadParameter.__mro__[1]  # what typer raises for words that it cannot use
 
 
 def build() -> typer.Typer:
@@ -91,8 +90,9 @@ def call(words: Sequence[str]) -> None:
     try:
         _check_values(whole, words)
         code = whole.main(args=list(words), prog_name="assay", standalone_mode=False)
-    except UsageError as error:
-        path = error.ctx.command_path if error.ctx else _named(whole, words)[1]
+    except typer.TyperException as error:
+        context = getattr(error, "ctx", None)
+        path = context.command_path if context else _named(whole, words)[1]
         said = " ".join(error.format_message().replace("Value error, ", "").split())
         print(f"{path}: {said}{'' if said[-1] in '.?' else '.'} See: {path} --help", file=sys.stderr)
         raise SystemExit(2) from None
@@ -115,14 +115,14 @@ def _named(command: Any, words: Sequence[str]) -> tuple[Any, str]:
 
 
 def _check_values(whole: Any, words: Sequence[str]) -> None:
-    """UsageError where an option stands in place of the value of another."""
+    """TyperException where an option stands in place of the value of another."""
     command, _ = _named(whole, words)
     options = {name: one for one in command.params for name in getattr(one, "opts", []) if name.startswith("-")}
     for word, value in pairwise(words):
         if word == "--":
             return
         if word in options and not options[word].is_flag and value in options:
-            raise UsageError(f"Option {word!r} needs a value, and {value!r} is another option")
+            raise typer.TyperException(f"Option {word!r} needs a value, and {value!r} is another option")
 
 
 def _tell_version(wanted: bool) -> None:
