@@ -38,6 +38,7 @@ from assay.config import Head, ImageBranch, Sample, Split, Student, Train
 from assay.encode.features import Features
 from assay.measure.estimate import Of
 from assay.measure.estimator import DESIGN, Estimator
+from assay.measure.metrics import Figure
 from assay.measure.ranking import ranked
 from assay.sampling import draw
 from assay.scoring.designs import active
@@ -198,15 +199,15 @@ def one_run(setting: Setting, world: World | None, seed: int) -> dict[str, tuple
         high = est.share("high")
         put("band", high.figure(0), high.figure(0, plain=True), (own >= 6.5).astype(float))
     if "difference" in setting.estimands:
-        row = est.difference("sponsored")[0]
+        gap = Figure.of(est.difference("sponsored")[0])
         sides = est.of_groups(main, "sponsored")
         widths = [np.subtract(*sides.figure(i, plain=True)[2:0:-1]) for i in (0, 1)]
         truth = world.truths.get("difference", np.nan)
-        found["difference"] = (row["value"], row["low"], row["high"], float(np.hypot(*widths)), np.nan, np.nan, truth)
+        found["difference"] = (*gap, float(np.hypot(*widths)), np.nan, np.nan, truth)
     if "regression" in setting.estimands:
         row = next(row for row in est.regress("y ~ sponsored") if row["name"].startswith("sponsored"))
         truth = world.truths.get("regression", np.nan)
-        found["regression"] = (row["value"], row["low"], row["high"], np.nan, np.nan, np.nan, truth)
+        found["regression"] = (*Figure.of(row), np.nan, np.nan, np.nan, truth)
     if "ppi" in setting.estimands and (interval := _ppi(est)):
         found["ppi"] = (np.nan, *interval, *found["mean"][3:4], np.nan, np.nan, world.truths["mean"])
     if "rank" in setting.estimands:

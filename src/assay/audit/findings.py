@@ -9,13 +9,14 @@ from typing import Any, Literal, cast, get_args
 
 import numpy as np
 
-from assay.audit.found import UNKNOWN, Comparison, Found, InSpace, Interval, MeanTest, Test, Verdict, Weat
+from assay.audit.found import UNKNOWN, Comparison, Found, InSpace, MeanTest, Test, Verdict, Weat
 from assay.audit.inference import Draws, mean_interval, rank_correlation, reach
 from assay.audit.measures import Measures
 from assay.audit.probe import Probe
 from assay.audit.spaces import Grid
 from assay.config import Audit, Statistics
 from assay.errors import DataError
+from assay.measure.found import Interval
 from assay.measure.many import adjust
 from assay.progress import progress
 

@@ -4,13 +4,7 @@ from __future__ import annotations
 
 from typing import NotRequired, TypedDict
 
-
-class Interval(TypedDict):
-    """A figure with its 95 % interval; null where it is not to be had."""
-
-    value: float | None
-    low: float | None
-    high: float | None
+from assay.measure.found import Interval
 
 
 class Test(Interval):

@@ -12,8 +12,9 @@ import numpy as np
 from scipy.stats import norm
 from scipy.stats import t as student_t
 
-from assay.audit.found import UNKNOWN, Interval, MeanTest
+from assay.audit.found import UNKNOWN, MeanTest
 from assay.config import Statistics
+from assay.measure.found import Interval
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,11 @@ import warnings
 import numpy as np
 from scipy.stats import t as student_t
 
-from assay.audit.found import UNKNOWN, Dispersion, DispersionGap, Interval, MeanTest, Nearness, Test, Weat
+from assay.audit.found import UNKNOWN, Dispersion, DispersionGap, MeanTest, Nearness, Test, Weat
 from assay.audit.inference import Draws, mean_interval, mean_test, p_value, percentile
 from assay.audit.spaces import Space
 from assay.config import Statistics
+from assay.measure.found import Interval
 
 
 class Measures:

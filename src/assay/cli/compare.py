@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from typer import Argument, Option
 
 from assay.progress import say
 
-FIGURE = ("value", "low", "high")
+if TYPE_CHECKING:
+    from assay.measure.found import Compared, Interval
+
 WIDE = 200  # columns of a file or a pipe
 SIGNS = {"better": "green", "worse": "red", "equivalent": "cyan", "not decided": "yellow"}
 
@@ -44,7 +46,7 @@ def compare(
         _print(found)
 
 
-def _print(found: dict[str, Any]) -> None:
+def _print(found: Compared) -> None:
     from rich.markup import escape
 
     console = wide_console()
@@ -56,12 +58,13 @@ def _print(found: dict[str, Any]) -> None:
             f"[yellow]another question[/yellow]: {escape(found['question'])}; the students have no common yardstick, "
             "so there is no verdict"
         )
-    if found["metrics"]:
+    if found["judged"]:
         both = found["judged"]["both"]
         console.print(f"\n{both:,} posts that neither learnt from; the verdicts are on {found['scope']}")
         console.print(_students(found))
         console.print("a positive difference is better; equivalent: within the margin, too small to matter")
-    for what in ("findings", "brands"):
+    parts: tuple[Literal["findings", "brands"], ...] = ("findings", "brands")
+    for what in parts:
         if found[what]:
             console.print()
             console.print(_moved(found, what))
@@ -69,20 +72,19 @@ def _print(found: dict[str, Any]) -> None:
         console.print(f"[yellow]note[/yellow]: {escape(note)}")
 
 
-def _changes(found: dict[str, Any]) -> list[str]:
+def _changes(found: Compared) -> list[str]:
     told, labels = found["changed"], found["labels"]
     lines = [f"{row['key']}: {_said(row['a'])} -> {_said(row['b'])}" for row in told["settings"]]
-    parts = [f"another {name}" for name in ("rubric", "teacher", "corpus") if told[name]]
+    names: tuple[Literal["rubric", "teacher", "corpus"], ...] = ("rubric", "teacher", "corpus")
+    parts = [f"another {name}" for name in names if told[name]]
     parts += [f"other code in {', '.join(told['code'])}"] if told["code"] else []
     lines.append("; ".join(parts) or "rubric, teacher, corpus and code are the same")
     lines.append(f"labels: {labels['a']:,} and {labels['b']:,}, {labels['both']:,} posts in both")
-    agree = labels.get("agreement", {})
-    return lines + [
-        f"  {name} of the two labels of a post: {figured(one)}" for name, one in agree.items() if isinstance(one, dict)
-    ]
+    agree = [(name, one) for name, one in labels.get("agreement", {}).items() if isinstance(one, dict)]
+    return lines + [f"  {name} of the two labels of a post: {figured(cast('Interval', one))}" for name, one in agree]
 
 
-def _students(found: dict[str, Any]) -> Any:
+def _students(found: Compared) -> Any:
     table = _table("metric", found, "difference [95 %]", "p (Holm)", "verdict")
     for row in found["metrics"]:
         verdict = row["verdict"] or "-"
@@ -92,7 +94,7 @@ def _students(found: dict[str, Any]) -> Any:
     return table
 
 
-def _moved(found: dict[str, Any], what: str) -> Any:
+def _moved(found: Compared, what: Literal["findings", "brands"]) -> Any:
     table = _table(what, found, "moved by [95 %]", "")
     for row in found[what]:
         name = row["estimand"] if what == "findings" else f"{row['estimand']}, {row['name']}"
@@ -102,7 +104,7 @@ def _moved(found: dict[str, Any], what: str) -> Any:
     return table
 
 
-def _table(first: str, found: dict[str, Any], *more: str) -> Any:
+def _table(first: str, found: Compared, *more: str) -> Any:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
@@ -125,11 +127,13 @@ def cell(text: str, colour: str = "default") -> Any:
     return Text(text, style=colour)
 
 
-def figured(figure: dict[str, Any], sign: str = "") -> str:
+def figured(figure: Interval, sign: str = "") -> str:
     """A figure with its interval; - where there is none."""
     if figure["value"] is None:
         return "-"
-    value, low, high = (None if one is None else round(one, 3) + 0.0 for one in (figure[k] for k in FIGURE))
+    value, low, high = (
+        None if one is None else round(one, 3) + 0.0 for one in (figure["value"], figure["low"], figure["high"])
+    )
     edges = "" if low is None or high is None else f" [{low:{sign}.3f}, {high:{sign}.3f}]"
     return f"{value:{sign}.3f}{edges}"
 

@@ -10,6 +10,7 @@ import krippendorff
 import numpy as np
 from sklearn.metrics import cohen_kappa_score
 
+from assay.measure.found import Interval
 from assay.targets import NAMES, NUMBER, Target, Value
 
 RESAMPLES = 500
@@ -30,13 +31,13 @@ def agreement(first: Sequence[Value], second: Sequence[Value], target: Target, *
     return {"posts": len(first), **found}
 
 
-def interval(measure: Callable[..., float], columns: Sequence[np.ndarray], seed: int) -> dict[str, float | None]:
+def interval(measure: Callable[..., float], columns: Sequence[np.ndarray], seed: int) -> Interval:
     """The measure of all rows, and the 2.5 and 97.5 % quantiles over resampled rows."""
     random, n = np.random.default_rng(seed), len(columns[0])
     draws = [measure(*(column[rows] for column in columns)) for rows in random.integers(0, n, (RESAMPLES, n))]
     kept = np.array(draws)[np.isfinite(draws)]
     low, high = np.quantile(kept, [0.025, 0.975]) if len(kept) > RESAMPLES / 2 else (np.nan, np.nan)
-    return {name: _round(v) for name, v in (("value", measure(*columns)), ("low", low), ("high", high))}
+    return Interval(value=_round(measure(*columns)), low=_round(low), high=_round(high))
 
 
 def _round(value: float) -> float | None:

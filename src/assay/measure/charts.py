@@ -5,9 +5,12 @@ Colours that begin with $ are the page's own, light or dark (see page.js).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
+from assay.measure.found import Interval, Named
+from assay.measure.metrics import Figure
 from assay.measure.words import plain
 
 Chart = dict[str, Any]
@@ -35,17 +38,17 @@ def distribution(bars: Sequence[tuple[str, int]], *, title: str, edges: Sequence
     return _chart([bar | {"name": ""}], told | {"bargap": 0.02 if many else 0.3, "shapes": lines})
 
 
-def dots(rows: Sequence[dict[str, Any]], *, title: str) -> Chart:
+def dots(rows: Sequence[Named], *, title: str) -> Chart:
     """Figures with their intervals, a line each, the first at the top; rows have name, value, low and high."""
     names = unlike([str(row["name"]) for row in rows], 40)
     layout = {"title": title, "height": 110 + 22 * len(rows), "margin": {"l": 10, "r": 12, "t": 34, "b": 34}}
     return _chart([_dotted(names, rows, "$dot")], layout | {"yaxis": {"autorange": "reversed", "type": "category"}})
 
 
-def comparison(figures: dict[str, dict[str, Any]], *, title: str, higher_is_better: bool) -> Chart:
+def comparison(figures: dict[str, Interval], *, title: str, higher_is_better: bool) -> Chart:
     """The student and its baselines with 95 % intervals, best on top."""
-    known = {name: f for name, f in figures.items() if f["value"] is not None}
-    order = sorted(known, key=lambda name: known[name]["value"], reverse=higher_is_better)
+    known = {name: figure for name, figure in figures.items() if figure["value"] is not None}
+    order = sorted(known, key=lambda name: Figure.of(known[name]).value, reverse=higher_is_better)
     data = [_dotted([plain_text(plain(n))], [known[n]], "$mark" if n == "student" else "$dot") for n in order]
     height = 100 + 28 * max(len(order), 2)
     return _chart(data, {"title": title, "height": height, "yaxis": {"autorange": "reversed", "type": "category"}})
@@ -126,10 +129,11 @@ def plain_text(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def _dotted(names: list[str], rows: Sequence[dict[str, Any]], tone: str) -> Chart:
-    values = [row["value"] for row in rows]
-    above = [(row["high"] if row["high"] is not None else row["value"]) - row["value"] for row in rows]
-    below = [row["value"] - (row["low"] if row["low"] is not None else row["value"]) for row in rows]
+def _dotted(names: list[str], rows: Sequence[Interval], tone: str) -> Chart:
+    figures = [Figure.of(row) for row in rows]
+    values = [one.value for one in figures]
+    above = [one.high - one.value if math.isfinite(one.high) else 0.0 for one in figures]
+    below = [one.value - one.low if math.isfinite(one.low) else 0.0 for one in figures]
     words = [f"{v:.3f} [{v - b:.3f}, {v + a:.3f}]" for v, a, b in zip(values, above, below, strict=True)]
     told: Chart = {"type": "scatter", "mode": "markers", "x": values, "y": names, "marker": {"color": tone, "size": 8}}
     told |= {

@@ -9,7 +9,6 @@ Tables are joined by post id. What is estimated, and how, is told in `measure.es
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +20,7 @@ from assay.measure import intervals
 from assay.measure.contrasts import differences
 from assay.measure.domains import Value
 from assay.measure.estimate import Of
+from assay.measure.found import Decided, Difference
 from assay.measure.frame import CODES, DESIGN, WORDS, Estimates, Frame, design_of
 from assay.measure.metrics import UNKNOWN, Figure
 from assay.measure.needed import Needed, needed
@@ -52,7 +52,7 @@ class Estimator(Frame):
 
     def difference(
         self, column: str, a: Value = True, b: Value = False, *, within: str | None = None, estimand: str | None = None
-    ) -> list[dict[str, Any]]:
+    ) -> list[Difference]:
         """Posts with value `a` of a column against those with `b`: of all posts, and within each group of another one.
 
         Rows of name, value, low, high and `decided` (the interval does not hold 0). With `within`, the row "within all"
@@ -89,7 +89,7 @@ class Estimator(Frame):
         """Estimates of all groups, also of those with few labels or none, that borrow strength; see `small_areas`."""
         return borrowed(self, self.groups(by), estimand or self.task.estimands[0])
 
-    def regress(self, formula: str, *, estimand: str | None = None) -> list[dict[str, Any]]:
+    def regress(self, formula: str, *, estimand: str | None = None) -> list[Decided]:
         """A regression on columns of the posts, such as `y ~ sponsored + year`; see `measure.regress`."""
         return regress(self, formula, estimand=estimand or self.task.estimands[0])
 

@@ -7,8 +7,8 @@ corrected ones of `estimator`, which have intervals.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -17,8 +17,9 @@ from assay.errors import DataError
 from assay.measure.contrasts import WITHIN
 from assay.measure.domains import by_column
 from assay.measure.estimator import WORDS, Estimator
+from assay.measure.found import Coders, Difference, Findings, GroupEstimate, Interval, Lent
 from assay.measure.groups import of_all
-from assay.measure.metrics import UNKNOWN
+from assay.measure.metrics import UNKNOWN, Figure
 from assay.measure.ranking import Ranking, ranked
 
 UNCORRECTED = "uncorrected model means"
@@ -33,36 +34,40 @@ def findings(
     rankings: dict[str, Ranking],
     *,
     min_posts: int,
-    groups: Sequence[dict[str, Any]] = (),
-) -> dict[str, Any]:
+    groups: Sequence[GroupEstimate] = (),
+) -> Findings:
     """The content of findings.json; `brands` and `rankings` are those of `brand_table`, `groups` of `group_table`."""
     target = est.task
     status = Counter(predictions["status"].to_pylist())
-    found: dict[str, Any] = {
-        "posts": predictions.num_rows,
-        "scored": est.n,
-        "status": dict(sorted(status.items())),
-        "in_train": int(np.sum(predictions["in_train"].to_numpy(zero_copy_only=False))),
-        "note": UNCORRECTED,
-    }
-    found |= target.summary(est.said)
-    found["about"] = {"target": est.of, "words": WORDS[est.of]}
-    found["labels"] = len(est.design.rows)
     wholes = {one: est.of_groups(one) for one in target.all_estimands}
-    for key, plain in (("corrected", False), ("labels_alone", True)):
-        found[key] = {one: wholes[one].figure(0, plain=plain).rounded() for one in target.estimands}
-    found["gain"] = {one: wholes[one].gain(0) for one in target.estimands}
     bands = [one for one in target.all_estimands if one not in target.estimands]
+
+    def of_all_posts(names: Sequence[str], *, plain: bool = False) -> dict[str, Interval]:
+        return {one: wholes[one].figure(0, plain=plain).rounded() for one in names}
+
+    found = Findings(
+        posts=predictions.num_rows,
+        scored=est.n,
+        status=dict(sorted(status.items())),
+        in_train=int(np.sum(predictions["in_train"].to_numpy(zero_copy_only=False))),
+        about={"target": est.of, "words": WORDS[est.of]},
+        labels=len(est.design.rows),
+        corrected=of_all_posts(target.estimands),
+        labels_alone=of_all_posts(target.estimands, plain=True),
+        gain={one: wholes[one].gain(0) for one in target.estimands},
+        brands={"named": len(brands), "shown": sum(not row["too_few"] for row in brands), "min_posts": min_posts},
+        by=of_all(groups),
+        contrasts=_contrasts(est),
+        order={one: ranking.words() for one, ranking in rankings.items()},
+        answers=[],
+    )
     if bands:
-        found["corrected_bands"] = {one: wholes[one].figure(0).rounded() for one in bands}
-        found["labels_alone_bands"] = {one: wholes[one].figure(0, plain=True).rounded() for one in bands}
-    found["brands"] = {"named": len(brands), "shown": sum(not row["too_few"] for row in brands), "min_posts": min_posts}
-    found["by"] = of_all(groups)
-    found["contrasts"] = _contrasts(est)
-    found |= _people(est)
-    found["order"] = {one: ranking.words() for one, ranking in rankings.items()}
+        found["corrected_bands"] = of_all_posts(bands)
+        found["labels_alone_bands"] = of_all_posts(bands, plain=True)
+    if people := _people(est):
+        found["people"] = people
     found["answers"] = answers(found, est)
-    return found
+    return cast(Findings, found | {"note": UNCORRECTED} | target.summary(est.said))
 
 
 def brand_table(est: Estimator, posts: pa.Table, *, min_posts: int) -> tuple[list[dict[str, Any]], dict[str, Ranking]]:
@@ -96,17 +101,17 @@ def brand_table(est: Estimator, posts: pa.Table, *, min_posts: int) -> tuple[lis
             figure = (UNKNOWN if few or at is None else estimates[one].figure(at)).rounded()
             column = target.column(one)
             row |= {column: figure["value"], f"{column}_low": figure["low"], f"{column}_high": figure["high"]}
-            told = ranks[one].get(name, {})
+            told: Mapping[str, Any] = ranks[one].get(name, {})
             row |= {f"{column}_joint_{edge}": told.get(edge) for edge in ("low", "high")}
             row |= {f"{column}_{edge}": told.get(edge) for edge in ("rank_low", "rank_high")}
-            own = {} if few or at is None else lent[one].get(name, {})
+            own: Mapping[str, Any] = {} if few or at is None else lent[one].get(name, {})
             row |= {f"{column}_borrowed{edge}": own.get(key) for edge, key in LENT.items()}
             row |= target.uncorrected(known, one)
         rows.append(row)
     return rows, rankings
 
 
-def _borrowed(est: Estimator, estimand: str) -> dict[str, dict[str, Any]]:
+def _borrowed(est: Estimator, estimand: str) -> dict[str, Lent]:
     """Estimates of brands that borrow strength, by name; {} where labels do not tell how much brands differ."""
     try:
         return {row["name"]: row for row in est.small("brand", estimand=estimand).rows()}
@@ -114,7 +119,7 @@ def _borrowed(est: Estimator, estimand: str) -> dict[str, dict[str, Any]]:
         return {}
 
 
-def _contrasts(est: Estimator) -> dict[str, Any]:
+def _contrasts(est: Estimator) -> dict[str, dict[str, list[Difference]]]:
     """Sponsored posts against others, over all and within brands; {} where the corpus does not say."""
     try:
         sides = est.groups(CONTRAST)
@@ -130,25 +135,24 @@ def _contrasts(est: Estimator) -> dict[str, Any]:
     return {CONTRAST: found}
 
 
-def _people(est: Estimator) -> dict[str, Any]:
-    """What people would say, and the teacher's bias, of all posts and by brand; {} where nobody coded."""
+def _people(est: Estimator) -> Coders | None:
+    """What people would say, and the teacher's bias, of all posts and by brand; None where nobody coded."""
     if est.codes is None or not len(est.codes):
-        return {}
+        return None
     try:
         found = {one: est.human(by="brand", estimand=one) for one in est.task.estimands}
     except DataError as error:
-        return {"people": {"why_not": str(error)}}
+        return {"why_not": str(error)}
     first = found[est.task.estimands[0]]
-    facts = {"coded": first.coded, "coders": first.coders, "note": first.note}
     sd = {one: None if told.coder_sd is None else round(told.coder_sd, 4) for one, told in found.items()}
     rows = {one: [row for row in told.rows if row["people"]["value"] is not None] for one, told in found.items()}
-    return {"people": facts | {"coder_sd": sd, "by": rows}}
+    return {"coded": first.coded, "coders": first.coders, "note": first.note, "coder_sd": sd, "by": rows}
 
 
 # ------------------------------------------------------------------------------------------ words
 
 
-def answers(found: dict[str, Any], est: Estimator) -> list[str]:
+def answers(found: Findings, est: Estimator) -> list[str]:
     """What is found, in sentences: figures with intervals, and of comparisons only what is decided."""
     target = est.task
     told = []
@@ -160,30 +164,28 @@ def answers(found: dict[str, Any], est: Estimator) -> list[str]:
     for one, rows in found["contrasts"].get(CONTRAST, {}).items():
         row = next((row for row in rows if row["name"] == WITHIN), rows[0])
         told.append(_contrast(row, one, share=target.is_share(one)))
-    told += _people_words(found.get("people", {}), est)
+    told += _people_words(found.get("people", Coders()), est)
     for one, words in found["order"].items():
         of = "" if one == "mean" else f" (share of {one})"
         told.append(f"Of the brands{of}, {words}.")
     return told
 
 
-def _contrast(row: dict[str, Any], one: str, *, share: bool) -> str:
+def _contrast(row: Difference, one: str, *, share: bool) -> str:
     where = " within brands" if row["name"] == WITHIN else ""
     if row["value"] is None:
         return f"Whether sponsored posts differ from others{where} cannot be told from these labels."
-    size, points = abs(row["value"]), " percentage points" if share else ""
+    gap, points = Figure.of(row), " percentage points" if share else ""
     what = "mean score" if one == "mean" else f"share of {one}"
     if not row["decided"]:
         return f"Whether the {what} of sponsored posts is higher or lower than that of others{where} is not decided."
-    low, high = sorted(abs(row[edge]) for edge in ("low", "high"))
+    low, high = sorted((abs(gap.low), abs(gap.high)))
     scale, digits = (100, 1) if share else (1, 2)
-    figure = f"{scale * size:.{digits}f}{points} [{scale * low:.{digits}f}, {scale * high:.{digits}f}]"
-    return (
-        f"The {what} of sponsored posts is {figure} {'higher' if row['value'] > 0 else 'lower'} than of others{where}."
-    )
+    figure = f"{scale * abs(gap.value):.{digits}f}{points} [{scale * low:.{digits}f}, {scale * high:.{digits}f}]"
+    return f"The {what} of sponsored posts is {figure} {'higher' if gap.value > 0 else 'lower'} than of others{where}."
 
 
-def _people_words(people: dict[str, Any], est: Estimator) -> list[str]:
+def _people_words(people: Coders, est: Estimator) -> list[str]:
     """What people would say, and where the teacher is decided to differ from them."""
     told = []
     for one, rows in people.get("by", {}).items():
@@ -193,15 +195,16 @@ def _people_words(people: dict[str, Any], est: Estimator) -> list[str]:
             if row["name"] == "all":
                 told.append(f"By people's codes {what} would be {said(row['people'], share=share)}.")
             elif row["decided"]:
-                harder = "more" if row["bias"]["value"] > 0 else "less"
+                harder = "more" if Figure.of(row["bias"]).value > 0 else "less"
                 told.append(f"Of {row['name']} the teacher says {harder} than people do ({what}).")
     return told
 
 
-def said(figure: dict[str, Any], *, share: bool) -> str:
+def said(figure: Interval, *, share: bool) -> str:
     """A figure with its interval in words."""
     if figure["value"] is None:
         return "not known (too few labels)"
+    value, low, high = Figure.of(figure)
     if share:
-        return f"{100 * figure['value']:.1f} % [{100 * figure['low']:.1f}, {100 * figure['high']:.1f}]"
-    return f"{figure['value']:.2f} [{figure['low']:.2f}, {figure['high']:.2f}]"
+        return f"{100 * value:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
+    return f"{value:.2f} [{low:.2f}, {high:.2f}]"

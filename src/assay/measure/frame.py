@@ -14,6 +14,7 @@ from assay.errors import DataError
 from assay.measure import domains as groups
 from assay.measure.domains import Domains
 from assay.measure.estimate import Design, Joint, Of, estimate, whole_trust
+from assay.measure.found import Estimate
 from assay.measure.metrics import Figure
 from assay.targets import Target
 
@@ -38,13 +39,14 @@ class Estimates:
         known = np.isfinite(low[number])
         return Figure(float(value) if known else np.nan, float(low[number]), float(high[number]))
 
-    def rows(self) -> list[dict[str, Any]]:
+    def rows(self) -> list[Estimate]:
         """One dict an estimate: name, posts, labels, value, low, high, and the same of the labels alone."""
         found = []
         for i, name in enumerate(self.names):
             own, plain = self.figure(i).rounded(), self.figure(i, plain=True).rounded()
-            known = {"posts": int(self.joint.posts[i]), "labels": int(self.joint.labels[i])}
-            found.append({"name": name, **known, **own, "labels_alone": plain, "gain": self.gain(i)})
+            posts, labels = int(self.joint.posts[i]), int(self.joint.labels[i])
+            told = Estimate(name=name, posts=posts, labels=labels, **own, labels_alone=plain, gain=self.gain(i))
+            found.append(told)
         return found
 
     def gain(self, number: int) -> float | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from assay.errors import DataError
 from assay.measure.domains import Domains, crossed
 from assay.measure.estimator import Estimator
+from assay.measure.found import Cells, Estimate, GroupEstimate
 
 BRAND_GROUP = "brand_group"  # the column of posts that names the groups of their brands
 MOST_BRANDS = 40  # that are crossed with other columns, those with the most posts
@@ -44,7 +45,7 @@ def unknown_brands(posts: pa.Table, groups: Mapping[str, Sequence[str]]) -> list
     return [brand for brand in listed if brand.lower() not in known]
 
 
-def group_table(est: Estimator, by: Sequence[str], *, min_posts: int) -> list[dict[str, Any]]:
+def group_table(est: Estimator, by: Sequence[str], *, min_posts: int) -> list[GroupEstimate]:
     """A row a column (`by`), brand (empty: all posts), estimand and group: what Estimates.rows has of it.
 
     Groups with fewer than `min_posts` scored posts are left out; figures are null where too few labels are known. Each
@@ -67,34 +68,36 @@ def group_table(est: Estimator, by: Sequence[str], *, min_posts: int) -> list[di
             for estimand in est.task.estimands:
                 for name, row in zip(groups.names, est.over(estimand, members).rows(), strict=True):
                     if row["posts"] >= min_posts:
-                        found.append({"by": column, "brand": brand, "estimand": estimand, **row, "name": name})
+                        row["name"] = name
+                        found.append(GroupEstimate(by=column, brand=brand, estimand=estimand, **row))
     return found
 
 
-def as_csv(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def as_csv(rows: Sequence[GroupEstimate]) -> list[dict[str, object]]:
     """The rows of groups.csv."""
     first = ("by", "name", "brand", "estimand", "posts", "labels", "value", "low", "high")
     return [
-        {name: row[name] for name in first}
+        {name: value for name, value in row.items() if name in first}
         | {f"labels_alone_{name}": value for name, value in row["labels_alone"].items()}
         | {"gain": row["gain"]}
         for row in rows
     ]
 
 
-def of_all(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, list[dict[str, Any]]]]:
+def of_all(rows: Sequence[GroupEstimate]) -> dict[str, dict[str, list[Estimate]]]:
     """The rows over all posts as findings.json has them: column -> estimand -> rows with a name."""
-    found: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    found: dict[str, dict[str, list[Estimate]]] = {}
     for row in rows:
         if not row["brand"]:
-            told = {name: value for name, value in row.items() if name not in ("by", "brand", "estimand")}
+            own = {name: value for name, value in row.items() if name not in ("by", "brand", "estimand")}
+            told = cast(Estimate, own)
             found.setdefault(row["by"], {}).setdefault(row["estimand"], []).append(told)
     return found
 
 
-def by_brand(rows: Sequence[dict[str, Any]], estimand: str) -> dict[str, dict[str, Any]]:
+def by_brand(rows: Sequence[GroupEstimate], estimand: str) -> dict[str, Cells]:
     """Brands by groups, where two of a brand are known: column -> {groups, brands: {brand: {group: row}}}."""
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, Cells] = {}
     for row in rows:
         if row["brand"] and row["estimand"] == estimand and row["value"] is not None:
             table = found.setdefault(row["by"], {"groups": [], "brands": {}})

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from scipy.stats import false_discovery_control
 from scipy.stats import t as student_t
+
+from assay.measure.found import Coded, Moved
 
 LEVEL = 0.05
 
@@ -35,8 +36,8 @@ def tail(distance: float, error: float, df: float) -> float:
     return float(student_t.sf(distance / error, df))
 
 
-def decide(rows: list[dict[str, Any]]) -> None:
+def decide(rows: Sequence[Moved | Coded]) -> None:
     """Correct `p` of rows for their number (Holm) and say in `decided` whether it is below 0.05; None: not known."""
-    known = [row for row in rows if row["p"] is not None]
-    for row, p in zip(known, adjust([row["p"] for row in known], "holm"), strict=True):
+    known = [(row, row["p"]) for row in rows if row["p"] is not None]
+    for (row, _), p in zip(known, adjust([p for _, p in known], "holm"), strict=True):
         row["p"], row["decided"] = round(p, 4), p < LEVEL

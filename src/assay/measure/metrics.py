@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from assay.measure.found import Interval
 from assay.targets import Target
 
 Array = np.ndarray
@@ -25,12 +26,20 @@ class Figure(NamedTuple):
     low: float
     high: float
 
-    def rounded(self) -> dict[str, float | None]:
+    @classmethod
+    def of(cls, told: Interval) -> Figure:
+        """The figure that `rounded` wrote; nan where it is not defined."""
+        return cls(*(math.nan if one is None else one for one in (told["value"], told["low"], told["high"])))
+
+    def rounded(self) -> Interval:
         """As metrics files hold it: four decimals, null where it is not defined."""
-        return {
-            name: None if not math.isfinite(v) else round(v, 4) + 0.0
-            for name, v in zip(self._fields, self, strict=True)
-        }
+        value, low, high = (None if not math.isfinite(v) else round(v, 4) + 0.0 for v in self)
+        return Interval(value=value, low=low, high=high)
+
+    @property
+    def width(self) -> float:
+        """High less low."""
+        return self.high - self.low
 
     @property
     def leaves_zero_out(self) -> bool:

@@ -6,20 +6,19 @@ than either figure.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from scipy import sparse
 
 from assay.errors import DataError
 from assay.measure import intervals
 from assay.measure.estimate import Chance, Joint
+from assay.measure.found import Moved
 from assay.measure.frame import Estimates, Frame
 from assay.measure.many import decide, tail
 from assay.measure.metrics import UNKNOWN, Figure
 
 
-def moved(a: Frame, b: Frame, by: str | None = None) -> list[dict[str, Any]]:
+def moved(a: Frame, b: Frame, by: str | None = None) -> list[Moved]:
     """A row an estimand and group that both have: `estimand`, `name`, `a`, `b`, `difference` (b - a), `p`, `decided`.
 
     `by` a column, or all posts (then also a score's bands). Intervals are each of its own row; `p` and `decided` are
@@ -28,7 +27,7 @@ def moved(a: Frame, b: Frame, by: str | None = None) -> list[dict[str, Any]]:
     if not a.predictions["post_id"].equals(b.predictions["post_id"]):
         raise DataError("the two runs did not score the same posts, so that their findings cannot be paired")
     both = _Union(a, b)
-    found: list[dict[str, Any]] = []
+    found: list[Moved] = []
     mine, theirs = ((side.task.estimands if by else side.task.all_estimands) for side in (a, b))
     for estimand in [one for one in mine if one in theirs]:
         first, second = a.of_groups(estimand, by), b.of_groups(estimand, by)
@@ -38,9 +37,11 @@ def moved(a: Frame, b: Frame, by: str | None = None) -> list[dict[str, Any]]:
             if at is None:
                 continue
             figure, p = both.difference(first, i, second, at)
-            sides = {"a": first.figure(i).rounded(), "b": second.figure(at).rounded()}
-            told = {"difference": figure.rounded(), "p": p, "decided": False}
-            found.append({"estimand": estimand, "name": name, **sides, **told})
+            sides = first.figure(i).rounded(), second.figure(at).rounded()
+            told = Moved(
+                estimand=estimand, name=name, a=sides[0], b=sides[1], difference=figure.rounded(), p=p, decided=False
+            )
+            found.append(told)
     decide(found)
     return found
 

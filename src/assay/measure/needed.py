@@ -12,6 +12,7 @@ from assay.errors import DataError
 from assay.measure.contrasts import differences
 from assay.measure.domains import Value
 from assay.measure.frame import Frame
+from assay.measure.metrics import Figure
 from assay.measure.people import people
 
 FEWEST = 20
@@ -54,7 +55,7 @@ def needed(est: Frame, width: float, *, estimand: str, between: tuple[str, Value
         row = differences(est, *between, within=None, estimand=estimand)[0]
         if row["value"] is None:
             raise DataError(f"too few labels of both {between[0]} {between[1]} and {between[2]} to plan by")
-        now = row["high"] - row["low"]
+        now = Figure.of(row).width
         careful = ((1 - low**2) / max(1 - rho**2, 1e-9)) ** 0.5
         one, other = (_side(est, estimand, between[0], value) for value in between[1:])
         plans = (_scaled(est, now * careful, width), _scaled(est, float(np.hypot(one, other)), width))
@@ -113,7 +114,7 @@ def _coded(est: Frame, estimand: str, width: float) -> tuple[int, int | None]:
     row = found.rows[0]
     if row["people"]["value"] is None:
         return found.coded, None
-    now, teacher = (row[who]["high"] - row[who]["low"] for who in ("people", "teacher"))
+    now, teacher = Figure.of(row["people"]).width, Figure.of(row["teacher"]).width
     critical = 2 * float(student_t.ppf(0.975, row["df"]))
     habits = critical**2 * row["habits"]  # what more people would lessen, and more posts do not
     left = width**2 - teacher**2 - habits

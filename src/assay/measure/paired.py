@@ -8,7 +8,6 @@ it is on these two fits alone.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -17,11 +16,11 @@ from scipy.stats import t as student_t
 
 from assay.errors import DataError
 from assay.measure import intervals, metrics
+from assay.measure.found import MetricVerdict, Verdict
 from assay.measure.judged import Judged, rows_of
 from assay.measure.many import LEVEL, adjust, tail
 from assay.targets import Target
 
-Verdict = Literal["better", "worse", "equivalent", "not decided", "not known"]
 LEAST_SEEDS = 3
 MARGIN = 0.01  # of what a metric can span: differences below it do not matter, unless told otherwise
 FEWEST_GROUPS = 10  # leakage groups below which no verdict is given
@@ -68,7 +67,7 @@ def pair_up(a: tuple[list[str], Judged], b: tuple[list[str], Judged]) -> tuple[P
 
 def verdicts(
     pair: Pair, target: Target, *, margin: float = MARGIN, replicates: int = metrics.REPLICATES
-) -> list[dict[str, Any]]:
+) -> list[MetricVerdict]:
     """A row a metric: `a` and `b` with intervals, `difference` (positive: b is better) with its interval, `p` (Holm's
     over all metrics), `margin` and `verdict` on b.
 
@@ -79,7 +78,7 @@ def verdicts(
     w = metrics.replicate_weights(pair.weights, pair.group, replicates=replicates)
     drawn = [[metrics.bootstrap(pair.y, p, w, target, cut) for p, cut in _seeds(pair, side)] for side in (0, 1)]
     groups = len(np.unique(pair.group))
-    rows: list[dict[str, Any]] = []
+    rows: list[MetricVerdict] = []
     chance: list[tuple[float, float]] = []  # of so large a difference where there is none; of one beyond the margin
     for metric in target.metrics:
         values = [np.stack([seed[metric.name] for seed in side]) for side in drawn]
@@ -89,21 +88,21 @@ def verdicts(
         within = margin * target.span(metric.name)
         chance.append((2 * tail(abs(value), error, df), tail(within - abs(value), error, df)))
         rows.append(
-            {
-                "metric": metric.name,
-                "higher_is_better": metric.higher,
-                "a": metrics.interval(values[0].mean(0)).rounded(),
-                "b": metrics.interval(values[1].mean(0)).rounded(),
-                "difference": figure.rounded(),
-                "margin": round(within, 6),
-                "p": None,
-                "verdict": "not known",
-            }
+            MetricVerdict(
+                metric=metric.name,
+                higher_is_better=metric.higher,
+                a=metrics.interval(values[0].mean(0)).rounded(),
+                b=metrics.interval(values[1].mean(0)).rounded(),
+                difference=figure.rounded(),
+                margin=round(within, 6),
+                p=None,
+                verdict="not known",
+            )
         )
     known = [i for i, pair_of in enumerate(chance) if np.isfinite(pair_of).all()]
     apart, beyond = (adjust([chance[i][which] for i in known], "holm") for which in (0, 1))
     for i, p, outside in zip(known, apart, beyond, strict=True):
-        rows[i] |= {"p": round(p, 4), "verdict": _verdict(rows[i]["difference"]["value"], p, outside)}
+        rows[i]["p"], rows[i]["verdict"] = round(p, 4), _verdict(rows[i]["difference"]["value"] or 0.0, p, outside)
     return rows
 
 

@@ -28,6 +28,7 @@ from assay.measure import domains as groups
 from assay.measure import intervals
 from assay.measure.domains import Domains
 from assay.measure.estimate import LEAST_EFFECTIVE, Chance, indicator, influence_of, kish
+from assay.measure.found import Coded
 from assay.measure.frame import Frame
 from assay.measure.many import decide, tail
 from assay.measure.metrics import UNKNOWN, Figure
@@ -45,7 +46,7 @@ class People:
     `people`; `p` and `decided` are of the bias, for all rows together.
     """
 
-    rows: list[dict[str, Any]]  # name, posts, labels, coded, people, teacher, bias (figures), habits, df, p, decided
+    rows: list[Coded]
     coded: int
     coders: int
     coder_sd: float | None  # how far a person's mean is from that of people; None: not known
@@ -124,9 +125,7 @@ def _coded(est: Frame, table: pa.Table | None) -> _Coded:
     )
 
 
-def _rows(
-    est: Frame, domains: Domains, estimand: str, known: _Coded, said: Array, between: float
-) -> list[dict[str, Any]]:
+def _rows(est: Frame, domains: Domains, estimand: str, known: _Coded, said: Array, between: float) -> list[Coded]:
     y, _, _ = est.frame(estimand)
     design, at = est.design, known.at
     w = design.weight[at] / known.chance
@@ -158,15 +157,25 @@ def _rows(
     bias = of_teacher - of_people
     edges = intervals.mean_interval(bias, variances[1], dfs[1])
     enough = effective >= LEAST_EFFECTIVE
-    found: list[dict[str, Any]] = []
+    found: list[Coded] = []
     for i, name in enumerate(domains.names):
         told = Figure(float(value[i]), float(low[i]), float(high[i])) if enough[i] else UNKNOWN
         own = Figure(float(bias[i]), float(edges[0][i]), float(edges[1][i])) if enough[i] else UNKNOWN
         p = 2 * tail(abs(own.value), float(variances[1][i]) ** 0.5, float(dfs[1][i])) if enough[i] else None
-        known_of = {"posts": int(joint.posts[i]), "labels": int(joint.labels[i]), "coded": int(counts[i])}
-        figures = {"people": told.rounded(), "teacher": teacher.figure(i).rounded(), "bias": own.rounded()}
-        spread = {"habits": float(habits[i]), "df": float(dfs[0][i])}
-        found.append({"name": name, **known_of, **figures, **spread, "p": p, "decided": False})
+        row = Coded(
+            name=name,
+            posts=int(joint.posts[i]),
+            labels=int(joint.labels[i]),
+            coded=int(counts[i]),
+            people=told.rounded(),
+            teacher=teacher.figure(i).rounded(),
+            bias=own.rounded(),
+            habits=float(habits[i]),
+            df=float(dfs[0][i]),
+            p=p,
+            decided=False,
+        )
+        found.append(row)
     decide(found)
     return found
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 from scipy import sparse
 
 from assay.measure import intervals
 from assay.measure.estimate import Joint
+from assay.measure.found import Rank
 from assay.measure.frame import Estimates
 from assay.measure.metrics import Figure
 
@@ -38,10 +38,10 @@ class Ranking:
         """Whether the whole order is."""
         return all(first == last for first, last in self.ranks)
 
-    def rows(self) -> list[dict[str, Any]]:
+    def rows(self) -> list[Rank]:
         """One dict a group: name, value, low, high, rank_low and rank_high."""
         told = zip(self.names, self.figures, self.ranks, strict=True)
-        return [{"name": n, **f.rounded(), "rank_low": low, "rank_high": high} for n, f, (low, high) in told]
+        return [Rank(name=n, **f.rounded(), rank_low=low, rank_high=high) for n, f, (low, high) in told]
 
     def words(self) -> str:
         """What is decided, in a sentence."""

@@ -23,6 +23,7 @@ from assay.errors import DataError
 from assay.measure import intervals
 from assay.measure.domains import FORMATS, MADE, by_column, text_of
 from assay.measure.estimate import Chance, indicator
+from assay.measure.found import Decided
 from assay.measure.frame import Frame
 from assay.measure.metrics import Figure
 
@@ -40,7 +41,7 @@ class Terms:
     known: np.ndarray  # bool [n]
 
 
-def regress(est: Frame, formula: str, *, estimand: str) -> list[dict[str, Any]]:
+def regress(est: Frame, formula: str, *, estimand: str) -> list[Decided]:
     """A row a term: name, value, low, high, decided. Linear for scores, logistic (log odds) for shares.
 
     `formula` is `y ~ a + b`: columns of the posts, `year` and `month` of created_at (numbers: years and months since
@@ -84,7 +85,7 @@ def regress(est: Frame, formula: str, *, estimand: str) -> list[dict[str, Any]]:
     found = []
     for name, *figure in zip(terms.names, beta.tolist(), low.tolist(), high.tolist(), strict=True):
         told = Figure(*figure)
-        found.append({"name": name, **told.rounded(), "decided": told.leaves_zero_out})
+        found.append(Decided(name=name, **told.rounded(), decided=told.leaves_zero_out))
     return found
 
 

@@ -19,6 +19,7 @@ from assay.measure.estimate import LEAST_EFFECTIVE
 from assay.measure.estimator import read_estimator
 from assay.measure.facts import failures, of_labels, of_posts, settings_of, versions
 from assay.measure.findings import brand_table, findings
+from assay.measure.found import Findings, Interval
 from assay.measure.groups import BRAND_GROUP, as_csv, by_brand, group_table, unknown_brands, with_brand_groups
 from assay.measure.pages import template, with_contents, write_text
 from assay.measure.palette import colour_table, pictures_of
@@ -30,7 +31,7 @@ from assay.targets import NUMBER, Target
 COLUMNS = ("post_id", "brands", "colours", "author", "created_at", "sponsored", "language")
 AGAIN = "teacher asked again"  # how well its second answers predict the first; a student can be better
 MOST_SHOWN = 40  # rows of a chart
-UNKNOWN = {"value": None, "low": None, "high": None}
+UNKNOWN = Interval(value=None, low=None, high=None)
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def report(
     colours: Path,
     page: Path,
     sheets: Path,
-) -> dict[str, Any]:
+) -> Findings:
     """Write the tables of brands, groups and colours, the page of a task, and its data sheet and model card (Markdown,
     into the folder `sheets`); returns the content of findings.json. `stage` is what makes them, as DVC calls it.
     """
@@ -119,16 +120,16 @@ def report(
     return found
 
 
-def _charts(found: dict[str, Any], rankings: dict[str, Ranking], target: Target) -> dict[str, Chart]:
+def _charts(found: Findings, rankings: dict[str, Ranking], target: Target) -> dict[str, Chart]:
     """Dots with intervals: the brands in order, and the figure by each column that the corpus has."""
     drawn, main = {}, target.estimands[0]
     if len(rankings[main].names) > 1:
         rows = rankings[main].rows()[:MOST_SHOWN]
         drawn["brands"] = charts.dots(rows, title=f"{main} by brand, simultaneous 95 % intervals")
     for column, by in found["by"].items():
-        rows = [row for row in by[main] if row["value"] is not None][-MOST_SHOWN:]
-        if len(rows) > 1:
-            drawn[f"by_{column}"] = charts.dots(rows, title=f"{main} by {column}, 95 % intervals")
+        known = [row for row in by[main] if row["value"] is not None][-MOST_SHOWN:]
+        if len(known) > 1:
+            drawn[f"by_{column}"] = charts.dots(known, title=f"{main} by {column}, 95 % intervals")
     return drawn
 
 
@@ -139,7 +140,7 @@ def _slices(evaluated: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {column: rows for column, rows in by.items() if told[column]}
 
 
-def _figures(evaluated: dict[str, Any]) -> list[tuple[str, dict[str, dict[str, Any]]]]:
+def _figures(evaluated: dict[str, Any]) -> list[tuple[str, dict[str, Interval]]]:
     """(metric, {student, the teacher asked again where it was, baselines: figure}) for the table of figures."""
     ceiling = evaluated.get("noise_ceiling", {})
     names = [n for n, f in evaluated.items() if isinstance(f, dict) and set(f) == {"value", "low", "high"}]

@@ -23,6 +23,7 @@ from scipy.stats import norm
 
 from assay.errors import DataError
 from assay.measure.domains import Domains
+from assay.measure.found import Lent
 from assay.measure.frame import Frame
 from assay.measure.metrics import UNKNOWN, Figure
 
@@ -50,11 +51,11 @@ class Borrowed:
         figure = Figure(float(self.value[number]), float(self.low[number]), float(self.high[number]))
         return figure if np.isfinite(figure.value) else UNKNOWN
 
-    def rows(self) -> list[dict[str, Any]]:
+    def rows(self) -> list[Lent]:
         """One dict a group: name, posts, labels, value, low, high and own."""
         told = zip(self.names, self.posts, self.labels, self.own, strict=True)
         return [
-            {"name": name, "posts": int(n), "labels": int(m), **self.figure(i).rounded(), "own": round(float(own), 3)}
+            Lent(name=name, posts=int(n), labels=int(m), **self.figure(i).rounded(), own=round(float(own), 3))
             for i, (name, n, m, own) in enumerate(told)
         ]
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from assay.measure.found import Findings, Interval
 from assay.targets import Target
 
 STUDENT = 3  # figures of the student at most; with the gap to the probe and its interval
 CORPUS = 4  # figures of the corpus at most
-ENDS = {"": "value", "_low": "low", "_high": "high"}
 
 
 def of_student(evaluated: dict[str, Any], target: Target) -> dict[str, Any]:
@@ -17,16 +17,20 @@ def of_student(evaluated: dict[str, Any], target: Target) -> dict[str, Any]:
     first = names[: STUDENT - 1] + [one.name for one in target.metrics if one.ranking and one.name not in names[:2]][:1]
     gap = evaluated["gap_probe"]
     found = {name: evaluated[name]["value"] for name in first if name in evaluated}
-    return found | {f"{target.headline}_over_probe{end}": gap[key] for end, key in ENDS.items()}
+    return found | _with_ends(f"{target.headline}_over_probe", gap)
 
 
-def of_corpus(found: dict[str, Any], target: Target) -> dict[str, Any]:
+def of_corpus(found: Findings, target: Target) -> dict[str, Any]:
     """Of findings.json: the corrected mean with its interval, or the shares of the first classes or labels."""
     corrected = found["corrected"]
     if len(corrected) == 1:
         ((name, figure),) = corrected.items()
-        return {f"{name}{end}": figure[key] for end, key in ENDS.items()}
+        return _with_ends(name, figure)
     return {f"share_{name}": figure["value"] for name, figure in list(corrected.items())[:CORPUS]}
+
+
+def _with_ends(name: str, figure: Interval) -> dict[str, float | None]:
+    return {name: figure["value"], f"{name}_low": figure["low"], f"{name}_high": figure["high"]}
 
 
 def lines(name: str, evaluated: dict[str, Any], target: Target, stage: str) -> list[str]:
@@ -52,7 +56,7 @@ def _next(name: str, gap: dict[str, Any], stage: str) -> str:
     return f"{what}; try: assay tune --task {name}; or more labels: tasks.{name}.sample.posts"
 
 
-def _cell(figure: dict[str, float | None]) -> str:
+def _cell(figure: Interval) -> str:
     if figure["value"] is None:
         return "-"
     if figure["low"] is None or figure["high"] is None:

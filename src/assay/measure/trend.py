@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from assay.errors import DataError
 from assay.measure.domains import FORMATS
 from assay.measure.estimate import Joint, estimate
+from assay.measure.found import Named
 from assay.measure.frame import Frame
 from assay.measure.metrics import Figure
 from assay.measure.ranking import simultaneous
@@ -26,9 +26,9 @@ class Trend:
     slope: Figure  # change of the estimate a period, by least squares over the periods
     drift: Figure  # the same of label minus prediction: where its interval leaves 0 out, the student ages
 
-    def rows(self) -> list[dict[str, Any]]:
+    def rows(self) -> list[Named]:
         """One dict a period: name, value, low, high."""
-        return [{"name": n, **figure.rounded()} for n, figure in zip(self.names, self.figures, strict=True)]
+        return [Named(name=n, **figure.rounded()) for n, figure in zip(self.names, self.figures, strict=True)]
 
     def words(self) -> str:
         """What is decided, in a sentence."""

@@ -13,6 +13,7 @@ from assay.encode import features as feature_files
 from assay.encode.features import Features
 from assay.errors import SettingsError
 from assay.measure import metrics
+from assay.measure.found import Interval
 from assay.scoring.judge import seen_by
 from assay.student.learn import Lesson, check_parts, train_one
 from assay.student.parts import parts_by_split
@@ -91,7 +92,7 @@ def as_table(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _cell(figure: dict[str, float | None]) -> str:
+def _cell(figure: Interval) -> str:
     if figure["value"] is None:
         return "–"
     if figure["low"] is None:

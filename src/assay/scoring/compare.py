@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from assay.errors import DataError, SettingsError
 from assay.measure.agreement import agreement
+from assay.measure.found import Changed, Compared, Labels
 from assay.measure.judged import read_judged
 from assay.measure.moved import moved
 from assay.measure.paired import LEAST_SEEDS, MARGIN, pair_up, verdicts
@@ -25,7 +26,7 @@ SCOPES = {
 }
 
 
-def compare(a: str, b: str, task: str, *, root: Path = Path(), margin: float = MARGIN) -> dict[str, Any]:
+def compare(a: str, b: str, task: str, *, root: Path = Path(), margin: float = MARGIN) -> Compared:
     """What `assay compare` tells: see docs/validity.md.
 
     `question` is null, or says why the two do not answer the same one, and then no metric has a verdict. `changed` has
@@ -35,23 +36,34 @@ def compare(a: str, b: str, task: str, *, root: Path = Path(), margin: float = M
     if not 0 < margin < 1:
         raise SettingsError(f"--margin {margin:g} must be above 0 and below 1: a share of what a metric can span")
     with opened(a, task, root) as first, opened(b, task, root) as second:
-        found: dict[str, Any] = {"task": task, "a": a, "b": b, "question": None, "changed": changed(first, second)}
-        labels, other = _labels(first, second)
-        found |= {"labels": labels, "notes": []}
+        told, labels = changed(first, second), _labels(first, second)
+        found = Compared(
+            task=task,
+            a=a,
+            b=b,
+            question=_other_question(first, second, told, labels["other"]),
+            changed=told,
+            labels=labels,
+            notes=[],
+            metrics=[],
+            judged=None,
+            scope=None,
+            findings=[],
+            brands=[],
+        )
         for name in dict.fromkeys((a, b)):
             rev, joint = parted(name)
             if rev == WORKSPACE and (why := stale(task, joint, root)):
                 found["notes"].append(f"{name}: {why}")
-        found["question"] = _other_question(first, second, found["changed"], other)
-        found |= _metrics(first, second, margin, found)
-        found |= _findings(first, second, found)
+        _put_metrics(first, second, margin, found)
+        _put_findings(first, second, found)
     return found
 
 
 # ---------------------------------------------------------------------------------------- what changed
 
 
-def changed(a: Revision, b: Revision) -> dict[str, Any]:
+def changed(a: Revision, b: Revision) -> Changed:
     """What differs in settings (of the task, its student and its corpus), rubric, teacher, corpus and code."""
     one, other = _settings(a), _settings(b)
     keys = [key for key in dict.fromkeys([*one, *other]) if one.get(key) != other.get(key)]
@@ -102,9 +114,10 @@ def _teacher(revision: Revision) -> tuple[Any, ...]:
     return (own.source, own.column) if own.source == "column" else (own.source, own.teacher.base_url, own.teacher.model)
 
 
-def _other_question(a: Revision, b: Revision, told: dict[str, Any], other: int) -> str | None:
+def _other_question(a: Revision, b: Revision, told: Changed, other: int) -> str | None:
     """Why the two do not answer the same question; None where they do."""
-    reasons = [name for name in ("rubric", "teacher", "corpus") if told[name]]
+    parts = {"rubric": told["rubric"], "teacher": told["teacher"], "corpus": told["corpus"]}
+    reasons = [name for name, differs in parts.items() if differs]
     if a.task.target != b.task.target:
         reasons.insert(0, "target")
     if reasons:
@@ -115,7 +128,7 @@ def _other_question(a: Revision, b: Revision, told: dict[str, Any], other: int) 
 # ------------------------------------------------------------------------------------------ parts
 
 
-def _labels(a: Revision, b: Revision) -> tuple[dict[str, Any], int]:
+def _labels(a: Revision, b: Revision) -> Labels:
     """How many posts are labelled, and how far the labels of those in both agree."""
     known = [
         {row["post_id"]: row["value"] for row in rows if row["status"] == "ok"}
@@ -123,44 +136,43 @@ def _labels(a: Revision, b: Revision) -> tuple[dict[str, Any], int]:
     ]
     both = [post_id for post_id in known[0] if post_id in known[1]]
     other = sum(known[0][post_id] != known[1][post_id] for post_id in both)
-    found: dict[str, Any] = {"a": len(known[0]), "b": len(known[1]), "both": len(both), "other": other}
+    found: Labels = {"a": len(known[0]), "b": len(known[1]), "both": len(both), "other": other}
     if other and type(a.task.target) is type(b.task.target) and a.task.target.groups == b.task.target.groups:
         one, two = ([side[post_id] for post_id in both] for side in known)
         found["agreement"] = agreement(one, two, a.task.target)
-    return found, other
+    return found
 
 
-def _metrics(a: Revision, b: Revision, margin: float, found: dict[str, Any]) -> dict[str, Any]:
+def _put_metrics(a: Revision, b: Revision, margin: float, found: Compared) -> None:
+    """Metrics of both students, and on how many posts they were judged; without verdicts on another question."""
     target = a.task.target
     have = {r.name: [metric.name for metric in r.task.target.metrics] for r in (a, b)}
     for side, other in ((a.name, b.name), (b.name, a.name)):
         found["notes"] += [f"{name}: {side} alone has it" for name in have[side] if name not in have[other]]
     if type(target) is not type(b.task.target) or target.groups != b.task.target.groups:
-        return {"metrics": [], "judged": None, "scope": None}
+        return
     try:
         sides = [read_judged(r.errors, r.task.target) for r in (a, b)]
         pair, _ = pair_up(sides[0], sides[1])
     except DataError as error:
         found["notes"].append(f"metrics: {error}")
-        return {"metrics": [], "judged": None, "scope": None}
-    rows = verdicts(pair, target, margin=margin)
-    if found["question"]:
-        rows = [row | {"p": None, "verdict": None} for row in rows]
-    judged = {"a": len(sides[0][0]), "b": len(sides[1][0]), "both": len(pair.y)}
-    return {"metrics": rows, "judged": judged, "scope": SCOPES[pair.is_of_recipes]}
+        return
+    found["metrics"] = verdicts(pair, target, margin=margin)
+    for row in found["metrics"] if found["question"] else []:
+        row["p"], row["verdict"] = None, None
+    found["judged"] = {"a": len(sides[0][0]), "b": len(sides[1][0]), "both": len(pair.y)}
+    found["scope"] = SCOPES[pair.is_of_recipes]
 
 
-def _findings(a: Revision, b: Revision, found: dict[str, Any]) -> dict[str, Any]:
+def _put_findings(a: Revision, b: Revision, found: Compared) -> None:
     """The findings of all posts and of brands, where both are about the same posts."""
-    told: dict[str, Any] = {"findings": [], "brands": []}
     if a.task.report.target != b.task.report.target:
         found["notes"].append("findings: report.target differs; they are about different posts")
-        return told
+        return
     try:
         one, other = (open_estimator(r.task_name, r.root, joint=r.joint) for r in (a, b))
-        told["findings"] = moved(one, other)
+        found["findings"] = moved(one, other)
         if one.groups("brand").names and other.groups("brand").names:
-            told["brands"] = moved(one, other, "brand")
+            found["brands"] = moved(one, other, "brand")
     except DataError as error:
         found["notes"].append(f"findings: {error}")
-    return told

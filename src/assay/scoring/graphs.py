@@ -28,6 +28,7 @@ from assay.encode.text_encoders import TextEncoder
 from assay.errors import ModelError, SettingsError
 from assay.images import content_hash
 from assay.measure.judged import Judged, read_judged
+from assay.measure.metrics import Figure
 from assay.measure.paired import Pair, verdicts
 from assay.places import home, with_extra
 from assay.posts import stream
@@ -251,10 +252,9 @@ def headline(test: Judged, target: Target, sides: list[np.ndarray]) -> dict[str,
     cuts = test.thresholds.get("student")
     pair = Pair(test.y, test.weights, test.group, ([sides[0]], [sides[1]]), ([cuts], [cuts]))
     row = next(one for one in verdicts(pair, target, margin=LOSS) if one["metric"] == target.headline)
-    allowed = LOSS * abs(row["a"]["value"])
-    worse = row["difference"]["high"] is not None and row["difference"]["high"] < -allowed
-    kept = {name: row[name] for name in ("metric", "a", "b", "difference")}
-    return {**kept, "allowed": round(allowed, 6), "is_worse": bool(worse)}
+    allowed = LOSS * abs(Figure.of(row["a"]).value)
+    kept = {"metric": row["metric"], "a": row["a"], "b": row["b"], "difference": row["difference"]}
+    return {**kept, "allowed": round(allowed, 6), "is_worse": Figure.of(row["difference"]).high < -allowed}
 
 
 def _mib(folder: Path) -> float:

@@ -24,6 +24,7 @@ from assay.code import reach_digest
 from assay.config import Student, Train
 from assay.errors import DataError, SettingsError
 from assay.measure import metrics
+from assay.measure.found import Interval
 from assay.places import home, with_extra
 from assay.progress import progress, say
 from assay.splits import grouped_folds
@@ -135,9 +136,9 @@ class Tuned:
     posts: int
     kept_back: int
     metric: str
-    now: dict[str, float | None]
-    then: dict[str, float | None]
-    gap: dict[str, float | None]
+    now: Interval
+    then: Interval
+    gap: Interval
     """Better by so much, with its 95 % interval; positive: the settings that won are better."""
 
     @property
@@ -299,7 +300,7 @@ def loss(target: Target, y: np.ndarray, p: np.ndarray, weights: np.ndarray) -> f
     return found
 
 
-def _judged(search: Search, rest: Part, held: Part, best: Trial) -> tuple[dict[str, float | None], ...]:
+def _judged(search: Search, rest: Part, held: Part, best: Trial) -> tuple[Interval, ...]:
     """The headline figure on the posts that were kept back, of what stands now and of what won, and their gap."""
     known = held.known(search.name)
     y, weights, group = held.values[search.name][known], held.weights[known], held.group[known]
