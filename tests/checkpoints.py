@@ -7,6 +7,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from assay.config import ImageBranch, Student, TextBranch
+
 
 def save_tokenizer(folder: Path, **more: Any) -> None:
     """A word-level tokenizer of a few words."""
@@ -93,6 +95,14 @@ def save_bert(folder: Path) -> None:
     sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
     BertModel(BertConfig(vocab_size=10, **sizes)).save_pretrained(folder)
     save_tokenizer(folder)
+
+
+def tiny_student(folder: Path) -> Student:
+    """A student with a tiny ViT and a tiny BERT, saved here."""
+    save_vit(folder / "vit")
+    save_bert(folder / "bert")
+    image = ImageBranch(encoder=str(folder / "vit"))
+    return Student(image=image, text=TextBranch(encoder=str(folder / "bert"), max_tokens=32))
 
 
 def save_distilbert(folder: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import httpx2
 import torch
 
-from assay.config import ClassesTarget, ScoreTarget
+from assay.config import ClassesTarget, ScoreTarget, Student
 from assay.encode.extract import Extractor
 from assay.student.model import StudentModel
 from assay.student.trained import Trained
@@ -71,13 +71,15 @@ class Server:
         return self.process.wait(60)
 
 
-def make_model(folder: Path, target: Target, calibration: dict[str, Any] | None = None) -> Path:
-    """A model folder with the packaged encoders, that answers one task of its own name by random weights."""
+def make_model(
+    folder: Path, target: Target, calibration: dict[str, Any] | None = None, student: Student = PACKAGED
+) -> Path:
+    """A model folder, with the packaged encoders, that answers one task of its own name by random weights."""
     name = folder.name
-    facts = Extractor(PACKAGED, image_px=256, cached=False).facts
+    facts = Extractor(student, image_px=256, cached=False).facts
     torch.manual_seed(3)
-    made = StudentModel(PACKAGED, {name: target}, facts["image"]["dim"], facts["text"]["dim"])
+    made = StudentModel(student, {name: target}, facts["image"]["dim"], facts["text"]["dim"])
     sizes, training = {"image_px": 256, "max_images": 4}, {"best_epoch": 1}
-    trained = Trained(made, name, PACKAGED, {name: target}, facts, sizes, {name: calibration or {}}, {}, training)
+    trained = Trained(made, name, student, {name: target}, facts, sizes, {name: calibration or {}}, {}, training)
     trained.save(folder, f"# Student `{name}`\n")
     return folder

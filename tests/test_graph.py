@@ -30,7 +30,7 @@ from assay.student.trained import Trained
 from tests.checkpoints import save_clip
 from tests.conftest import Repository, picture
 from tests.test_encoders import PACKAGED
-from tests.test_scoring import TARGET, model  # noqa: F401 - a fixture
+from tests.test_scoring import TARGET, packaged  # noqa: F401 - a fixture
 
 TEXTS = ["a fine day", "", "never again, what a rude and careless place this is!", "ok " * 200]
 
@@ -193,7 +193,7 @@ def test_what_the_environment_asks_for(monkeypatch: pytest.MonkeyPatch, home: Pa
 
 
 def test_a_folder_to_deploy_agrees_is_checked_and_falls_back(
-    model: Path,  # noqa: F811
+    packaged: Path,  # noqa: F811
     fast: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -201,7 +201,7 @@ def test_a_folder_to_deploy_agrees_is_checked_and_falls_back(
 ) -> None:
     monkeypatch.setattr(deployed, "LEAST_POSTS", 40)
     out = tmp_path / "deployed"
-    told = deployed.export_graphs(model, out)
+    told = deployed.export_graphs(packaged, out)
     assert "in single precision" in capsys.readouterr().err  # nothing is known to judge it by
     assert told["weights"] == {"image": "fp32", "text": "fp32"}
     assert told["posts"] == 40
@@ -209,13 +209,13 @@ def test_a_folder_to_deploy_agrees_is_checked_and_falls_back(
     assert told["files"].keys() == {"image.bin", "image.xml", "text.bin", "text.xml"}
     predictor = Predictor.load(out)
     posts = [("a caption", [picture((i, 9, 80))]) for i in range(3)]
-    wanted = [one.value for one in Predictor.load(model, graphs={}).predict_many(posts)]
+    wanted = [one.value for one in Predictor.load(packaged, graphs={}).predict_many(posts)]
     assert [one.value for one in predictor.predict_many(posts)] == pytest.approx(wanted, abs=1e-2)
     encoders = predictor.encoders()
     assert all(isinstance(one, ImageEncoder | TextEncoder) and one._graph is not None for one in encoders)
     assert not fast.exists()  # this machine has made none of its own
     with pytest.raises(SettingsError, match="is there already"):
-        deployed.export_graphs(model, out)
+        deployed.export_graphs(packaged, out)
     (out / "graph" / "text.bin").write_bytes(b"another")
     assert graphs_of(out) is None
     assert "text.bin is not as it was written" in capsys.readouterr().err
@@ -226,7 +226,7 @@ def test_a_folder_to_deploy_agrees_is_checked_and_falls_back(
 
 
 def test_small_weights_are_small_have_features_of_their_own_and_are_not_those_of_another_model(
-    model: Path,  # noqa: F811
+    packaged: Path,  # noqa: F811
     fast: Path,
     tmp_path: Path,
     home: Path,
@@ -234,12 +234,12 @@ def test_small_weights_are_small_have_features_of_their_own_and_are_not_those_of
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(deployed, "LEAST_POSTS", 40)
-    told = deployed.export_graphs(model, tmp_path / "small", weights="small")
+    told = deployed.export_graphs(packaged, tmp_path / "small", weights="small")
     assert told["mib"] <= 45
     assert 0 < told["largest_difference"]["t"] < 0.1
     predictor = Predictor.load(tmp_path / "small")
     predictor.predict(text="a caption", image=picture())
-    Predictor.load(model).predict(text="a caption", image=picture())
+    Predictor.load(packaged).predict(text="a caption", image=picture())
     assert len(list((home / "features").glob("*.sqlite"))) == 4
     config = json.loads((tmp_path / "small" / "config.json").read_text())
     (tmp_path / "small" / "config.json").write_text(json.dumps(config | {"name": "another"}))
@@ -266,7 +266,7 @@ def test_a_graph_is_computed_in_what_it_says_where_the_processor_can(
 
 
 def test_bf16_is_tried_first_where_a_processor_has_it_and_refused_where_not(
-    model: Path,  # noqa: F811
+    packaged: Path,  # noqa: F811
     fast: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -276,7 +276,7 @@ def test_bf16_is_tried_first_where_a_processor_has_it_and_refused_where_not(
     monkeypatch.setattr(deployed, "has_bf16", lambda: False)
     assert deployed._tried("auto") == ["small", "full"]
     with pytest.raises(SettingsError, match="no bf16 to compare in; say --weights small, or auto"):
-        deployed.export_graphs(model, tmp_path / "out", weights="fast")
+        deployed.export_graphs(packaged, tmp_path / "out", weights="fast")
 
 
 @pytest.mark.slow
@@ -341,7 +341,7 @@ def test_a_loss_is_decided_by_the_paired_interval() -> None:
 
 
 def test_graphs_that_differ_are_refused_and_nothing_is_left(
-    model: Path,  # noqa: F811
+    packaged: Path,  # noqa: F811
     fast: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -350,12 +350,12 @@ def test_graphs_that_differ_are_refused_and_nothing_is_left(
     monkeypatch.setitem(deployed.KINDS, "full", ({"image": "int8", "text": "int8"}, "f32"))
     monkeypatch.setattr(deployed, "TOLERANCE", 1e-9)
     with pytest.raises(ModelError, match=r"differ from PyTorch by .* nothing is written"):
-        deployed.export_graphs(model, tmp_path / "out")
+        deployed.export_graphs(packaged, tmp_path / "out")
     assert {path.name for path in tmp_path.iterdir()} == {"model", "assay-home"}
     monkeypatch.setenv("ASSAY_RUNTIME", "torch")
     with pytest.raises(SettingsError, match="ASSAY_RUNTIME=torch"):
-        deployed.export_graphs(model, tmp_path / "out")
+        deployed.export_graphs(packaged, tmp_path / "out")
     monkeypatch.delenv("ASSAY_RUNTIME")
     monkeypatch.setitem(sys.modules, "nncf", None)
     with pytest.raises(SettingsError, match=r"needs nncf: pip install -e '.*\[fast\]'"):
-        deployed.export_graphs(model, tmp_path / "out")
+        deployed.export_graphs(packaged, tmp_path / "out")

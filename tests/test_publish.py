@@ -23,8 +23,10 @@ from assay.scoring.predict import Predictor
 from assay.scoring.publish import hub_folder, publish
 from assay.student.lexical import hash_grams
 from assay.student.trained import load_trained, model_digest
+from tests.checkpoints import tiny_student
 from tests.conftest import picture
 from tests.serving import BIAS, MOODS, make_model
+from tests.test_encoders import PACKAGED
 
 
 @pytest.fixture(scope="module")
@@ -155,12 +157,12 @@ def half_linear(folder: Path) -> None:
     trained.save(folder, "card")
 
 
-@pytest.mark.parametrize("target", [MOODS, BIAS], ids=["classes", "score"])
-def test_graphs_answer_as_the_predictor_does(target: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("target", "tiny"), [(MOODS, False), (BIAS, True)], ids=["classes", "score"])
+def test_graphs_answer_as_the_predictor_does(target: Any, tiny: bool, tmp_path: Path) -> None:
     """A post goes through the three graphs by hand, as export.json says, and meets the predictor's answer."""
     import onnxruntime
 
-    made = make_model(tmp_path / "task", target)
+    made = make_model(tmp_path / "task", target, student=tiny_student(tmp_path) if tiny else PACKAGED)
     half_linear(made)
     told = export_onnx(made, tmp_path / "onnx")
     graphs = {

