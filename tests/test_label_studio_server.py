@@ -6,14 +6,13 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx2
-import platformdirs
 import pytest
 
 from assay.config import ClassesTarget, LabelsTarget, ScoreTarget
@@ -23,11 +22,12 @@ from assay.teacher.label_studio import export
 from assay.teacher.questions import Brief
 from assay.teacher.rubric import Rubric
 from tests.conftest import ROOT, picture
+from tests.environments import kept
 from tests.test_teacher import CLASSES, LABELS, SCORE, settings, write_sample
 
 pytestmark = pytest.mark.slow
 
-VERSION = "1.23.0"  # its environment is made once (about a minute) and kept for later runs
+VERSION = "1.23.0"
 TOKEN = "0123456789abcdef" * 2 + "01234567"
 TASKS: dict[str, tuple[Target, list[Any]]] = {
     "gender_bias": (SCORE, [4.5, 0.0, 10.0]),
@@ -36,29 +36,19 @@ TASKS: dict[str, tuple[Target, list[Any]]] = {
 }
 
 
-def environment() -> Path:
-    """An environment with Label Studio; a half-made one is never left."""
-    folder = Path(platformdirs.user_cache_dir("assay-tests", appauthor=False)) / f"label-studio-{VERSION}"
-    if not (folder / "ready").exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-        pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, f"label-studio=={VERSION}"], check=True)
-        (folder / "ready").touch()
-    return folder
+QUIET = {"COLLECT_ANALYTICS": "False", "SENTRY_DSN": "", "FRONTEND_SENTRY_DSN": "", "LATEST_VERSION_CHECK": "False"}
 
 
-@pytest.fixture(scope="module")
-def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx2.Client]:
-    data = tmp_path_factory.mktemp("label-studio")
+@contextmanager
+def running(environment: Path, data: Path) -> Iterator[httpx2.Client]:
+    """Label Studio on loopback over this data folder."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [str(environment() / "bin" / "label-studio"), "start", "--no-browser", "--port", str(port)]
+    command = [str(environment / "bin" / "label-studio"), "start", "--no-browser", "--port", str(port)]
     command += ["--internal-host", "127.0.0.1", "--data-dir", str(data), "--username", "coder@example.org"]
     command += ["--password", "only-for-this-test", "--user-token", TOKEN]
-    quiet = {"COLLECT_ANALYTICS": "False", "SENTRY_DSN": "", "FRONTEND_SENTRY_DSN": "", "LATEST_VERSION_CHECK": "False"}
-    env = os.environ | quiet | {"LABEL_STUDIO_BASE_DATA_DIR": str(data), "LABEL_STUDIO_ENABLE_LEGACY_API_TOKEN": "true"}
+    env = os.environ | QUIET | {"LABEL_STUDIO_BASE_DATA_DIR": str(data), "LABEL_STUDIO_ENABLE_LEGACY_API_TOKEN": "true"}
     with open(data / "log.txt", "wb") as log:
         server = subprocess.Popen(command, env=env, stdout=log, stderr=subprocess.STDOUT)
     try:
@@ -79,6 +69,22 @@ def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx2.Client]:
     finally:
         server.terminate()
         server.wait(30)
+
+
+def new_data(environment: Path) -> None:
+    """A data folder with its tables made, which takes Label Studio half a minute."""
+    (environment / "data").mkdir()
+    with running(environment, environment / "data"):
+        pass
+
+
+@pytest.fixture(scope="module")
+def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx2.Client]:
+    environment = kept(f"label-studio-{VERSION}-with-data", f"label-studio=={VERSION}", then=new_data)
+    data = tmp_path_factory.mktemp("label-studio") / "data"
+    shutil.copytree(environment / "data", data)
+    with running(environment, data) as http:
+        yield http
 
 
 def sent(studio: httpx2.Client, method: str, path: str, **more: Any) -> Any:

@@ -29,6 +29,7 @@ from assay.serve.sagemaker.train import train
 from tests import warm
 from tests.checkpoints import save_clip, save_siglip
 from tests.conftest import ROOT, picture
+from tests.environments import kept
 from tests.serving import BIAS, MOODS, b64, make_model
 
 WORDS = [
@@ -269,18 +270,13 @@ def test_the_archive_holds_model_code_and_requirements(moods: Path, tmp_path: Pa
 
 
 @pytest.fixture(scope="module")
-def toolkit(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def toolkit() -> Path:
     """An environment with SageMaker's packages, which also sees those of this one (torch weighs gigabytes)."""
-    folder = tmp_path_factory.mktemp("toolkit") / "venv"
-    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-    wanted = ["sagemaker-core>=2.20", "sagemaker-inference>=1.10", "multi-model-server>=1.1"]
-    done = subprocess.run(
-        [str(folder / "bin/python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *wanted],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    packages = ("sagemaker-core==2.27.0", "sagemaker-inference==1.10.1", "multi-model-server==1.1.11")
+    folder = kept("sagemaker-2.27.0", *packages)
+    # the toolkit installs a model's requirements into its environment, newer setuptools among them, and lives by older
+    again = [str(folder / "bin/python"), "-m", "pip", "install", "--quiet", "setuptools==80.9.0"]
+    subprocess.run(again, check=True)
     own = next(path for path in sys.path if path.endswith("site-packages"))
     place = next((folder / "lib").glob("python*")) / "site-packages"
     (place / "project.pth").write_text(f"{own}\n")
