@@ -37,16 +37,49 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parent.parent
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests come first, so that no process is left alone with them at the end."""
-    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
-    items.sort(key=lambda item: -slow[item.path])
+SECONDS = "assay/seconds"  # of each file of tests, when all were run last
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput") and not config.option.keyword and not config.option.markexpr:
+        config.pluginmanager.register(Clock(), "clock")
+
+
+class Clock:
+    """Notes how long the files of tests take."""
+
+    def __init__(self) -> None:
+        self.seconds: Counter[str] = Counter()
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self.seconds[report.location[0]] += report.duration  # type: ignore[assignment]
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if session.config.args_source is pytest.Config.ArgsSource.TESTPATHS and session.config.cache:
+            session.config.cache.set(SECONDS, {name: round(one, 1) for name, one in self.seconds.items()})
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Files that took longest come first, so that no process is left alone with them at the end; where that is not
+    known, those with slow tests, then those with many.
+    """
+    known = config.cache.get(SECONDS, {}) if config.cache else {}
+    guess: Counter[str] = Counter()
+    for item in items:
+        guess[item.location[0]] += 20 if item.get_closest_marker("slow") else 1
+    items.sort(key=lambda item: -known.get(item.location[0], guess[item.location[0]]))
+
+
+@pytest.fixture
+def home_folder(tmp_path: Path) -> Path:
+    """For answers, features and resume files of this test alone; a file whose tests see the same posts shares one."""
+    return tmp_path / "assay-home"
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Answers, features and resume files of this test alone."""
-    folder = tmp_path / "assay-home"
+def home(home_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The home folder of a test; and no setting of the environment that it runs in."""
+    folder = home_folder
     monkeypatch.setenv("ASSAY_HOME", str(folder))
     monkeypatch.setenv("ASSAY_RUNTIME", "torch")  # a graph is made once a home; tests of graphs ask for them
     for name in ("ASSAY_AUTHOR_KEY", "ASSAY_WORKERS", "ASSAY_STORE", "ASSAY_STORE_KEY"):

@@ -362,6 +362,7 @@ def test_overall_verdict(said: list[str], wanted: str, count: int) -> None:
 # ----------------------------------------------------------------------------- perceived bands
 
 
+@pytest.mark.slow
 def test_shares_are_corrected_and_their_intervals_hold() -> None:
     """A student that calls a tenth of all wrongly: its own share is off, the corrected one holds the truth."""
     audit = shipped()

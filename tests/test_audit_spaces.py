@@ -131,6 +131,7 @@ def test_encoders_that_cannot_be_had(name: str) -> None:
 # -------------------------------------------------------------------------------------- spaces
 
 
+@pytest.mark.slow
 def test_all_kinds_of_encoders_become_spaces(drawn_images: Path, tmp_path: Path) -> None:
     for name, save in (("clip", save_clip), ("siglip", save_siglip), ("dino", save_vit), ("vae", save_vae)):
         save(tmp_path / name)
@@ -249,6 +250,7 @@ def run(audit: Audit, images: Path, out: Path, generator: Any = None) -> dict[st
     )
 
 
+@pytest.mark.slow
 def test_the_planted_lean_is_found_and_drawn(drawn_images: Path, tmp_path: Path) -> None:
     pictures = {"maps": ["tsne"], "map_images": 60, "perplexity": 5.0, "sheet_activities": 4}
     found = run(audit_of(pictures=pictures), drawn_images, tmp_path)
@@ -280,6 +282,7 @@ def test_the_planted_lean_is_found_and_drawn(drawn_images: Path, tmp_path: Path)
     assert len({row["prompt"] for row in prompts}) == len(prompts) == 28  # one a prompt, of two seeds
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [1280, 390])
 def test_the_page_of_an_audit_works_without_network(
     drawn_images: Path, tmp_path: Path, browser: Browser, width: int
@@ -369,6 +372,7 @@ def test_too_few_activities(drawn_images: Path, tmp_path: Path) -> None:
         run(audit, drawn_images, tmp_path)
 
 
+@pytest.mark.slow
 def test_perceived_bands_of_the_whole_audit(drawn_images: Path, tmp_path: Path) -> None:
     population = {"young": 0.4, "middle-aged": 0.3, "older": 0.3}
     perceived = shipped().model_dump(by_alias=True)["perceived"] | {"sample": 40, "population": population}

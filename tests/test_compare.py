@@ -150,6 +150,7 @@ def test_a_difference_of_findings_is_known_better_than_the_findings() -> None:
         moved(first, estimator([1.0] * 10, [1.0] * 10, SCORE))
 
 
+@pytest.mark.slow
 def test_differences_of_findings_hold() -> None:
     """Over samples of 150 of 600 posts, two students of known means: the true difference of both is 0."""
     random = np.random.default_rng(5)

@@ -120,6 +120,7 @@ def test_a_project_of_ones_own_runs_on_the_installed_package(wheel: Path, tmp_pa
     assert "value" in run("assay", "predict", *post, cwd=folder, env=env).stdout
 
 
+@pytest.mark.slow
 def test_a_project_is_not_laid_over_another(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def init(*words: str) -> None:
         call(["init", *words])

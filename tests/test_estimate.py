@@ -241,6 +241,7 @@ def ids_of(numbers: Any) -> list[str]:
     return [str(i) for i in numbers]
 
 
+@pytest.mark.slow
 def test_intervals_hold_where_brands_have_accounts_of_their_own(tmp_path: Path) -> None:
     """benchmarks/coverage.py in small: every label corrects, and who learnt from an account never speaks of it.
 
@@ -262,6 +263,7 @@ def test_intervals_hold_where_brands_have_accounts_of_their_own(tmp_path: Path) 
     assert np.mean(widths["mean"]) < 0.85 * np.mean(widths["alone"])
 
 
+@pytest.mark.slow
 def test_the_chance_to_be_held_out_does_not_depend_on_the_size_of_a_group() -> None:
     """Of 80 posts one author wrote 16, one 6: each is held out as often as a single post, by lot."""
     group = np.concatenate([np.zeros(16), np.ones(6), 2 + np.arange(58)]).astype(int)
@@ -278,6 +280,7 @@ def test_the_chance_to_be_held_out_does_not_depend_on_the_size_of_a_group() -> N
     assert folded[0] / 200 == pytest.approx(0.2, abs=0.09)
 
 
+@pytest.mark.slow
 def test_ranks_say_nothing_wrong_and_intervals_are_simultaneous() -> None:
     """Twenty brands, eighteen of which differ by what chance put into the corpus, one is far below, one far above."""
     wrong, missed = 0, 0
@@ -327,6 +330,7 @@ def _moving(seed: int, *, shares: bool = False, ages: float = 0.0) -> tuple[Esti
     return est, np.column_stack([np.ones(n), sponsored, month]), observed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shares", [False, True], ids=["linear", "logistic"])
 def test_regressions_hold_what_all_labels_would_give(shares: bool) -> None:
     """Coefficients of a regression on all labels lie in the intervals; those of the predictions alone are wrong."""

@@ -78,7 +78,7 @@ def test_pairs_share_the_scene_and_groups_their_looks(tmp_path: Path) -> None:
 
 def test_nothing_planted_is_nothing_drawn(tmp_path: Path) -> None:
     """With visible: 0 the looks of every group come from one distribution."""
-    _, rows = made(small(take=150), DrawnSource(kind="demo", visible=0.0), tmp_path)
+    _, rows = made(small(take=150), DrawnSource(kind="demo", visible=0.0, size_px=64), tmp_path)
     means = {}
     for group in ("neutral", "young", "older"):
         pictures = [Image.open(io.BytesIO(r["image"])) for r in rows if r["group"] == group]

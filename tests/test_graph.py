@@ -45,6 +45,7 @@ def off(found: np.ndarray, wanted: np.ndarray) -> float:
     return float(np.abs(found - wanted).max() / max(1.0, np.abs(wanted).max()))
 
 
+@pytest.mark.slow
 def test_packaged_encoders_say_what_pytorch_says(fast: Path) -> None:
     rng = np.random.default_rng(0)
     pictures = [Image.fromarray(rng.integers(0, 255, (90 + 10 * i, 120, 3), dtype=np.uint8)) for i in range(11)]
@@ -68,6 +69,7 @@ def test_packaged_encoders_say_what_pytorch_says(fast: Path) -> None:
 POSTS = [PostInputs("a fine day", [("one", picture())]), PostInputs("so rude", [("two", picture((9, 90, 200)))])]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not graph.has_bf16(), reason="this processor has no bf16")
 def test_a_corpus_in_bf16_has_features_of_its_own(fast: Path, home: Path) -> None:
     single, half = (Extractor(PACKAGED, image_px=64, precision=one)(POSTS)[0] for one in ("f32", "bf16"))
@@ -77,6 +79,7 @@ def test_a_corpus_in_bf16_has_features_of_its_own(fast: Path, home: Path) -> Non
     assert len(list(fast.iterdir())) == 2  # one file a graph, whatever it is computed in
 
 
+@pytest.mark.slow
 def test_bf16_is_single_precision_where_it_cannot_be_had(
     fast: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -192,6 +195,7 @@ def test_what_the_environment_asks_for(monkeypatch: pytest.MonkeyPatch, home: Pa
 # ---------------------------------------------------------------------- graphs that come with a model
 
 
+@pytest.mark.slow
 def test_a_folder_to_deploy_agrees_is_checked_and_falls_back(
     packaged: Path,  # noqa: F811
     fast: Path,
@@ -225,6 +229,7 @@ def test_a_folder_to_deploy_agrees_is_checked_and_falls_back(
     assert [one.value for one in Predictor.load(out).predict_many(posts)] == pytest.approx(wanted, abs=1e-2)
 
 
+@pytest.mark.slow
 def test_small_weights_are_small_have_features_of_their_own_and_are_not_those_of_another_model(
     packaged: Path,  # noqa: F811
     fast: Path,
@@ -265,6 +270,7 @@ def test_a_graph_is_computed_in_what_it_says_where_the_processor_can(
         assert off(encoder.encode(TEXTS), wanted) < (0.05 if really == "bf16" else 1e-4)
 
 
+@pytest.mark.slow
 def test_bf16_is_tried_first_where_a_processor_has_it_and_refused_where_not(
     packaged: Path,  # noqa: F811
     fast: Path,
@@ -305,6 +311,7 @@ def test_the_stage_writes_a_judged_student_to_deploy_and_dvc_keeps_it(
     assert Predictor.load(repository.folder / "deployed/sentiment").predict(text="a fine day").status == "text_only"
 
 
+@pytest.mark.slow
 def test_encoders_that_learnt_run_by_the_graphs_of_their_model(
     tmp_path: Path,
     fast: Path,
@@ -340,6 +347,7 @@ def test_a_loss_is_decided_by_the_paired_interval() -> None:
         assert found["difference"]["low"] <= found["difference"]["value"] <= found["difference"]["high"]
 
 
+@pytest.mark.slow
 def test_graphs_that_differ_are_refused_and_nothing_is_left(
     packaged: Path,  # noqa: F811
     fast: Path,

@@ -111,6 +111,7 @@ def test_a_form_of_dates_that_names_no_day_is_refused(form: str) -> None:
         )
 
 
+@pytest.mark.slow
 def test_other_kinds_of_answers_and_posts_without_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "tweets.jsonl"
     rows = [

@@ -181,6 +181,7 @@ def test_hidden_layers_answer_alone_where_nobody_asked_for_more() -> None:
     assert fitted.weighed == {}
 
 
+@pytest.mark.slow
 def test_students_that_learn_at_once_are_those_that_learn_in_turn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -140,6 +140,7 @@ def looks_drawn(page: Page) -> bool:
     return len(colours) > 200 and max(n for n, _ in colours) < 0.97 * found.width * found.height
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [1280, 390])
 def test_a_post_is_uploaded_scored_and_explained(server: Server, browser: Browser, tmp_path: Path, width: int) -> None:
     (tmp_path / "a.jpg").write_bytes(picture(size=(400, 300)))
@@ -420,6 +421,7 @@ def test_what_is_given_as_many_posts(tmp_path: Path) -> None:
         assert str(tmp_path) not in str(refused.value)
 
 
+@pytest.mark.slow
 def test_small_files_that_are_large_tables_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with gzip.open(tmp_path / "bomb.csv.gz", "wt") as file:
         file.write("text,note\n")
@@ -451,6 +453,7 @@ def test_two_models_are_compared(server: Server, browser: Browser) -> None:
     page.close()
 
 
+@pytest.mark.slow
 def test_the_page_alone_asks_for_a_key(repository: Path, browser: Browser, tmp_path: Path) -> None:
     server = Server(tmp_path / "home", "--model", str(repository / "models" / "sentiment"), command="page")
     try:

@@ -171,6 +171,7 @@ def test_training_takes_json_alone(training: Server, kind: str) -> None:
     assert training.http.get("/v1/models", headers={"Host": "assay.example"}).status_code == 200
 
 
+@pytest.mark.slow
 def test_wrong_log_ins_stop_nobody(model: Path, tmp_path: Path) -> None:
     """Two clients guess keys as fast as they can; others are answered meanwhile, and the guessers are slowed down."""
     server = Server(tmp_path / "home", "--model", str(model))

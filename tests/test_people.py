@@ -64,6 +64,7 @@ def drawn(
     return estimator(posts["student"].tolist(), values, SCORE, p=labels / len(values), brands=brands), order[:count]
 
 
+@pytest.mark.slow
 def test_three_levels_hold() -> None:
     rng = np.random.default_rng(0)
     posts = world(rng)
@@ -85,6 +86,7 @@ def test_three_levels_hold() -> None:
     assert np.mean(widths) < 0.6  # of a survey of people alone
 
 
+@pytest.mark.slow
 def test_people_who_differ_widen_what_is_known() -> None:
     rng = np.random.default_rng(1)
     posts = world(rng)

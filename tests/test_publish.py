@@ -68,6 +68,7 @@ def test_a_repository_of_the_hub_is_a_model_with_a_card(model: Path, tmp_path: P
         hub_folder(model, tmp_path / "full")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("refuse", [0, 403])
 def test_a_model_is_uploaded(model: Path, tmp_path: Path, refuse: int) -> None:
     """The real client against a stub of the Hub; the commit is a stream of JSON lines, which the stub keeps."""
@@ -157,6 +158,7 @@ def half_linear(folder: Path) -> None:
     trained.save(folder, "card")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("target", "tiny"), [(MOODS, False), (BIAS, True)], ids=["classes", "score"])
 def test_graphs_answer_as_the_predictor_does(target: Any, tiny: bool, tmp_path: Path) -> None:
     """A post goes through the three graphs by hand, as export.json says, and meets the predictor's answer."""

@@ -90,6 +90,7 @@ def test_the_noise_ceiling_is_the_teacher_judged_by_itself() -> None:
     assert labels["f1_micro"]["value"] == 0.5
 
 
+@pytest.mark.slow
 def test_a_student_can_beat_the_teacher_asked_again() -> None:
     """Noise of sd 1 in each answer: asked again, the teacher is off by 1.41; who knows its mean, by 1, the floor."""
     rng = np.random.default_rng(0)

@@ -111,11 +111,17 @@ def read_labels(path: Path) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def tasks(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Task]:
+def home_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One for all, so that what the packaged encoders say of a post is computed once."""
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def tasks(drawn: Path, home_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Task]:
     """Classes and labels on the same drawn posts."""
     folder = tmp_path_factory.mktemp("task")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ASSAY_HOME", str(folder / "home"))
+        patch.setenv("ASSAY_HOME", str(home_folder))
         return {name: Task(name, folder / name, drawn) for name in ("sentiment", "hateful")}
 
 
@@ -133,6 +139,7 @@ def tiny(student: Student, folder: Path) -> Student:
     return student.model_copy(update=update)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(set(SHIPPED.students) - {"packaged_tuned"}))
 def test_every_shipped_student_trains_and_answers(name: str, tasks: dict[str, Task], tmp_path: Path) -> None:
     task = tasks["hateful" if "multitask" in name else "sentiment"]
@@ -297,6 +304,7 @@ def test_seeds_stand_beside_the_model_and_are_judged(trained: Path, tasks: dict[
     assert (trained / "model" / "seed-2" / "model.safetensors").is_file()
 
 
+@pytest.mark.slow
 def test_explanations_are_complete_and_drawn(trained: Path, tmp_path: Path) -> None:
     """Attributions of the picture sum to the change of the raw output from a grey picture; so do those of words."""
     predictor = Predictor.load(trained / "model")

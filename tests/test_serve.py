@@ -539,6 +539,7 @@ def test_rates_refill() -> None:
 # ------------------------------------------------------------------------- the OpenAPI document
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("models", [1, 2])
 def test_schemathesis_finds_nothing(model: Path, tmp_path: Path, models: int) -> None:
     """What the document allows is taken, what it does not allow is refused as it says, and nothing is a 5xx."""

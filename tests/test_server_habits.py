@@ -421,6 +421,7 @@ def test_a_redirect_to_another_host_is_not_followed(status: int, posts: Path, st
     assert not taken
 
 
+@pytest.mark.slow
 def test_no_request_leaves_without_its_line_in_the_audit_log(tmp_path: Path, stub: StubTeacher, home: Path) -> None:
     write_sample(tmp_path / "sample", [(f"p{i}", f"caption {i}", []) for i in range(200)])
     code = (

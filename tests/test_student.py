@@ -210,6 +210,7 @@ def test_a_model_folder_comes_back_whole_and_without_pickle(tmp_path: Path) -> N
 # ------------------------------------------------------------------------- fusions, branches, folds
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fusion", [Fusion(kind="gated", dim=16), Fusion(kind="cross_attention", dim=16, heads=2)])
 @pytest.mark.parametrize("head", [Head(hidden=[16]), Head(kind="multitask", hidden=[16], task_hidden=8, members=2)])
 def test_fusions_and_heads_learn_what_needs_both(fusion: Fusion, head: Head) -> None:

@@ -428,6 +428,7 @@ def start(sample: Path, stub: StubTeacher) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-c", CHILD, str(sample), stub.url], cwd=ROOT, stdout=subprocess.PIPE)
 
 
+@pytest.mark.slow
 def test_kill_9_loses_no_answer_and_two_processes_share(tmp_path: Path, stub: StubTeacher, home: Path) -> None:
     sample = write_sample(tmp_path / "sample", [(f"p{i}", f"caption {i}", []) for i in range(150)])
     stub.delay_s = 0.02

@@ -209,6 +209,7 @@ def start(sample: Path, stub: StubTeacher, host: str, home: Path) -> subprocess.
     )
 
 
+@pytest.mark.slow
 def test_four_processes_on_two_hosts_two_of_them_killed(team: str, tmp_path: Path, stub: StubTeacher) -> None:
     posts, stub.delay_s = 240, 0.03
     sample = write_sample(tmp_path / "sample", [(f"p{i}", f"caption {i}", []) for i in range(posts)])

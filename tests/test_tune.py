@@ -82,6 +82,7 @@ def test_bad_settings_are_beaten_and_a_fifth_was_never_seen() -> None:
     assert found.then["value"] > found.now["value"]
 
 
+@pytest.mark.slow
 def test_a_search_that_was_cut_off_goes_on_as_if_it_had_not_been(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -200,6 +201,7 @@ def test_what_is_to_be_pasted_is_whole(tmp_path: Path) -> None:
     assert task["student"] == "packaged_for_gender_bias"
 
 
+@pytest.mark.slow
 def test_a_trial_that_fails_is_passed_over_and_half_a_line_too(monkeypatch: pytest.MonkeyPatch) -> None:
     real, tried = tuning._loss_of, []
 
