@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -19,7 +17,8 @@ from assay.config import Annotate
 from assay.errors import AccountRefused, BudgetReached, TooManyFailures
 from assay.remote.answers import AnswerStore
 from assay.teacher import batch as batch_module
-from tests.conftest import ROOT, completion, picture, valid_answer
+from tests import warm
+from tests.conftest import completion, picture, valid_answer
 from tests.test_client import changed
 from tests.test_teacher import run, settings, write_sample
 
@@ -164,13 +163,13 @@ print(run(Path(sys.argv[1]), batched(sys.argv[2]))[0])
 """
 
 
-def start(posts: Path, server: BatchServer) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-c", CHILD, str(posts), server.url], cwd=ROOT, stdout=subprocess.PIPE)
+def start(posts: Path, server: BatchServer) -> warm.Child:
+    return warm.Child(CHILD, posts, server.url, place=posts.parent)
 
 
 @pytest.mark.parametrize("step", ["upload", "create", "look", "content"])
 def test_a_kill_at_any_step_submits_nothing_twice(step: str, posts: Path, server: BatchServer) -> None:
-    child: list[subprocess.Popen[bytes]] = []
+    child: list[warm.Child] = []
     ready = threading.Event()
 
     def kill(now: str) -> None:
@@ -183,7 +182,7 @@ def test_a_kill_at_any_step_submits_nothing_twice(step: str, posts: Path, server
     child.append(start(posts, server))
     ready.set()
     child[0].communicate(timeout=60)
-    assert child[0].returncode == -9
+    assert child[0].returncode == 128 + 9
     server.before = lambda step: None
     figures, _ = run(posts, batched(server.url))
     assert figures["answered"] == 12

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from assay.posts import write_table
 from assay.scoring.predict import Predictor
 from assay.student.resume import Checkpoint, State
 from assay.student.trained import load_trained
+from tests import warm
 from tests.serving import MOODS, make_model
 
 
@@ -91,7 +91,7 @@ def test_a_hostile_folder_is_one_line_and_writes_nothing(name: str, model: Path,
 
 def test_the_command_line_says_so_too(model: Path, tmp_path: Path) -> None:
     folder = changed(model, tmp_path / "hostile", HOSTILE["layers of 10^13"])
-    command = [sys.executable, "-m", "assay", "predict", "--model", str(folder), "--text", "x"]
+    command = [str(warm.folder() / "assay"), "predict", "--model", str(folder), "--text", "x"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr.startswith("assay: ")

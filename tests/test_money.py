@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,8 @@ from assay.teacher.annotate import annotate
 from assay.teacher.plan import as_text, interval, plan
 from assay.teacher.questions import Brief
 from assay.teacher.rubric import Rubric
-from tests.conftest import ROOT, StubTeacher, completion, valid_answer
+from tests import warm
+from tests.conftest import StubTeacher, completion, valid_answer
 from tests.test_client import changed
 from tests.test_teacher import RUBRIC, SCORE, run, settings, write_sample
 
@@ -98,8 +97,7 @@ run(Path(sys.argv[1]), changed(settings(sys.argv[2], concurrency=4, **PRICED), b
 
 def test_processes_share_a_budget_and_a_killed_one_counts(posts: Path, stub: StubTeacher) -> None:
     stub.delay_s = 0.2
-    command = [sys.executable, "-c", CHILD, str(posts), stub.url]
-    children = [subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE) for _ in range(2)]
+    children = [warm.Child(CHILD, posts, stub.url, place=posts.parent) for _ in range(2)]
     while len(stub.requests) < 8 and any(child.poll() is None for child in children):
         time.sleep(0.01)
     children[0].kill()

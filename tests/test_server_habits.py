@@ -20,6 +20,7 @@ from assay.remote.dialect import Dialect
 from assay.store import machine
 from assay.teacher.reading import count_of, money_of, status_of
 from assay.teacher.structure import unwrapped
+from tests import warm
 from tests.conftest import ROOT, StubTeacher, completion
 from tests.test_client import changed
 from tests.test_teacher import run, settings, write_sample
@@ -255,7 +256,7 @@ def test_the_command_says_what_there_is_to_be_asked_again(posts: Path, stub: Stu
     run(posts, settings(stub.url))
 
     def answers(*words: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "assay", "answers", *words]
+        command = [str(warm.folder() / "assay"), "answers", *words]
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
     refused = answers("--ask-again", "http_500")

@@ -29,6 +29,7 @@ from assay.teacher.annotate import annotate
 from assay.teacher.demo import complete
 from assay.teacher.labels import label_schema
 from assay.teacher.rubric import Rubric, Value, fenced, gold_value
+from tests import warm
 from tests.conftest import ROOT, StubTeacher, completion, picture, valid_answer
 
 SCORE = ScoreTarget(kind="score", bands=[3.5, 6.5], band_names=["low", "moderate", "high"])
@@ -424,8 +425,8 @@ print(run(Path(sys.argv[1]), settings(sys.argv[2], concurrency=4))[0])
 """
 
 
-def start(sample: Path, stub: StubTeacher) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-c", CHILD, str(sample), stub.url], cwd=ROOT, stdout=subprocess.PIPE)
+def start(sample: Path, stub: StubTeacher) -> warm.Child:
+    return warm.Child(CHILD, sample, stub.url, place=sample.parent)
 
 
 @pytest.mark.slow

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
 import sys
 import threading
 import time
@@ -24,7 +22,8 @@ from assay.remote.answers import Answer, AnswerStore
 from assay.remote.ledger import Batch, Reserved
 from assay.remote.sealed import Seal, new_key
 from assay.store import Store
-from tests.conftest import ROOT, StubTeacher
+from tests import warm
+from tests.conftest import StubTeacher
 from tests.postgres import Server
 from tests.test_cli_answers import call
 from tests.test_teacher import answer, write_sample
@@ -198,15 +197,9 @@ print(run(Path(sys.argv[1]), settings(sys.argv[2], concurrency=4))[0])
 """
 
 
-def start(sample: Path, stub: StubTeacher, host: str, home: Path) -> subprocess.Popen[bytes]:
-    environment = os.environ | {"ASSAY_HOME": str(home / host)}  # machines share nothing but the database
-    return subprocess.Popen(
-        [sys.executable, "-c", CHILD, str(sample), stub.url, host],
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    )
+def start(sample: Path, stub: StubTeacher, host: str, home: Path) -> warm.Child:
+    environment = {"ASSAY_HOME": str(home / host)}  # machines share nothing but the database
+    return warm.Child(CHILD, sample, stub.url, host, place=home, env=environment)
 
 
 @pytest.mark.slow
@@ -219,7 +212,7 @@ def test_four_processes_on_two_hosts_two_of_them_killed(team: str, tmp_path: Pat
             assert any(child.poll() is None for child in children)
             time.sleep(0.01)
         for child in children[:2]:  # one on each host
-            child.send_signal(signal.SIGKILL)
+            child.kill()
         figures = [eval(child.communicate(timeout=120)[0]) for child in children[2:]]
     finally:
         for child in children:

@@ -1,18 +1,21 @@
-"""A `python`, and an `assay`, for the pipelines of tests that have the heavy packages imported already.
+"""A `python`, an `assay` and a `dvc` for the pipelines of tests that have the heavy packages imported already.
 
 A stage of a test's pipeline is a process of its own, of which most of the time is the import of torch, transformers
 and scikit-learn. Here one process imports these (and nothing of assay) and forks for each stage: what is tested is
 loaded afresh in every stage, what is not is loaded once. Whatever is no `python script.py …` runs in a python of its
-own, and so do the runs that are killed (`Repository.start`), since a fork is not in their group of processes. Servers
-are forks too; signals reach them (`ASSAY_WARM_PID` names a file for the number of their process).
+own, and so do the pipelines that are killed (`Repository.start`), since a fork is not in their group of processes.
+Servers are forks too, and so is code that is killed alone (`Child`); signals reach them (`ASSAY_WARM_PID` names a file
+for the number of their process).
 """
 
 from __future__ import annotations
 
 import atexit
+import gc
 import json
 import os
 import runpy
+import selectors
 import signal
 import socket
 import subprocess
@@ -47,6 +50,13 @@ HEAVY = (
     "fastapi",
     "uvicorn",
     "gradio",
+    "dvc.cli",
+    "dvc.commands.experiments.run",
+    "dvc.commands.metrics",
+    "dvc.repo.reproduce",
+    "dvc.repo.status",
+    "dvc_data.index",
+    "dvc_task.worker",
 )
 CLIENT = """#!{python} -ISE
 import json, os, signal, socket, sys
@@ -75,9 +85,11 @@ def folder() -> Path:
     path = home / "python"
     path.write_text(CLIENT.format(python=sys.executable, address=address))
     path.chmod(0o755)
-    (home / "command.py").write_text("import sys\nfrom assay.cli import main\nsys.argv[0] = 'assay'\nmain()\n")
-    (home / "assay").write_text(f'#!/bin/sh\nexec {path} {home}/command.py "$@"\n')
-    (home / "assay").chmod(0o755)
+    for name, module in (("assay", "assay.cli"), ("dvc", "dvc.cli")):
+        code = f"import sys\nfrom {module} import main\nsys.argv[0] = {name!r}\nsys.exit(main())\n"
+        (home / f"{name}-command.py").write_text(code)
+        (home / name).write_text(f'#!/bin/sh\nexec {path} {home}/{name}-command.py "$@"\n')
+        (home / name).chmod(0o755)
     env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     env["GRADIO_ANALYTICS_ENABLED"] = "False"
     listening = socket.socket(socket.AF_UNIX)  # from now on whoever connects is answered when all is imported
@@ -90,46 +102,93 @@ def folder() -> Path:
     return home
 
 
+class Child(subprocess.Popen[bytes]):
+    """Code that runs in a fork, from the project's folder; `kill` is kill -9 of the fork itself."""
+
+    def __init__(self, code: str, *arguments: object, place: Path, env: dict[str, str] | None = None) -> None:
+        """`place`: where its files may lie."""
+        own = Path(tempfile.mkdtemp(dir=place))
+        (own / "child.py").write_text(code)
+        self._noted = own / "pid"
+        root = str(Path(__file__).resolve().parent.parent)
+        path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
+        given = os.environ | (env or {}) | {"ASSAY_WARM_PID": str(self._noted), "PYTHONPATH": path}
+        words = [str(folder() / "python"), str(own / "child.py"), *map(str, arguments)]
+        super().__init__(words, cwd=root, env=given, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+    def kill(self) -> None:
+        if self.poll() is None:
+            with suppress(OSError, ValueError):  # it may not have begun, or have ended
+                os.kill(int(self._noted.read_text()), signal.SIGKILL)
+                return
+            super().kill()
+
+
 def serve(listening: socket.socket) -> None:
-    """Fork for every script that a client asks for."""
+    """Fork for every script that a client asks for, and tell the client how it ended; who asked and is gone has it
+    killed.
+    """
     for name in HEAVY:
         __import__(name)
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the forks that wait for a script are nobody's to reap
+    gc.collect()
+    gc.freeze()  # what is there is not looked at again, and so copied, in each fork
+    ended, wake = os.pipe()
+    for fd in (ended, wake):
+        os.set_blocking(fd, False)
+    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    links: dict[int, socket.socket] = {}
+    waiting = selectors.DefaultSelector()
+    for source in (listening, ended):
+        waiting.register(source, selectors.EVENT_READ)
     while True:
-        link, _ = listening.accept()
-        if os.fork() == 0:
-            listening.close()
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            _answer(link)
-        link.close()
+        for key, _ in waiting.select():
+            if key.fileobj is listening:
+                link, _ = listening.accept()
+                child = _forked(link, [listening, *links.values()])
+                links[child] = link
+                waiting.register(link, selectors.EVENT_READ, child)
+            elif key.fileobj == ended:
+                os.read(ended, 4096)
+                for child in list(links):
+                    _tell(child, links, waiting)
+            elif key.data in links:  # the client has nothing more to say but that it is gone
+                waiting.unregister(links[key.data])
+                os.kill(key.data, signal.SIGKILL)
 
 
-def _answer(link: socket.socket) -> None:
-    """Run the script in a fork of this fork, and tell how it ended."""
+def _tell(child: int, links: dict[int, socket.socket], waiting: selectors.BaseSelector) -> None:
+    """Where a script has ended, say how."""
+    found, status = os.waitpid(child, os.WNOHANG)
+    if not found:
+        return
+    link, code = links.pop(child), os.waitstatus_to_exitcode(status)
+    with suppress(KeyError):
+        waiting.unregister(link)
+    with suppress(OSError), link:
+        link.sendall(bytes([code if code >= 0 else 128 - code]))
+
+
+def _forked(link: socket.socket, others: list[socket.socket]) -> int:
+    """The number of the process that runs the script which the client names."""
     head, fds, _, _ = socket.recv_fds(link, 8, 3)
     length, told = int.from_bytes(head, "big"), b""
     while len(told) < length:
         told += link.recv(length - len(told))
     child = os.fork()
     if child == 0:
-        link.close()
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for one in (link, *others):
+            one.close()
         for number, fd in enumerate(fds):
             os.dup2(fd, number)
+            os.close(fd)
         os._exit(_run(**json.loads(told)))
     for fd in fds:
         os.close(fd)
     link.sendall(child.to_bytes(8, "big"))
-    threading.Thread(target=_end_with, args=(link, child), daemon=True).start()
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    link.sendall(bytes([status if status >= 0 else 128 - status]))
-    os._exit(0)
-
-
-def _end_with(link: socket.socket, child: int) -> None:
-    """A script ends when the process that asked for it has ended."""
-    if not link.recv(1):
-        with suppress(ProcessLookupError):
-            os.kill(child, signal.SIGKILL)
+    return child
 
 
 def _run(argv: list[str], cwd: str, env: dict[str, str]) -> int:
