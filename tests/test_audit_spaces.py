@@ -447,6 +447,7 @@ def test_the_audit_as_a_pipeline(tmp_path: Path) -> None:
         raw["audits"] = audits
         audits["age"]["use"] = ["portrait"]
         audits["age"]["images"]["take"] = 10
+        audits["age"]["statistics"] = QUICK
         audits["age"]["perceived"]["sample"] = 40
         audits["age"]["pictures"] = {"maps": ["tsne"], "map_images": 60, "perplexity": 5.0}
 

@@ -9,12 +9,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from scipy import sparse
+from scipy.stats import hypergeom
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from assay.config import ClassesTarget, ScoreTarget, Split
 from assay.errors import DataError
 from assay.measure import intervals
 from assay.measure.domains import by_column, crossed
+from assay.measure.estimate import Design, estimate
 from assay.measure.estimator import DESIGN, Estimator, design_of
 from assay.measure.groups import group_table, unknown_brands, with_brand_groups
 from assay.measure.moved import moved
@@ -509,3 +512,20 @@ def test_brands_are_taken_together() -> None:
     assert rows["brand_group", "", "first"]["posts"] == 30
     one = estimator(values, labels, task, brands=brands, brand_group=[["first"] if i % 2 else [] for i in range(60)])
     assert [row["name"] for row in group_table(one, ["brand_group"], min_posts=5)] == ["first"]  # alone, too
+
+
+def test_shares_of_eight_labels_are_covered_and_no_more() -> None:
+    """All samples of 8 of 40 posts: what is known of the design is not paid for by Student's t on seven degrees."""
+    n, m = 40, 8
+    edges = []
+    for positives in range(m + 1):
+        y = (np.arange(m) < positives).astype(float)
+        design = Design(n, np.arange(m), np.full(m, n / m), np.zeros(m, dtype=int), np.arange(n))
+        everyone = sparse.csr_array(np.ones((1, n)))
+        joint = estimate(design, everyone, y, np.zeros(n), are_shares=True, bounds=(0.0, 1.0))
+        edges.append([float(edge[0]) for edge in joint.interval()])
+    covered = [
+        sum(hypergeom.pmf(k, n, has, m) for k, (low, high) in enumerate(edges) if low - 1e-9 <= has / n <= high + 1e-9)
+        for has in range(2, n - 1)
+    ]
+    assert 0.93 < np.mean(covered) < 0.975

@@ -119,7 +119,7 @@ class Joint:
         with np.errstate(divide="ignore", invalid="ignore"):
             value, variance = (value - self.offset) / self.part, variance / self.part**2
         if self.are_shares:
-            low, high = intervals.share_interval(value, self._size(plain=plain), self.df, level)
+            low, high = intervals.share_interval(value, *self._size(plain=plain), level)
         else:
             low, high = intervals.mean_interval(value, variance, self.df, level)
         low, high = (
@@ -127,11 +127,12 @@ class Joint:
         )
         return np.where(self.known, low, np.nan), np.where(self.known, high, np.nan)
 
-    def _size(self, *, plain: bool) -> Array:
-        """How many posts of a simple random sample would say as much of a share.
+    def _size(self, *, plain: bool) -> tuple[Array, Array]:
+        """How many posts of a simple random sample would say as much of a share, and the degrees of freedom of that.
 
         From the variance where many labelled posts have it; where few do, their variance is mostly chance, and the
-        design's and the student's effect are drawn to 1 and to those over all domains.
+        design's and the student's effect are drawn to 1 and to those over all domains. What is not told by these labels
+        adds nothing to what is not known (Satterthwaite, 1946).
         """
         with np.errstate(divide="ignore", invalid="ignore"):
             share = np.clip((self.plain - self.offset) / self.part, 1e-12, 1 - 1e-12)
@@ -140,14 +141,16 @@ class Joint:
         many = np.minimum(self.positives, self.labels - self.positives)
         design = np.where(np.isfinite(design) & (many > 0), design, 1.0)
         left = self.left
+        with np.errstate(divide="ignore", invalid="ignore"):
+            told = np.where(many > 0, many * design / (many * design + PULL_SHARES * left), 0.0)
+            df = np.where(told > 0, self.df / told**2, np.where(self.df > 0, np.inf, self.df))
         design = (many * design + PULL_SHARES * left) / (many + PULL_SHARES)
         whole = float(np.average(gain, weights=np.maximum(many, 1e-9)))
         helped = (many * gain + PULL_SHARES * whole) / (many + PULL_SHARES)
         gain = np.ones_like(gain) if plain else np.where(self.trust > 0, helped, 1.0)
         with np.errstate(divide="ignore"):
-            return np.asarray(
-                np.where(self.whole & (self.variance == 0), np.inf, self.effective / np.maximum(design * gain, 1e-12))
-            )
+            size = self.effective / np.maximum(design * gain, 1e-12)
+        return np.where(self.whole & (self.variance == 0), np.inf, size), df
 
     @property
     def left(self) -> Array:
