@@ -145,9 +145,9 @@ def serve(listening: socket.socket) -> None:
         for key, _ in waiting.select():
             if key.fileobj is listening:
                 link, _ = listening.accept()
-                child = _forked(link, [listening, *links.values()])
-                links[child] = link
-                waiting.register(link, selectors.EVENT_READ, child)
+                if child := _forked(link, [listening, *links.values()]):
+                    links[child] = link
+                    waiting.register(link, selectors.EVENT_READ, child)
             elif key.fileobj == ended:
                 os.read(ended, 4096)
                 for child in list(links):
@@ -169,13 +169,13 @@ def _tell(child: int, links: dict[int, socket.socket], waiting: selectors.BaseSe
         link.sendall(bytes([code if code >= 0 else 128 - code]))
 
 
-def _forked(link: socket.socket, others: list[socket.socket]) -> int:
-    """The number of the process that runs the script which the client names."""
+def _forked(link: socket.socket, others: list[socket.socket]) -> int | None:
+    """The number of the process that runs the script which the client names; None where the client is gone already."""
     head, fds, _, _ = socket.recv_fds(link, 8, 3)
     length, told = int.from_bytes(head, "big"), b""
-    while len(told) < length:
-        told += link.recv(length - len(told))
-    child = os.fork()
+    while len(told) < length and (more := link.recv(length - len(told))):
+        told += more
+    child = os.fork() if told and len(told) == length else None
     if child == 0:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -187,7 +187,10 @@ def _forked(link: socket.socket, others: list[socket.socket]) -> int:
         os._exit(_run(**json.loads(told)))
     for fd in fds:
         os.close(fd)
-    link.sendall(child.to_bytes(8, "big"))
+    with suppress(OSError):  # that it is gone is seen soon
+        link.sendall((child or 0).to_bytes(8, "big"))
+    if child is None:
+        link.close()
     return child
 
 
