@@ -146,7 +146,8 @@ def test_all_kinds_of_encoders_become_spaces(drawn_images: Path, tmp_path: Path)
             "dino_timm": {"image": {"encoder": at["dino_timm"]}, "split_product": True},
             "vae": {"image": {"encoder": f"vae/{tmp_path / 'vae'}"}, "control": True},
             "gone": {"image": {"encoder": "timm/no_such_model"}},
-        }
+        },
+        statistics={"bootstrap": 200, "permutations": 199, "probe_permutations": 99},  # it is the spaces that are tried
     )
     grid = read_grid(drawn_images, audit.groups)
     built = build(audit, drawn_images, grid)
