@@ -19,7 +19,7 @@ from assay.measure import intervals
 from assay.measure.domains import by_column, crossed
 from assay.measure.estimate import Design, estimate
 from assay.measure.estimator import DESIGN, Estimator, design_of
-from assay.measure.groups import group_table, unknown_brands, with_brand_groups
+from assay.measure.groups import as_csv, group_table, unknown_brands, with_brand_groups
 from assay.measure.moved import moved
 from assay.posts import write_table
 from assay.scoring.shards import folds_of_posts
@@ -512,6 +512,9 @@ def test_brands_are_taken_together() -> None:
     assert rows["brand_group", "", "first"]["posts"] == 30
     one = estimator(values, labels, task, brands=brands, brand_group=[["first"] if i % 2 else [] for i in range(60)])
     assert [row["name"] for row in group_table(one, ["brand_group"], min_posts=5)] == ["first"]  # alone, too
+    assert ",".join(as_csv(group_table(one, ["brand_group"], min_posts=5))[0]).startswith(
+        "by,name,brand,estimand,posts"
+    )
 
 
 def test_shares_of_eight_labels_are_covered_and_no_more() -> None:

@@ -73,10 +73,11 @@ def _print(found: Compared) -> None:
 
 
 def _changes(found: Compared) -> list[str]:
+    from assay.scoring.compare import QUESTION
+
     told, labels = found["changed"], found["labels"]
     lines = [f"{row['key']}: {_said(row['a'])} -> {_said(row['b'])}" for row in told["settings"]]
-    names: tuple[Literal["rubric", "teacher", "corpus"], ...] = ("rubric", "teacher", "corpus")
-    parts = [f"another {name}" for name in names if told[name]]
+    parts = [f"another {name}" for name in QUESTION if told[name]]
     parts += [f"other code in {', '.join(told['code'])}"] if told["code"] else []
     lines.append("; ".join(parts) or "rubric, teacher, corpus and code are the same")
     lines.append(f"labels: {labels['a']:,} and {labels['b']:,}, {labels['both']:,} posts in both")

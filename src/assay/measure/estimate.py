@@ -143,7 +143,7 @@ class Joint:
         left = self.left
         with np.errstate(divide="ignore", invalid="ignore"):
             told = np.where(many > 0, many * design / (many * design + PULL_SHARES * left), 0.0)
-            df = np.where(told > 0, self.df / told**2, np.where(self.df > 0, np.inf, self.df))
+            df = self.df / told**2  # where they tell nothing of it, as of a design that is known
         design = (many * design + PULL_SHARES * left) / (many + PULL_SHARES)
         whole = float(np.average(gain, weights=np.maximum(many, 1e-9)))
         helped = (many * gain + PULL_SHARES * whole) / (many + PULL_SHARES)

@@ -76,11 +76,12 @@ def group_table(est: Estimator, by: Sequence[str], *, min_posts: int) -> list[Gr
 def as_csv(rows: Sequence[GroupEstimate]) -> list[dict[str, object]]:
     """The rows of groups.csv."""
     first = ("by", "name", "brand", "estimand", "posts", "labels", "value", "low", "high")
+    cells: Sequence[Mapping[str, object]] = rows
     return [
-        {name: value for name, value in row.items() if name in first}
+        {name: told[name] for name in first}
         | {f"labels_alone_{name}": value for name, value in row["labels_alone"].items()}
         | {"gain": row["gain"]}
-        for row in rows
+        for row, told in zip(rows, cells, strict=True)
     ]
 
 

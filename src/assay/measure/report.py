@@ -21,6 +21,7 @@ from assay.measure.facts import failures, of_labels, of_posts, settings_of, vers
 from assay.measure.findings import brand_table, findings
 from assay.measure.found import Findings, Interval
 from assay.measure.groups import BRAND_GROUP, as_csv, by_brand, group_table, unknown_brands, with_brand_groups
+from assay.measure.metrics import UNKNOWN
 from assay.measure.pages import template, with_contents, write_text
 from assay.measure.palette import colour_table, pictures_of
 from assay.measure.ranking import Ranking
@@ -31,7 +32,6 @@ from assay.targets import NUMBER, Target
 COLUMNS = ("post_id", "brands", "colours", "author", "created_at", "sponsored", "language")
 AGAIN = "teacher asked again"  # how well its second answers predict the first; a student can be better
 MOST_SHOWN = 40  # rows of a chart
-UNKNOWN = Interval(value=None, low=None, high=None)
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def _figures(evaluated: dict[str, Any]) -> list[tuple[str, dict[str, Interval]]]
         (
             n,
             {"student": evaluated[n]}
-            | ({AGAIN: ceiling.get(n, UNKNOWN)} if ceiling else {})
+            | ({AGAIN: ceiling.get(n, UNKNOWN.rounded())} if ceiling else {})
             | {b: figures[n] for b, figures in evaluated["baselines"].items()},
         )
         for n in names

@@ -5,7 +5,7 @@ from __future__ import annotations
 import filecmp
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow.parquet as pq
 
@@ -19,6 +19,7 @@ from assay.posts import read, shards
 from assay.scoring.repository import open_estimator
 from assay.scoring.revisions import WORKSPACE, Revision, opened, parted, stale
 
+QUESTION: tuple[Literal["rubric", "teacher", "corpus"], ...] = ("rubric", "teacher", "corpus")  # what a question is of
 CONTENT = ["post_id", "text", "images", "image_sig"]
 SCOPES = {
     True: "the recipes: the luck of their seeds counts",
@@ -116,8 +117,7 @@ def _teacher(revision: Revision) -> tuple[Any, ...]:
 
 def _other_question(a: Revision, b: Revision, told: Changed, other: int) -> str | None:
     """Why the two do not answer the same question; None where they do."""
-    parts = {"rubric": told["rubric"], "teacher": told["teacher"], "corpus": told["corpus"]}
-    reasons = [name for name, differs in parts.items() if differs]
+    reasons: list[str] = [name for name in QUESTION if told[name]]
     if a.task.target != b.task.target:
         reasons.insert(0, "target")
     if reasons:
