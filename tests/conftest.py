@@ -41,7 +41,7 @@ SECONDS = "assay/seconds"  # of each file of tests, when all were run last
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if not hasattr(config, "workerinput") and not config.option.keyword and not config.option.markexpr:
+    if not hasattr(config, "workerinput"):
         config.pluginmanager.register(Clock(), "clock")
 
 
@@ -54,9 +54,11 @@ class Clock:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         self.seconds[report.location[0]] += report.duration  # type: ignore[assignment]
 
-    def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        if session.config.args_source is pytest.Config.ArgsSource.TESTPATHS and session.config.cache:
-            session.config.cache.set(SECONDS, {name: round(one, 1) for name, one in self.seconds.items()})
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        config = session.config
+        all_of_them = config.args_source is config.ArgsSource.TESTPATHS and not exitstatus
+        if all_of_them and config.cache and not config.option.keyword and not config.option.markexpr:
+            config.cache.set(SECONDS, {name: round(one, 1) for name, one in self.seconds.items()})
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

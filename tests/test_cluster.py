@@ -64,7 +64,6 @@ def test_the_rows_are_those_of_one_machine_though_a_worker_is_killed(
                 if "ray::MapWorker" in " ".join(process.cmdline()):
                     killed.append(process.pid)
                     process.kill()
-                    break
 
     monkeypatch.setattr(module._Finished, "keep", kept)
     assert score(model, corpus, drawn, tmp_path / "ray", engine="ray", cpus=1) == whole

@@ -224,9 +224,10 @@ def test_a_report_to_send_is_masked_and_stamped(repository: Repository, tmp_path
 
 
 def restored(repository: Repository) -> None:
-    """Back to the committed state, workspace and cache; what a test left over, the next one would run."""
+    """Back to the committed state, workspace and cache."""
     repository.run("git", "reset", "-q", "--hard")  # DVC has staged its lock file
     repository.run("dvc", "checkout", "-q", "--force")
+    assert repository.repro() == []
 
 
 def test_a_rubric_word_reruns_annotate_and_later(repository: Repository) -> None:
